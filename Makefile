@@ -1,0 +1,43 @@
+# make demo, make test and make test-slow set themselves up in .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint clean
+
+help:
+	@echo 'make demo       synthetic data -> training with and without the prior -> scores'
+	@echo 'make test       the tests that a contributor waits for (minutes)'
+	@echo 'make test-slow  kills, many devices, documented commands (half an hour)'
+	@echo 'make clean      removes .venv and demo/'
+
+$(VENV)/run-time: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ...' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/tests: $(VENV)/run-time tests/requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+demo: $(VENV)/run-time
+	$(RUN) launch/phantom.py --year=2017 --out=demo/archives $(PHANTOM)
+	$(RUN) launch/prepare.py --dataset=isic2017 --source=demo/archives --data_dir=demo/data --resize_size=72
+	$(RUN) launch/main.py --config=configs/demo.py --config.roi=none --workdir=demo/runs/attnmel_cnn-none
+	$(RUN) launch/main.py --config=configs/demo.py --config.roi=lesion --workdir=demo/runs/attnmel_cnn-lesion
+	$(RUN) launch/report.py --runs=demo/runs --out=demo/report
+
+lint: $(VENV)/tests
+	$(RUN) -m ruff check .
+
+test: $(VENV)/tests lint
+	$(RUN) -m pytest -n 2 -m 'not slow'
+
+test-slow: $(VENV)/tests
+	$(RUN) -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) demo

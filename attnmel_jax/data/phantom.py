@@ -1,0 +1,347 @@
+"""Synthetic dermoscopy as official archives: for demos, tests and bias studies.
+
+  phantom.write_archives(
+      pathlib.Path('phantom'), year=2017,
+      counts={'train': 400, 'validation': 100, 'test': 200}, size=300, seed=0,
+      artefact_bias={'sticker': 0.9}, workers=2)
+
+What a lesion looks like stands in `phantom_diagnoses`, how it is drawn in
+`phantom_drawing`; here it is decided which cases there are and, by year, which
+archives they go into.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import types
+
+import numpy as np
+from PIL import Image
+import tqdm
+
+from attnmel_jax import errors
+from attnmel_jax.data import phantom_artefacts as artefacts
+from attnmel_jax.data import phantom_diagnoses as diagnoses
+from attnmel_jax.data import phantom_drawing as drawing
+from attnmel_jax.data import phantom_isic2017
+
+SPLITS = ('train', 'validation', 'test')
+# The module that knows a year's classes, proportions and archives.
+YEARS: dict[int, types.ModuleType] = {2017: phantom_isic2017}
+MARKER = 'PHANTOM.json'
+CASES = 'PHANTOM_cases.csv'
+VERSION = 1  # of the drawing: raised whenever the same seed draws another picture
+
+_FIRST_ID = 9_000_000   # far above every id that the archive has given out
+_MAX_SPLIT = 100_000    # ids of a split
+_MIN_SIZE = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One image of a split."""
+
+  image_id: str
+  split: str
+  case: drawing.Case
+
+
+def parse_bias(settings: Sequence[str]) -> dict[str, float]:
+  """['sticker=0.9,ruler=0.5'] -> {'sticker': 0.9, 'ruler': 0.5}.
+
+  Each of `settings` is a list with commas; a bare number counts for every
+  artefact.
+
+  Raises:
+    UserError: an unknown artefact, a repeated one, or a value outside [0, 1].
+  """
+  bias = {}
+  for setting in ','.join(settings).split(',') if settings else ():
+    name, equals, text = setting.strip().rpartition('=')
+    if equals:
+      errors.check_choice('artefact_bias', name, artefacts.ARTEFACTS)
+    try:
+      value = float(text)
+    except ValueError:
+      value = -1.0
+    if not 0 <= value <= 1:
+      raise errors.UserError(
+          f'artefact_bias {setting!r}: write ARTEFACT=VALUE with a value from 0 to 1 '
+          f'and an artefact of {", ".join(artefacts.ARTEFACTS)}; or one value for all')
+    for artefact in (name,) if equals else artefacts.ARTEFACTS:
+      if artefact in bias:
+        raise errors.UserError(f'artefact_bias names {artefact} twice; once is enough')
+      bias[artefact] = value
+  return bias
+
+
+def class_counts(year: int, split: str, total: int) -> dict[str, int]:
+  """Images per class in the official proportions, none of them without images.
+
+  Every class gets at least 2 images, or 1 where `total` is below 6.
+
+  Raises:
+    UserError: an unknown year, or fewer images than classes.
+  """
+  errors.check_choice('year', year, YEARS)
+  official = np.array(YEARS[year].OFFICIAL_COUNTS[split])
+  classes = YEARS[year].CLASSES
+  if total == 0:
+    return dict.fromkeys(classes, 0)
+  if not len(classes) <= total <= _MAX_SPLIT:
+    raise errors.UserError(
+        f'{split}={total} images: {len(classes)} (one a class) to {_MAX_SPLIT}, or 0 '
+        'to leave the split out')
+  least = 2 if total >= 2 * len(classes) else 1
+  counts = np.maximum(np.round(total * official / official.sum()).astype(int), least)
+  counts[np.argmax(counts)] += total - counts.sum()
+  return dict(zip(classes, counts.tolist(), strict=True))
+
+
+def rows(*, year: int, split: str, total: int, size: int, seed: int,
+         artefact_bias: Mapping[str, float]) -> list[Row]:
+  """The images of a split, in the order of their ids.
+
+  Args:
+    year: of the challenge whose classes are drawn.
+    split: one of SPLITS.
+    total: number of images.
+    size: shorter side in pixels; the longer is 4/3 of it.
+    seed: of the whole data set. Neither the bias nor the other splits change
+      an image's lesion and skin.
+    artefact_bias: artefact -> how strongly it goes with the class, from 0
+      (independent; also where not named) to 1 (decided by the class alone).
+  """
+  counts = class_counts(year, split, total)
+  place = SPLITS.index(split)
+  names = np.repeat(list(counts), list(counts.values()))
+  np.random.default_rng([seed, place]).shuffle(names)
+  result = []
+  for index, diagnosis in enumerate(names.tolist()):
+    # A fourth number keeps this stream apart from the drawing's.
+    present = _artefacts(np.random.default_rng([seed, place, index, 1]),
+                         diagnoses.DIAGNOSES[diagnosis].malignant,
+                         artefact_bias)
+    case = drawing.Case(diagnosis, (seed, place, index), size, round(size * 4 / 3),
+                        present)
+    image_id = f'ISIC_{_FIRST_ID + place * _MAX_SPLIT + index}'
+    result.append(Row(image_id, split, case))
+  return result
+
+
+def _artefacts(rng: np.random.Generator, malignant: bool,
+               bias: Mapping[str, float]) -> tuple[str, ...]:
+  """With probability `bias` the class decides, otherwise the prevalence."""
+  present = []
+  for name, artefact in artefacts.ARTEFACTS.items():
+    by_class, by_chance = rng.random(2)
+    if by_class < bias.get(name, 0.0):
+      shown = malignant == artefact.with_malignant
+    else:
+      shown = by_chance < artefact.prevalence
+    if shown:
+      present.append(name)
+  return tuple(present)
+
+
+def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
+                   size: int, seed: int, artefact_bias: Mapping[str, float],
+                   workers: int) -> dict[str, dict[str, int]]:
+  """Draws a data set and writes its official archives into `out`.
+
+  Equal arguments write equal bytes, whatever `workers`. What an interrupted
+  call left is completed by the same call; finished archives stay untouched.
+
+  Args:
+    out: folder; new, empty, or of an earlier call with the same arguments.
+    year: a key of YEARS.
+    counts: split -> number of images; 0 leaves a split out.
+    size: shorter image side in pixels.
+    seed: of all randomness, 0 or more.
+    artefact_bias: see `rows`.
+    workers: processes that draw; 1 draws in this process.
+
+  Returns:
+    split -> class -> number of images.
+
+  Raises:
+    UserError: an argument out of range; `out` holds archives that this function
+      did not write, or has written with other arguments.
+  """
+  _check(year=year, counts=counts, size=size, seed=seed, workers=workers)
+  totals = {split: counts.get(split, 0) for split in SPLITS}
+  parameters = {
+      'year': year, 'counts': totals, 'size': size, 'seed': seed,
+      'artefact_bias': {name: float(artefact_bias.get(name, 0.0))
+                        for name in artefacts.ARTEFACTS},
+      'version': VERSION}
+  table = {split: rows(year=year, split=split, total=total, size=size, seed=seed,
+                       artefact_bias=artefact_bias)
+           for split, total in totals.items() if total}
+  try:
+    marker = _open_folder(out, parameters, YEARS[year])
+    for split, split_rows in table.items():
+      _write_split(out, marker, YEARS[year], split, split_rows, workers)
+    _replace_text(out / CASES, _case_table(table))
+  except OSError as error:
+    raise errors.UserError(f'cannot write to {out}: {error.strerror or error}; choose '
+                           'another --out') from error
+  return {split: class_counts(year, split, total)
+          for split, total in totals.items() if total}
+
+
+def _check(*, year, counts, size, seed, workers) -> None:
+  errors.check_choice('year', year, YEARS)
+  for split in counts:
+    errors.check_choice('split', split, SPLITS)
+  if not any(counts.values()):
+    raise errors.UserError('no images asked for; give train, validation or test')
+  if size < _MIN_SIZE:
+    raise errors.UserError(f'size={size} pixels is too small; {_MIN_SIZE} or more')
+  if seed < 0:
+    raise errors.UserError(f'seed={seed}: choose 0 or more')
+  if workers < 1:
+    raise errors.UserError(f'workers={workers}: choose 1 or more')
+
+
+def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
+  """Returns the marker of `out`; refuses a folder that is not this phantom's."""
+  if out.exists() and not out.is_dir():
+    raise errors.UserError(f'{out} is a file; --out names a folder')
+  out.mkdir(parents=True, exist_ok=True)
+  marker_path = out / MARKER
+  if marker_path.is_file():
+    try:
+      marker = json.loads(marker_path.read_text())
+      before = marker['parameters']
+      written = marker['sha256']
+    except (ValueError, KeyError, TypeError) as error:
+      raise errors.UserError(f'{marker_path} is damaged; choose another --out, or '
+                             'delete the folder if it is synthetic') from error
+    differing = [f'{name} ({before.get(name)!r} there, {value!r} asked)'
+                 for name, value in parameters.items() if before.get(name) != value]
+    if differing:
+      raise errors.UserError(
+          f'{out} holds a phantom with another {", ".join(differing)}; choose another '
+          '--out or delete that folder')
+  else:
+    marker, written = {
+        'note': 'SYNTHETIC DATA. Every image, mask and label listed here was drawn by '
+                'a program; none shows a person. Not for clinical use.',
+        'parameters': parameters, 'sha256': {}}, {}
+  official = {name for split in SPLITS for name in layout.archive_names(split)}
+  foreign = sorted(
+      path.name for path in out.iterdir()
+      if path.name.upper().startswith(('ISIC', 'ISBI', 'HAM10000'))
+      and not (path.name in official and path.name in written
+               and _sha256(path) == written[path.name]))
+  if foreign:
+    raise errors.UserError(
+        f'{out} holds {foreign[0]}, which this command did not write; choose another '
+        '--out, so that no real data are overwritten')
+  _replace_text(marker_path, json.dumps(marker, indent=2) + '\n')
+  return marker
+
+
+def _write_split(out, marker, layout, split, split_rows, workers) -> None:
+  """Writes a split's archives under temporary names, then moves them in place."""
+  names = layout.archive_names(split)
+  if all((out / name).is_file() for name in names):
+    print(f'{split}: {len(split_rows)} images are there already', flush=True)
+    return
+  folder = out / f'.partial-{split}'
+  shutil.rmtree(folder, ignore_errors=True)  # of a call that was killed
+  folder.mkdir()
+  try:
+    with contextlib.closing(_encode(layout, split_rows, workers)) as encoded:
+      layout.write_split(folder, split, (
+          (row.image_id, row.case.diagnosis, files)
+          for row, files in zip(split_rows, encoded, strict=True)))
+    # Noted before they are moved: an interruption never leaves an archive that
+    # the next call would take for a stranger's.
+    marker['sha256'].update({name: _sha256(folder / name) for name in names})
+    _replace_text(out / MARKER, json.dumps(marker, indent=2) + '\n')
+    for name in names:
+      os.replace(folder / name, out / name)
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _encode(layout, split_rows: list[Row], workers: int) -> Iterator[list]:
+  """Draws and encodes in `workers` processes; yields in order, with progress."""
+  ids = [row.image_id for row in split_rows]
+  cases = [row.case for row in split_rows]
+  with contextlib.ExitStack() as stack:
+    if workers == 1:
+      results = map(layout.encode, ids, cases)
+    else:
+      # Spawned: a forked child would inherit JAX's threads where it is loaded.
+      pool = concurrent.futures.ProcessPoolExecutor(
+          min(workers, len(cases)), multiprocessing.get_context('spawn'),
+          # Ctrl-C is for this process, which then ends the others in order.
+          initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+      stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+      results = pool.map(layout.encode, ids, cases, chunksize=4)
+    yield from _progress(results, len(cases), split_rows[0].split)
+
+
+def _progress(results, total: int, split: str) -> Iterator:
+  """A bar on a terminal, otherwise a plain line at every quarter."""
+  terminal = sys.stderr.isatty()
+  quarters = {-(-total * k // 4) for k in range(1, 5)}
+  for done, result in enumerate(
+      tqdm.tqdm(results, split, total, disable=not terminal, unit='image'), 1):
+    if not terminal and done in quarters:
+      print(f'{split}: {done} of {total} images drawn', flush=True)
+    yield result
+
+
+def _case_table(table: Mapping[str, list[Row]]) -> str:
+  """What was drawn, image by image: to study the effect of an artefact."""
+  lines = [','.join(('image_id', 'split', 'diagnosis', *artefacts.ARTEFACTS))]
+  for split_rows in table.values():
+    for row in split_rows:
+      shown = (str(int(name in row.case.artefacts)) for name in artefacts.ARTEFACTS)
+      lines.append(','.join((row.image_id, row.split, row.case.diagnosis, *shown)))
+  return '\n'.join(lines) + '\n'
+
+
+def contact_sheet(path: pathlib.Path, *, year: int, split_rows: Sequence[Row],
+                  columns: int) -> None:
+  """Writes a PNG: a row a class, the first `columns` images of each, undistorted."""
+  tiles = []
+  for diagnosis in YEARS[year].CLASSES:
+    cases = [row.case for row in split_rows if row.case.diagnosis == diagnosis]
+    images = [drawing.draw(case).image for case in cases[:columns]]
+    if images:
+      blank = np.full_like(images[0], 255)
+      tiles.append(np.hstack(images + [blank] * (columns - len(images))))
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    Image.fromarray(np.vstack(tiles)).save(partial, 'PNG')
+    os.replace(partial, path)
+  except OSError as error:
+    raise errors.UserError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def _sha256(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _replace_text(path: pathlib.Path, text: str) -> None:
+  partial = path.with_name(f'.{path.name}.partial')
+  partial.write_text(text)
+  os.replace(partial, path)

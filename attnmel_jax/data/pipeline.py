@@ -1,0 +1,308 @@
+"""Prepared images + rows -> the batch of step t; padded evaluation batches.
+
+  region = pipeline.find_region(
+      'lesion', dermo_attributes=(), available=split.dermo_attributes)
+  store = pipeline.open_store(
+      split, maps=pipeline.needed_maps(region, evaluation=True), cache_gib=4.0)
+  batches = pipeline.TrainingBatches(store, rows, labels, region=region, ...)
+  for step, batch in batches.iterate(start_step=0, num_steps=9700):
+    ...
+
+A batch is a dict of numpy arrays; S is the side of the prepared images:
+  image      uint8 [B, S, S, 3]
+  roi        uint8 [B, S, S], 0-255; zeros where not annotated
+  has_roi    bool  [B]
+  label      int32 [B], class of the task
+  index      int32 [B], row in the prepared split
+  valid      bool  [B], False for the padding of the last evaluation batch
+and in evaluation batches, whatever region trains,
+  lesion     uint8 [B, S, S]
+  has_lesion bool  [B]
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import os
+from typing import Any
+
+import grain
+import numpy as np
+
+from attnmel_jax import errors
+from attnmel_jax.data import progress
+from attnmel_jax.data import sampling
+
+Batch = dict[str, np.ndarray]
+
+# Region that the attention is pulled to -> the prepared map it is made from.
+REGIONS = {'none': None, 'lesion': 'lesion', 'dermo': 'dermo', 'background': 'lesion'}
+
+# Batches ready ahead of the consumer, besides those being assembled.
+_PREFETCH = 3
+# More than these would only hold memory: each assembles a whole batch.
+_MAX_THREADS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+  """Where the attention is pulled to."""
+
+  name: str          # a key of REGIONS
+  map: str | None    # 'lesion', 'dermo' or None
+  bits: int          # of the dermo map's attributes whose union counts
+
+
+def find_region(roi: str, *, dermo_attributes: Sequence[str],
+                available: Sequence[str]) -> Region:
+  """The region of `config.roi` and `config.dermo_attributes`.
+
+  Args:
+    roi: a key of REGIONS.
+    dermo_attributes: whose union is the region, where `roi` is 'dermo'.
+    available: the prepared data set's attributes in the order of their bits.
+
+  Raises:
+    UserError: `roi` or an attribute is unknown, or there is no attribute.
+  """
+  errors.check_choice('roi', roi, REGIONS)
+  bits = 0
+  if roi == 'dermo':
+    if not available or not dermo_attributes:
+      raise errors.UserError(
+          f'roi=dermo with dermo_attributes={tuple(dermo_attributes)!r}: the data '
+          f'set offers {", ".join(available) or "none"}; choose some or another roi')
+    for name in dermo_attributes:
+      errors.check_choice('dermo_attributes', name, available)
+      bits |= 1 << list(available).index(name)
+  return Region(roi, REGIONS[roi], bits)
+
+
+def needed_maps(region: Region, *, evaluation: bool) -> tuple[str, ...]:
+  """The maps a store has to hold for training on `region` and evaluation."""
+  maps = ('lesion',) if evaluation else ()
+  if region.map and region.map not in maps:
+    maps += (region.map,)
+  return maps
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageStore:
+  """The images of a prepared split; see `open_store`."""
+
+  split: Any                            # a builders.PreparedSplit
+  maps: tuple[str, ...]                 # 'lesion', 'dermo'
+  arrays: dict[str, np.ndarray] | None  # [N, S, S, ...]; None: streamed
+
+  @property
+  def nbytes(self) -> int:
+    """Bytes of images in memory; 0 if they are streamed."""
+    return sum(array.nbytes for array in (self.arrays or {}).values())
+
+  def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """'image' uint8 [B, S, S, 3] and each of the maps uint8 [B, S, S]."""
+    if self.arrays is not None:
+      return {key: array.take(rows, axis=0) for key, array in self.arrays.items()}
+    arrays = _allocate(len(rows), self.split.side, self.maps)
+    for position, row in enumerate(rows):
+      _load(self.split, int(row), arrays, position)
+    return arrays
+
+
+def open_store(split: Any, *, maps: Sequence[str], cache_gib: float) -> ImageStore:
+  """Decodes all images into memory if they fit, else leaves them to be streamed.
+
+  Either way the batches are the same.
+
+  Args:
+    split: a builders.PreparedSplit.
+    maps: which maps are read besides the image; see `needed_maps`.
+    cache_gib: memory for this store's images and maps, in GiB.
+  """
+  maps = tuple(maps)
+  needed = len(split) * split.side ** 2 * (3 + len(maps))
+  if needed > cache_gib * 2 ** 30:
+    return ImageStore(split, maps, None)
+  arrays = _allocate(len(split), split.side, maps)
+  executor = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+  label = f'decode {split.dataset} {split.split}'
+  try:
+    rows = range(len(split))
+    bar = progress.Progress(label, len(split), unit='images')
+    with contextlib.closing(bar):
+      for _ in executor.map(lambda row: _load(split, row, arrays, row), rows):
+        bar.advance(1)
+  finally:
+    executor.shutdown(cancel_futures=True)
+  return ImageStore(split, maps, arrays)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingBatches:
+  """The batch of every step: a function of these fields and the step alone.
+
+  Attributes:
+    store: of the split the rows belong to.
+    rows: [M] training rows of the split.
+    labels: int32 [N] class of the task, of every image of the split.
+    region: where the attention is pulled to.
+    batch_size: images in a batch.
+    sampler: see `sampling.pass_rows`; it balances the data set's classes.
+    oversample_factors: likewise.
+    seed: of the order.
+
+  Raises:
+    UserError: an option is out of range, fewer rows than a batch, or no
+      training image is annotated with the region.
+  """
+
+  store: ImageStore
+  rows: np.ndarray
+  labels: np.ndarray
+  _: dataclasses.KW_ONLY
+  region: Region
+  batch_size: int
+  sampler: str
+  oversample_factors: Sequence[int]
+  seed: int
+
+  def __post_init__(self):
+    sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
+    annotated = _annotated(self.store.split, self.region, self.rows)
+    if self.region.map and not annotated.any():
+      raise errors.UserError(
+          f'roi={self.region.name} asks for {self.region.map} maps, but no training '
+          'image has one; prepare the data set with its masks or choose roi=none')
+
+  @functools.cached_property
+  def rows_per_pass(self) -> int:
+    """Rows in a pass, repetitions included."""
+    return len(self._pass_rows(0))
+
+  @property
+  def steps_per_pass(self) -> int:
+    """Batches in a pass; a batch never mixes passes."""
+    return sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
+
+  def batch_at(self, step: int) -> Batch:
+    """The batch of step `step` = 0, 1, ..."""
+    rows = self._rows_at(step)
+    return _assemble(self.store, rows, self.labels, self.region)[0]
+
+  def iterate(self, *, start_step: int, num_steps: int) -> Iterator[tuple[int, Batch]]:
+    """Yields (step, batch) from `start_step` up to `num_steps`, prefetched.
+
+    Args:
+      start_step: first step; resuming needs no more.
+      num_steps: of the whole run, so the last step is `num_steps - 1`.
+    """
+    return _prefetch(lambda step: (step, self.batch_at(step)),
+                     range(start_step, num_steps), self.store)
+
+  def _pass_rows(self, pass_number: int) -> np.ndarray:
+    split = self.store.split
+    return self.rows[sampling.pass_rows(
+        split.labels[self.rows], class_names=split.class_names, sampler=self.sampler,
+        oversample_factors=self.oversample_factors, seed=self.seed,
+        pass_number=pass_number)]
+
+  def _rows_at(self, step: int) -> np.ndarray:
+    pass_number, position = divmod(step, self.steps_per_pass)
+    start = position * self.batch_size
+    return self._pass_rows(pass_number)[start:start + self.batch_size]
+
+
+def evaluation_batches(
+    store: ImageStore, rows: np.ndarray, labels: np.ndarray, *, region: Region,
+    batch_size: int,
+) -> Iterator[Batch]:
+  """Yields batches that hold each of `rows` once, in order, prefetched.
+
+  The last one is padded to `batch_size`: valid False, index -1, and zeros for
+  all else. `store` must hold the 'lesion' map; `labels` as in TrainingBatches.
+  """
+  def batch_at(number: int) -> Batch:
+    chosen = rows[number * batch_size:(number + 1) * batch_size]
+    batch, maps = _assemble(store, chosen, labels, region)
+    batch['lesion'] = maps['lesion']
+    batch['has_lesion'] = store.split.has_lesion[chosen]
+    padding = batch_size - len(chosen)
+    if padding:
+      batch = {key: np.concatenate([value, np.zeros_like(value, shape=(
+          padding, *value.shape[1:]))]) for key, value in batch.items()}
+      batch['index'][-padding:] = -1
+    return batch
+
+  return _prefetch(batch_at, range(-(-len(rows) // batch_size)), store)
+
+
+def _assemble(store, rows, labels, region):
+  """-> the training batch of `rows`, and the maps it was made from."""
+  arrays = store.read(rows)
+  image = arrays.pop('image')
+  annotated = _annotated(store.split, region, rows)
+  if region.map is None:
+    roi = np.zeros(image.shape[:3], np.uint8)
+  else:
+    roi = _paint(region, arrays[region.map])
+    if not annotated.all():
+      roi[~annotated] = 0
+  batch = {
+      'image': image, 'roi': roi, 'has_roi': annotated,
+      'label': labels[rows].astype(np.int32), 'index': rows.astype(np.int32),
+      'valid': np.ones(len(rows), bool),
+  }
+  return batch, arrays
+
+
+def _annotated(split, region, rows):
+  """bool [B]: whether the rows have the map that the region is made from."""
+  if region.map is None:
+    return np.zeros(len(rows), bool)
+  return {'lesion': split.has_lesion, 'dermo': split.has_dermo}[region.map][rows]
+
+
+def _paint(region, maps):
+  """Stored maps uint8 [B, S, S] -> the region, 0-255; it may be the same array."""
+  if region.name == 'dermo':
+    # 0 - True wraps around to 255.
+    return np.negative((maps & np.uint8(region.bits) != 0).view(np.uint8))
+  if region.name == 'background':
+    return 255 - maps
+  if region.name == 'lesion':
+    return maps
+  raise ValueError(region.name)
+
+
+def _allocate(num_images, side, maps):
+  shape = (num_images, side, side)
+  return {'image': np.empty((*shape, 3), np.uint8),
+          **{key: np.empty(shape, np.uint8) for key in maps}}
+
+
+def _load(split, row, arrays, position):
+  """Writes image and maps of a row into position `position` of the arrays."""
+  record = split.load(row)
+  for key, array in arrays.items():
+    array[position] = record[key]
+
+
+def _prefetch(get: Callable[[int], Any], numbers: range,
+              store: ImageStore) -> Iterator[Any]:
+  """Yields get(number) of all numbers, each made ahead in background threads.
+
+  However the iteration ends, the threads end with the batch they are at.
+  """
+  # Gathering from memory keeps up with one thread; decoding takes them all.
+  threads = 1 if store.arrays is not None else min(os.cpu_count(), _MAX_THREADS)
+  dataset = grain.MapDataset.source(numbers).map(get).to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + _PREFETCH))
+  items = iter(dataset)
+  try:
+    yield from items
+  finally:
+    items.close()

@@ -1,0 +1,37 @@
+"""Progress of long work: a bar on a terminal, a few plain lines elsewhere."""
+
+import sys
+
+import tqdm
+
+_LINES = 10  # plain lines from 0 to 100 %
+
+
+class Progress:
+  """Counts up to `total`, 0 if unknown; unit 'B' counts bytes."""
+
+  def __init__(self, label: str, total: int, *, unit: str, done: int = 0):
+    self._label, self._total, self._unit, self._done = label, total, unit, done
+    self._tenths = self._in_tenths()
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(
+          desc=label, total=total or None, initial=done, unit=unit,
+          unit_scale=unit == 'B', unit_divisor=1024, dynamic_ncols=True)
+
+  def _in_tenths(self) -> int:
+    return self._done * _LINES // self._total if self._total else 0
+
+  def advance(self, count: int) -> None:
+    """Adds `count` units that are done."""
+    self._done += count
+    if self._bar is not None:
+      self._bar.update(count)
+    elif self._in_tenths() > self._tenths:
+      self._tenths = self._in_tenths()
+      print(f'{self._label}: {self._done} of {self._total} {self._unit}', flush=True)
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.close()

@@ -1,0 +1,92 @@
+"""What a folder of archives holds, against what is prepared already."""
+
+from collections.abc import Collection
+from collections.abc import Mapping
+import pathlib
+
+from attnmel_jax import errors
+from attnmel_jax.data import archives
+from attnmel_jax.data import storage
+
+
+def read_splits(spec: archives.Dataset, source: pathlib.Path,
+                reader: archives.Reader, *, prepared: Collection[str]
+                ) -> dict[str, archives.SplitFiles]:
+  """Every split with images and labels; prints which are left out, and why.
+
+  Args:
+    spec: the data set.
+    source: folder of its archives.
+    reader: stays open as long as the files are read.
+    prepared: splits that are there already; one without archives now is kept.
+
+  Raises:
+    UserError: there is none.
+  """
+  splits = {}
+  for split in spec.splits:
+    found = archives.find(spec, split, source)
+    absent = [spec.file(role, split) for role in archives.REQUIRED
+              if role not in found]
+    if absent:
+      state = 'already prepared; ' if split in prepared else 'left out, '
+      print(f'{split}: {state}{_listed(absent)} not in {source}')
+      continue
+    splits[split] = archives.read_split(spec, split, found, reader)
+  if not splits:
+    required = ' and '.join(spec.files[role] for role in archives.REQUIRED)
+    raise errors.UserError(
+        f'--source={source} holds no complete split of {spec.name}; a split '
+        f'needs {required}, where {{split}} is one of '
+        f'{", ".join(spec.splits.values())}')
+  return splits
+
+
+def repeated_ids(splits: Mapping[str, archives.SplitFiles]) -> list[str]:
+  """Notes on images that are in two splits: trained on and scored."""
+  first: dict[str, str] = {}
+  notes = []
+  for split, files in splits.items():
+    for example in files.examples:
+      if example.id in first:
+        notes.append(f'{example.image.name}: duplicate id {example.id}, in '
+                     f'{first[example.id]} and {split}')
+      first.setdefault(example.id, split)
+  return notes
+
+
+def needs_writing(spec: archives.Dataset, files: archives.SplitFiles,
+                  folder: pathlib.Path) -> bool:
+  """Whether a split has to be written, for the first time or again; says so.
+
+  Raises:
+    UserError: some archives it was prepared from changed, others are absent.
+  """
+  split, before = files.split, {}
+  if folder.exists():
+    before = storage.read_index(folder).get('archives', {})
+    if not before:
+      print(f'{split}: {folder} is damaged; preparing it again')
+  gone = sorted(set(before) - set(files.digests))
+  changed = [name for name, digest in files.digests.items()
+             if before.get(name) != digest]
+  if not changed:
+    kept = f'; {_listed(gone)} not in --source now' if gone else ''
+    print(f'{split}: already prepared{kept}')
+    return False
+  if gone:
+    raise errors.UserError(
+        f'{split} was prepared with {", ".join(gone)}, absent from --source now, '
+        f'while {", ".join(changed)} changed; put back what is absent, or delete '
+        f'{folder} to prepare {spec.name} without it')
+  if before:
+    print(f'{split}: {", ".join(changed)} changed; preparing it again')
+  for kind, roles in archives.ANNOTATIONS.items():
+    names = [spec.file(role, split) for role in roles]
+    if not set(names) & set(files.digests):
+      print(f'{split}: no {kind} masks, {" or ".join(names)} is not in --source')
+  return True
+
+
+def _listed(names: list[str]) -> str:
+  return ', '.join(names) + (' is' if len(names) == 1 else ' are')

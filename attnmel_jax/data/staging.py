@@ -1,0 +1,54 @@
+"""A folder is whole or not there: work in a staging folder, rename at the end."""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import pathlib
+import shutil
+import tempfile
+
+from attnmel_jax import errors
+
+_PREFIX = '.incomplete-'
+_LOCK = '.lock'
+
+
+@contextlib.contextmanager
+def folder(root: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields an empty folder below `root`; it is gone when the block ends.
+
+  One process at a time: what a killed one left is removed at the start.
+
+  Raises:
+    UserError: `root` cannot be written, or another process works in it.
+  """
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+    # Held until the file is closed, also by SIGKILL.
+    lock = (root / _LOCK).open('w')
+  except OSError as error:
+    raise errors.UserError(
+        f'--data_dir={root.parent} cannot be written ({error.strerror}); '
+        'choose another with --data_dir or $ATTNMEL_DATA') from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise errors.UserError(
+          f'another command writes to {root}; wait until it ends') from error
+    for left_over in root.glob(f'{_PREFIX}*'):
+      shutil.rmtree(left_over, ignore_errors=True)
+    staging = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    try:
+      yield staging
+    finally:
+      shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(staged: pathlib.Path, final: pathlib.Path) -> None:
+  """Moves a whole folder to its place, instead of what is there."""
+  if final.exists():
+    # Aside first: deleting takes longer than renaming, and may be interrupted.
+    final.rename(staged.with_name('replaced-' + staged.name))
+  final.parent.mkdir(parents=True, exist_ok=True)
+  staged.rename(final)

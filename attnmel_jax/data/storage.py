@@ -1,0 +1,73 @@
+"""Where a prepared split lies, and whether its folder may be opened."""
+
+import dataclasses
+import json
+import pathlib
+
+from attnmel_jax import errors
+from attnmel_jax.data import decode
+
+# A change of what is stored raises this; folders of another one are not opened.
+VERSION = '1.0.0'
+
+# TFDS imports the module of every class that features.json names.
+_TRUSTED = frozenset('tensorflow_datasets.core.features.' + name for name in (
+    'features_dict.FeaturesDict', 'image_feature.Image', 'text_feature.Text',
+    'class_label_feature.ClassLabel', 'tensor_feature.Tensor'))
+# Keys of other spellings that TFDS takes class names from; we write none of them.
+_OTHER_SPELLINGS = frozenset(
+    ('type', 'content', 'python_class_name', 'jsonFeature', 'json_feature'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+  """Central square and side of the stored images; part of a split's identity."""
+
+  crop_ratio: float
+  resize_size: int
+
+  def config_name(self, split: str) -> str:
+    """For example 'train-crop0.8-side256-bilinear'."""
+    return (f'{split}-crop{float(self.crop_ratio)}-side{self.resize_size}-'
+            f'{decode.RESAMPLING}')
+
+  def folder(self, dataset: str, split: str, data_dir: pathlib.Path) -> pathlib.Path:
+    """The TFDS folder of a split; it exists if and only if it is prepared."""
+    return data_dir / dataset / self.config_name(split) / VERSION
+
+
+def read_index(folder: pathlib.Path) -> dict:
+  """The metadata that the builder wrote; {} where they cannot be read."""
+  try:
+    index = json.loads((folder / 'metadata.json').read_bytes())
+  except (OSError, ValueError):
+    return {}
+  return index if isinstance(index, dict) else {}
+
+
+def check_features(folder: pathlib.Path) -> None:
+  """Raises UserError if features.json names code other than TFDS's own."""
+  try:
+    pending = [json.loads((folder / 'features.json').read_bytes())]
+  except (OSError, ValueError) as error:
+    raise damaged(folder, error) from error
+  while pending:
+    value = pending.pop()
+    if isinstance(value, list):
+      pending += value
+    elif isinstance(value, dict):
+      pending += value.values()
+      foreign = _OTHER_SPELLINGS & set(value)
+      if value.get('pythonClassName', next(iter(_TRUSTED))) not in _TRUSTED:
+        foreign = {value['pythonClassName']}
+      if foreign:
+        raise errors.UserError(
+            f'{folder / "features.json"} names {min(map(str, foreign))!r}, which is '
+            f'no feature of a prepared split; delete {folder} and prepare again')
+
+
+def damaged(folder: pathlib.Path, reason: object) -> errors.UserError:
+  """The error for a folder that was prepared and cannot be read."""
+  text = ' '.join(str(reason).split())[:200]
+  return errors.UserError(f'the prepared split {folder} is damaged ({text}); delete '
+                          'it and prepare again')

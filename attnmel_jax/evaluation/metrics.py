@@ -1,0 +1,180 @@
+"""Scores of a classifier from collected labels and probabilities.
+
+  threshold = metrics.youden_threshold(validation_labels, validation_scores)
+  metrics.auc(labels, scores)
+  metrics.sensitivity_specificity(labels, scores, threshold=threshold)
+
+Two rules hold throughout. What the data leave undefined (a class without an
+image) is `nan`, for a table to print as undefined. What cannot be meant (NaN or
+infinite scores, no rows, lengths that differ, labels out of range) raises
+ValueError: files are checked where they are read, so it is the caller's mistake.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import sklearn.metrics
+
+
+class Operating(NamedTuple):
+  """Shares in [0, 1] of the positives and of the negatives that are told right."""
+
+  sensitivity: float
+  specificity: float
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+  """Area under the precision-recall curve as a sum of steps, no interpolation.
+
+  sum over n of (R_n - R_{n-1}) P_n, one step per distinct score: scikit-learn's
+  definition, and the challenge's.
+
+  Args:
+    labels: [N] of 0 and 1, or bool; 1 is positive.
+    scores: [N], larger is more positive.
+
+  Returns:
+    A share in [0, 1]; nan where one of the two classes has no row.
+  """
+  labels, scores = check_binary(labels, scores)
+  if labels.all() or not labels.any():
+    return float('nan')
+  return float(sklearn.metrics.average_precision_score(labels, scores))
+
+
+def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+  """Area under the ROC curve: P(positive scores higher), a tie counting half.
+
+  Args:
+    labels: [N] of 0 and 1, or bool; 1 is positive.
+    scores: [N], larger is more positive.
+
+  Returns:
+    A share in [0, 1]; nan where one of the two classes has no row.
+  """
+  labels, scores = check_binary(labels, scores)
+  if labels.all() or not labels.any():
+    return float('nan')
+  return float(sklearn.metrics.roc_auc_score(labels, scores))
+
+
+def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+  """The threshold with the largest sensitivity + specificity - 1 (Youden 1950).
+
+  `score >= threshold` is positive. The candidates are the scores themselves.
+  Among equally good ones the lowest wins, the one that misses fewest positives;
+  scores that tell nothing apart so call every row positive.
+
+  Returns:
+    One of `scores`; nan where one of the two classes has no row.
+  """
+  labels, scores = check_binary(labels, scores)
+  positives = int(labels.sum())
+  negatives = len(labels) - positives
+  if not positives or not negatives:
+    return float('nan')
+  candidates, inverse = np.unique(scores, return_inverse=True)
+  true = np.bincount(inverse, weights=labels)[::-1].cumsum()[::-1]
+  false = np.bincount(inverse, weights=~labels)[::-1].cumsum()[::-1]
+  # Multiplied out to whole numbers, which are exact: ties are real ties.
+  youden = true * negatives - false * positives
+  return float(candidates[np.argmax(youden)])
+
+
+def sensitivity_specificity(
+    labels: np.ndarray, scores: np.ndarray, *, threshold: float) -> Operating:
+  """Sensitivity and specificity where `score >= threshold` is positive.
+
+  Returns:
+    Shares in [0, 1]; nan for a class without a row, and both nan where the
+    threshold is nan because the data that were to choose it left it undefined.
+  """
+  labels, scores = check_binary(labels, scores)
+  if np.isnan(threshold):
+    return Operating(float('nan'), float('nan'))
+  called = scores >= threshold
+  return Operating(_share(called[labels]), _share(~called[~labels]))
+
+
+def confusion_matrix(
+    labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
+  """int64 [K, K] of counts: row the true class, column the predicted one."""
+  labels = check_classes('labels', labels, num_classes)
+  predicted = check_classes('predicted', predicted, num_classes)
+  if len(labels) != len(predicted):
+    raise ValueError(f'{len(labels)} labels but {len(predicted)} predictions')
+  cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+  return cells.reshape(num_classes, num_classes)
+
+
+def recall_per_class(
+    labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
+  """[K] shares of each class that are predicted as it; nan for an absent class."""
+  matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
+  totals = matrix.sum(axis=1)
+  return np.divide(matrix.diagonal(), totals, where=totals > 0,
+                   out=np.full(num_classes, np.nan))
+
+
+def balanced_accuracy(
+    labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> float:
+  """Mean recall over the classes that have a row (the score of ISIC 2018)."""
+  recalls = recall_per_class(labels, predicted, num_classes=num_classes)
+  return float(np.nanmean(recalls))
+
+
+def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+  """[K] areas under the ROC curve, each class against all others together.
+
+  Args:
+    labels: int [N] in [0, K).
+    probabilities: [N, K].
+
+  Returns:
+    Shares in [0, 1]; nan for a class that is absent or the only one.
+  """
+  num_classes = probabilities.shape[1]
+  labels = check_classes('labels', labels, num_classes)
+  return np.array([auc(labels == k, probabilities[:, k]) for k in range(num_classes)])
+
+
+def check_binary(
+    labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns labels as bool [N] and scores as float64 [N].
+
+  Raises:
+    ValueError: no rows, shapes that differ, labels other than 0 and 1, or scores
+      that are NaN or infinite (their number is in the message).
+  """
+  labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+  if labels.ndim != 1 or labels.shape != scores.shape:
+    raise ValueError(
+        f'labels {labels.shape} and scores {scores.shape} are not both [N]')
+  if not len(labels):
+    raise ValueError('there are no rows to score')
+  if not np.isin(labels, (0, 1)).all():
+    raise ValueError(f'labels are {np.unique(labels)[:9]}, not 0 and 1')
+  if bad := np.count_nonzero(~np.isfinite(scores)):
+    raise ValueError(f'{bad} of {len(scores)} scores are NaN or infinite')
+  return labels.astype(bool), scores
+
+
+def check_classes(name: str, values: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns class indices as int64 [N].
+
+  Raises:
+    ValueError: no rows, not whole numbers [N], or outside [0, num_classes).
+  """
+  values = np.asarray(values)
+  if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+    raise ValueError(f'{name} is {values.dtype} {values.shape}, not integer [N]')
+  if not len(values):
+    raise ValueError('there are no rows to score')
+  if values.min() < 0 or values.max() >= num_classes:
+    raise ValueError(f'{name} holds {values.min()} to {values.max()}, '
+                     f'outside [0, {num_classes})')
+  return values.astype(np.int64)
+
+
+def _share(hits: np.ndarray) -> float:
+  return float(hits.mean()) if len(hits) else float('nan')

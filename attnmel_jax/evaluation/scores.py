@@ -1,0 +1,183 @@
+"""All scores of one set of predictions, as one dictionary that JSON can hold.
+
+An interval is `{'estimate': x, 'low': a, 'high': b}`; what the data leave
+undefined is None.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import numpy as np
+
+from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import metrics
+from attnmel_jax.evaluation import statistics
+
+# Of every interval in a summary or a table.
+LEVEL = 0.95
+
+
+def classification_scores(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    class_names: Sequence[str],
+    groups: np.ndarray,
+    threshold: float | None,
+    num_draws: int,
+    seed: int,
+) -> dict[str, Any]:
+  """Scores of a binary (K = 2) or multi-class task, with bootstrap intervals.
+
+  Args:
+    labels: int [N] in [0, K). In a binary task class 1 is the positive one.
+    probabilities: [N, K].
+    class_names: K names, in the order of the columns.
+    groups: [N] lesion of each row, or its id where lesions are not known.
+    threshold: a binary row is positive where the probability of class 1 is at
+      least this; None or nan where none could be chosen: sensitivity and
+      specificity are then None. A multi-class task takes None.
+    num_draws: of the bootstrap.
+    seed: of the bootstrap; the same for all systems that are to be compared.
+
+  Returns:
+    Always `n`, `groups` (how many lesions), `class_counts`, `auc`, `level`,
+    `num_draws`, `seed`. Binary: `positive`, `ap`, `auc`, `threshold`,
+    `sensitivity`, `specificity`. Multi-class: `balanced_accuracy`, `auc_mean`
+    (over the classes that have one), `recall` and `auc` by class name,
+    `confusion_matrix` (row the true class).
+  """
+  labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+  num_classes = len(class_names)
+  if num_classes < 2 or probabilities.shape != (len(labels), num_classes):
+    raise ValueError(f'probabilities {probabilities.shape} do not fit {len(labels)} '
+                     f'labels and classes {tuple(class_names)}')
+  if num_classes > 2 and threshold is not None:
+    raise ValueError(f'threshold={threshold} has no meaning for {num_classes} classes')
+  labels = metrics.check_classes('labels', labels, num_classes)
+  draws = statistics.bootstrap_draws(labels, groups, num_draws=num_draws, seed=seed)
+  counts = np.bincount(labels, minlength=num_classes)
+  result = {
+      'n': len(labels),
+      'groups': len(np.unique(groups)),
+      'class_counts': dict(zip(class_names, counts.tolist(), strict=True)),
+  }
+  if num_classes == 2:
+    result['positive'] = class_names[1]
+    result |= _binary(labels, probabilities[:, 1], draws, threshold)
+  else:
+    result |= _multiclass(labels, probabilities, draws, class_names)
+  return result | {'level': LEVEL, 'num_draws': num_draws, 'seed': seed}
+
+
+def attention_scores(
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    *,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    image_size: int,
+    num_draws: int,
+    seed: int,
+) -> dict[str, Any]:
+  """Mean Jaccard index of every attention map with the lesion masks.
+
+  Images without annotation are left out of the mean and of the draws.
+
+  Args:
+    maps: name -> [N, h, w]; empty for a model without gates.
+    lesion: uint8 [N, S, S].
+    has_lesion: bool [N].
+    labels: int [N], strata of the bootstrap.
+    groups: [N] lesion of each row, or its id where lesions are not known.
+    image_size: side of the network's input, the centre of the S x S image.
+    num_draws: of the bootstrap.
+    seed: of the bootstrap; the same for all systems that are to be compared.
+
+  Returns:
+    `n_annotated`, `jaccard_<name>` for each map, and as the baseline
+    `jaccard_all_ones`, the map that marks the whole image.
+  """
+  annotated = np.asarray(has_lesion, bool)
+  maps = {**maps, 'all_ones': np.broadcast_to(
+      attention_maps.all_ones(1), (len(annotated), 1, 1))}
+  result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
+  if not annotated.any():
+    return result | {f'jaccard_{name}': _undefined() for name in maps}
+  draws = statistics.bootstrap_draws(
+      np.asarray(labels)[annotated], np.asarray(groups)[annotated],
+      num_draws=num_draws, seed=seed)
+  for name, values in maps.items():
+    index = attention_maps.attention_jaccard(
+        values, lesion, annotated, image_size=image_size,
+        threshold=attention_maps.THRESHOLD)[annotated]
+    result[f'jaccard_{name}'] = _interval(
+        functools.partial(statistics.draws_mean, values=index,
+                          include=np.ones(len(index), bool)), draws)
+  return result
+
+
+def _binary(
+    labels: np.ndarray, scores: np.ndarray, draws: np.ndarray,
+    threshold: float | None) -> dict[str, Any]:
+  positive = labels == 1
+  result = {
+      'ap': _interval(functools.partial(
+          statistics.draws_average_precision, labels=positive, scores=scores), draws),
+      'auc': _interval(functools.partial(
+          statistics.draws_auc, labels=positive, scores=scores), draws),
+  }
+  if threshold is None or np.isnan(threshold):
+    return result | {'threshold': None, 'sensitivity': _undefined(),
+                     'specificity': _undefined()}
+  right = (scores >= threshold) == positive
+  mean = functools.partial(statistics.draws_mean, values=right)
+  return result | {
+      'threshold': float(threshold),
+      'sensitivity': _interval(functools.partial(mean, include=positive), draws),
+      'specificity': _interval(functools.partial(mean, include=~positive), draws),
+  }
+
+
+def _multiclass(
+    labels: np.ndarray, probabilities: np.ndarray, draws: np.ndarray,
+    class_names: Sequence[str]) -> dict[str, Any]:
+  num_classes = len(class_names)
+  predicted = probabilities.argmax(axis=1)
+  recalls, aucs = np.empty((2, num_classes, 1 + len(draws)))
+  for k in range(num_classes):
+    recalls[k] = statistics.bootstrap_values(functools.partial(
+        statistics.draws_mean, values=predicted == labels, include=labels == k),
+        draws=draws)
+    aucs[k] = statistics.bootstrap_values(functools.partial(
+        statistics.draws_auc, labels=labels == k, scores=probabilities[:, k]),
+        draws=draws)
+  # Draws are stratified: a class that the rows hold is in every draw. One class
+  # alone has a recall and no AUC.
+  held = np.unique(labels)
+  matrix = metrics.confusion_matrix(labels, predicted, num_classes=num_classes)
+  return {
+      'balanced_accuracy': _bounds(recalls[held].mean(axis=0)),
+      'auc_mean': _bounds(aucs[held].mean(axis=0)),
+      'recall': dict(zip(class_names, map(_bounds, recalls), strict=True)),
+      'auc': dict(zip(class_names, map(_bounds, aucs), strict=True)),
+      'confusion_matrix': matrix.tolist(),
+  }
+
+
+def _interval(metric, draws: np.ndarray) -> dict[str, float | None]:
+  return _bounds(statistics.bootstrap_values(metric, draws=draws))
+
+
+def _bounds(values: np.ndarray) -> dict[str, float | None]:
+  """[1 + D] values -> estimate and bounds, None where undefined."""
+  interval = statistics.percentile_interval(values, level=LEVEL)
+  bounds = {'estimate': interval.estimate, 'low': interval.low, 'high': interval.high}
+  return {name: None if np.isnan(value) else value for name, value in bounds.items()}
+
+
+def _undefined() -> dict[str, float | None]:
+  return {'estimate': None, 'low': None, 'high': None}

@@ -1,0 +1,177 @@
+"""Sampling error of scores: percentile bootstrap over lesions, by class.
+
+  draws = statistics.bootstrap_draws(labels, groups, num_draws=2000, seed=0)
+  metric = functools.partial(statistics.draws_auc, labels=labels, scores=scores)
+  statistics.bootstrap_interval(metric, draws=draws, level=0.95)
+
+A draw is kept as the number of times that it takes each row, so that a metric is
+worked out for many draws at once, from one sort of the scores. A metric is any
+function draws [D, N] -> [D]. Draws made once serve every metric and, on the same
+rows, every system: differences of `bootstrap_values` are then paired.
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import numpy as np
+
+from attnmel_jax.evaluation import metrics
+
+# Cells of draws x rows that a metric sees at once: about 8 MiB as float64.
+_CELLS = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """A score on the rows as they are, and the bounds of its interval."""
+
+  estimate: float
+  low: float
+  high: float
+  num_draws: int
+
+
+def bootstrap_draws(
+    strata: np.ndarray, groups: np.ndarray, *, num_draws: int, seed: int) -> np.ndarray:
+  """Draws whole groups with replacement, as many as there are, by stratum.
+
+  A group belongs to the stratum of its rows. One whose rows differ (a patient
+  with lesions of two classes) forms a stratum with the groups of the same
+  mixture, so every draw holds every class. The result depends on the arguments
+  alone: sort the rows by id to have the same draws for all systems.
+
+  Args:
+    strata: [N] class of each row, of any type that sorts.
+    groups: [N] lesion of each row, of any type that sorts; all different (such
+      as the ids) to resample single rows.
+    num_draws: number D of draws.
+    seed: of the draws; for a comparison, the same for all systems.
+
+  Returns:
+    uint16 [D, N], how often each draw takes each row.
+  """
+  strata, groups = np.asarray(strata), np.asarray(groups)
+  if strata.ndim != 1 or strata.shape != groups.shape or not len(strata):
+    raise ValueError(f'strata {strata.shape} and groups {groups.shape} are not '
+                     'both [N] with N > 0')
+  if num_draws < 1:
+    raise ValueError(f'num_draws={num_draws} is not positive')
+  names, group_of_row = np.unique(groups, return_inverse=True)
+  classes, class_of_row = np.unique(strata, return_inverse=True)
+  holds = np.zeros((len(names), len(classes)), bool)
+  holds[group_of_row, class_of_row] = True
+  _, stratum_of_group = np.unique(holds, axis=0, return_inverse=True)
+  members = [np.flatnonzero(stratum_of_group == stratum)
+             for stratum in range(stratum_of_group.max() + 1)]
+  rng = np.random.default_rng(seed)
+  draws = np.empty((num_draws, len(strata)), np.uint16)
+  counts = np.empty(len(names), np.uint16)
+  for draw in draws:
+    for member in members:
+      taken = rng.integers(len(member), size=len(member))
+      counts[member] = np.bincount(taken, minlength=len(member))
+    draw[:] = counts[group_of_row]
+  return draws
+
+
+def bootstrap_values(
+    metric: Callable[[np.ndarray], np.ndarray], *, draws: np.ndarray) -> np.ndarray:
+  """The metric with every row taken once, then in each draw: float64 [1 + D].
+
+  Args:
+    metric: draws [D, N] -> [D]; row n counts draws[d, n] times in draw d.
+    draws: [D, N] from `bootstrap_draws`.
+  """
+  num_draws, rows = draws.shape
+  chunk = max(1, _CELLS // rows)
+  parts = [metric(np.ones((1, rows), draws.dtype))]
+  parts += [metric(draws[start:start + chunk]) for start in range(0, num_draws, chunk)]
+  return np.concatenate(parts).astype(np.float64)
+
+
+def percentile_interval(values: np.ndarray, *, level: float) -> Interval:
+  """Percentile interval (Efron & Tibshirani 1993, chapter 13).
+
+  It cannot see what no row shows: where all rows agree (30 of 30 detected) both
+  bounds equal the estimate.
+
+  Args:
+    values: [1 + D] from `bootstrap_values`, or a function of several such: the
+      difference of two systems on the same draws has a paired interval.
+    level: share of the draws inside the bounds, such as 0.95.
+
+  Returns:
+    The estimate and its bounds; nan where it is undefined, bounds also where it
+    is undefined in some draw.
+  """
+  if not 0 < level < 1:
+    raise ValueError(f'level={level} is not between 0 and 1')
+  low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+  return Interval(float(values[0]), float(low), float(high), len(values) - 1)
+
+
+def bootstrap_interval(
+    metric: Callable[[np.ndarray], np.ndarray], *, draws: np.ndarray, level: float,
+) -> Interval:
+  """`percentile_interval` of the `bootstrap_values` of `metric`."""
+  return percentile_interval(bootstrap_values(metric, draws=draws), level=level)
+
+
+def draws_auc(
+    draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """`metrics.auc` in each of the draws [D, N] -> [D]."""
+  positives, negatives = _counts_by_score(draws, labels, scores)
+  # Highest score first: the negatives below a score come after it.
+  above = np.cumsum(negatives, axis=1)
+  total = above[:, -1:]
+  won = np.sum(positives * (total - above + negatives / 2), axis=1)
+  return _ratio(won, positives.sum(axis=1) * total[:, 0])
+
+
+def draws_average_precision(
+    draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """`metrics.average_precision` in each of the draws [D, N] -> [D]."""
+  positives, negatives = _counts_by_score(draws, labels, scores)
+  true, false = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
+  # A draw may lack the highest scores: nothing is called positive there, and
+  # nothing is added to the sum.
+  precision = true / np.maximum(true + false, 1)
+  area = _ratio(np.sum(positives * precision, axis=1), true[:, -1])
+  return np.where(false[:, -1] > 0, area, np.nan)
+
+
+def draws_mean(
+    draws: np.ndarray, *, values: np.ndarray, include: np.ndarray) -> np.ndarray:
+  """Mean of `values` over the rows of `include` in each draw [D, N] -> [D].
+
+  Sensitivity is the mean of 'called positive' over the positives, a recall the
+  mean of 'predicted right' over a class, the Jaccard index of a system the mean
+  over the annotated images.
+
+  Args:
+    draws: [D, N].
+    values: [N]; those of rows outside `include` are not looked at.
+    include: bool [N].
+  """
+  weights = draws[:, include].astype(np.float64)
+  return _ratio(weights @ np.asarray(values, np.float64)[include], weights.sum(axis=1))
+
+
+def _counts_by_score(
+    draws: np.ndarray, labels: np.ndarray, scores: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Positives and negatives [D, U] at each of U distinct scores, highest first."""
+  labels, scores = metrics.check_binary(labels, scores)
+  order = np.argsort(-scores, kind='stable')
+  ordered = scores[order]
+  starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+  taken = draws[:, order].astype(np.float64)
+  positives = taken * labels[order]
+  return (np.add.reduceat(positives, starts, axis=1),
+          np.add.reduceat(taken - positives, starts, axis=1))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+  """Numerator / denominator, nan where the denominator is 0."""
+  return np.divide(numerator, denominator, where=denominator > 0,
+                   out=np.full(numerator.shape, np.nan))

@@ -1,0 +1,110 @@
+"""A config is refused before any work where a field cannot be right."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attnmel_jax import errors
+from attnmel_jax import images
+from attnmel_jax.data import pipeline
+from attnmel_jax.data import sampling
+from attnmel_jax.models import attention
+from attnmel_jax.models import classifiers
+from attnmel_jax.models import vgg
+
+_CHOICES = {
+    'roi': pipeline.REGIONS,
+    'sampler': sampling.SAMPLERS,
+    'model': classifiers.NAMES,
+    'backbone': vgg.BACKBONES,
+    'gate_norm': attention.NORMS,
+    'dtype': classifiers.DTYPES,
+    'normalisation': images.NORMALISATIONS,
+}
+
+
+def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
+  return (lambda v: v >= low), f'must be at least {low}'
+
+
+def _above(low: float) -> tuple[Callable[[Any], bool], str]:
+  return (lambda v: v > low), f'must be above {low}'
+
+
+def _share(lowest_included: bool) -> tuple[Callable[[Any], bool], str]:
+  if lowest_included:
+    return (lambda v: 0 <= v < 1), 'must be at least 0 and below 1'
+  return (lambda v: 0 < v <= 1), 'must be above 0 and at most 1'
+
+
+_RANGES = {
+    'crop_ratio': _share(False),
+    'resize_size': _at_least(32),
+    'image_size': ((lambda v: v >= 32 and v % 32 == 0), 'must be a multiple of 32'),
+    'cache_gib': _at_least(0),
+    'num_folds': _at_least(1),
+    'validation_fraction': _share(True),
+    'width': _above(0),
+    'gate_width': _at_least(1),
+    'dropout_rate': _share(True),
+    'focal_gamma': _at_least(0),
+    'batch_size': _at_least(1),
+    'num_epochs': _at_least(1),
+    'passes_per_epoch': _at_least(1),
+    'learning_rate': _above(0),
+    'decay_every_epochs': _at_least(1),
+    'decay_factor': _above(0),
+    'momentum': _share(True),
+    'weight_decay': _at_least(0),
+    'seed': ((lambda v: 0 <= v < 2**32), 'must be at least 0 and below 2**32'),
+    'log_every_steps': _at_least(1),
+    'checkpoint_every_steps': _at_least(1),
+    'bootstrap_draws': _at_least(100),
+    'bootstrap_seed': _at_least(0),
+    'overlay_images': _at_least(0),
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Raises UserError for the first field that is unknown, or contradicts another."""
+  for name, allowed in _CHOICES.items():
+    errors.check_choice(name, config[name], allowed)
+  for name, (holds, rule) in _RANGES.items():
+    if not holds(config[name]):
+      raise errors.UserError(f'{name}={config[name]} is out of range: it {rule}')
+  if config['image_size'] > config['resize_size']:
+    raise errors.UserError(
+        f'image_size={config["image_size"]} is larger than '
+        f'resize_size={config["resize_size"]}; the first is cropped out of the second')
+  if not 0 <= config['fold'] < config['num_folds']:
+    raise errors.UserError(
+        f'fold={config["fold"]} is out of range: with num_folds={config["num_folds"]} '
+        f'it is one of 0 to {config["num_folds"] - 1}')
+  _check_taps(config)
+  if config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
+    raise errors.UserError(
+        f'roi={config["roi"]!r} needs attention maps, and '
+        f'model={config["model"]!r} has none; choose roi=\'none\' or '
+        "model='attnmel_cnn'")
+  if config['rescale_pretrained'] and (
+      config['backbone'] != 'vgg16' or not config['pretrained']):
+    raise errors.UserError(
+        'rescale_pretrained=True needs pretrained weights and backbone=\'vgg16\'; '
+        'BatchNorm undoes any scale')
+
+
+def _check_taps(config: Mapping[str, Any]) -> None:
+  for tap in config['taps']:
+    errors.check_choice('taps', tap, classifiers.TAPS)
+  if len(set(config['taps'])) != len(config['taps']):
+    raise errors.UserError(f'taps={config["taps"]} names a tap twice')
+  if config['model'] == 'attnmel_cnn' and not config['taps']:
+    raise errors.UserError(
+        "taps=() leaves no gate; choose model='vgg16_gap', or taps of "
+        + ', '.join(classifiers.TAPS))
+  if len(config['dice_weights']) != len(config['taps']):
+    raise errors.UserError(
+        f'dice_weights={config["dice_weights"]} has to hold one weight for each of '
+        f'taps={config["taps"]}')
+  if any(weight < 0 for weight in config['dice_weights']):
+    raise errors.UserError(
+        f'dice_weights={config["dice_weights"]} is out of range: a weight is at least 0')

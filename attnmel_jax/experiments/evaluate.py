@@ -1,0 +1,65 @@
+"""A finished run scored on data that arrived later, or on another data set."""
+
+import pathlib
+from typing import Any
+
+from attnmel_jax import errors
+from attnmel_jax import parallel
+from attnmel_jax.data import pipeline
+from attnmel_jax.evaluation import predict
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import run_folder
+from attnmel_jax.experiments import scoring
+from attnmel_jax.experiments import system
+from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.training import checkpoint
+
+
+def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
+             out: pathlib.Path) -> dict[str, Any]:
+  """Predicts and scores a prepared split with a run's best checkpoint.
+
+  Preprocessing, classes and threshold are the run's own; the threshold was
+  chosen on the run's validation set.
+
+  Args:
+    run: folder of a finished run.
+    dataset: a prepared data set.
+    data_dir: folder of prepared data; '' for the default one.
+    split: train, validation or test.
+    out: folder for predictions/, attention/ and summary.json.
+
+  Returns:
+    The content of `out`/summary.json.
+
+  Raises:
+    UserError: the run is not finished, the split is not prepared, or its classes
+      are not the run's.
+  """
+  config = run_folder.read_config(run)
+  trained = run_folder.read_json(run / 'summary.json')
+  config |= {'dataset': dataset, 'data_dir': data_dir}
+  system.enable_float64(config)
+  parallel.check_batch_size(config['batch_size'])
+  part, class_names = task_lib.open_part(config, split)
+  if list(class_names) != trained['class_names']:
+    raise errors.UserError(
+        f'dataset={config["dataset"]} has the classes {", ".join(class_names)}, the '
+        f'run {", ".join(trained["class_names"])}; choose a data set with the same')
+  with checkpoint.Checkpoints(run / 'checkpoints') as checkpoints:
+    variables, best = checkpoints.restore_best(
+        system.state_template(config, len(class_names)).variables())
+  region = pipeline.find_region('none', dermo_attributes=(), available=())
+  store = task_lib.open_store(part.prepared, region, config['cache_gib'])
+  predictions = predict.predict(
+      system.prediction_step(config, len(class_names)), variables,
+      task_lib.evaluation_batches(config, part, region, store))
+  scoring.write(out, split, predictions, part, class_names, config)
+  summary = {
+      'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
+      'fingerprint': part.prepared.fingerprint, 'best': best,
+      'class_names': list(class_names), 'threshold': trained['threshold'],
+      split: scoring.score(predictions, part, class_names, config,
+                           threshold=trained['threshold'])}
+  prediction_files.write_json(out / 'summary.json', summary)
+  return summary

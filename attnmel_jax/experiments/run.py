@@ -1,0 +1,167 @@
+"""One run: config -> run folder with a trained, scored system."""
+
+from collections.abc import Callable, Mapping
+import importlib.metadata
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from attnmel_jax import parallel
+from attnmel_jax.data import pipeline
+from attnmel_jax.evaluation import predict
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import checks
+from attnmel_jax.experiments import run_folder
+from attnmel_jax.experiments import scoring
+from attnmel_jax.experiments import system
+from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.training import checkpoint
+from attnmel_jax.training import loop
+
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
+             'tensorflow-datasets', 'grain', 'numpy', 'scikit-learn', 'pillow')
+
+
+def plan(config: Mapping[str, Any]) -> list[str]:
+  """What a run would do, line by line; needs the prepared data and no weights."""
+  _check(config)
+  task = task_lib.open_task(config)
+  batches = task_lib.training_batches(config, task, task_lib.undecoded(task))
+  schedule = task_lib.schedule(config, batches.steps_per_pass)
+  shapes = system.variable_shapes(config, len(task.class_names))
+  lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}: '
+           f'{" / ".join(task.class_names)}, prior {config["roi"]}']
+  for name in ('train', 'validation', 'test'):
+    counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
+    lines.append(f'{name}: '
+                 + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
+  return [*lines,
+          f'rows after oversampling: {batches.rows_per_pass}',
+          f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
+          f'{schedule.steps_per_epoch})',
+          f'parameters: {system.count_parameters(shapes)}',
+          f'devices: {jax.local_device_count()} x {jax.local_devices()[0].device_kind}']
+
+
+def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
+        ) -> dict[str, Any]:
+  """Trains, selects, predicts and scores; goes on where an earlier call stopped.
+
+  Args:
+    config: flat, as configs/common.py lists it.
+    folder: the run folder.
+    quiet: show no progress.
+
+  Returns:
+    The content of summary.json.
+
+  Raises:
+    UserError: the config, the data, the weights or the folder are not right.
+    loop.Stopped: SIGINT or SIGTERM came; the state is saved.
+  """
+  _check(config)
+  task = task_lib.open_task(config)
+  with run_folder.claim(folder):
+    bound = {name: part.prepared.fingerprint for name, part in task.parts.items()
+             if name != 'test'}
+    run_folder.bind(folder, config, bound, _environment())
+    if (folder / 'summary.json').exists():
+      return run_folder.read_json(folder / 'summary.json')
+    stores = task_lib.open_stores(config, task)
+    step = system.prediction_step(config, len(task.class_names))
+
+    def predict_part(name: str, variables: Any) -> predict.Predictions:
+      return predict.predict(step, variables, task_lib.evaluation_batches(
+          config, task.parts[name], task.region, stores[name]))
+
+    variables, best = _train(config, task, stores['train'], predict_part, folder,
+                             quiet=quiet)
+    summary = {'best': best, **_score(config, task, predict_part, variables, folder)}
+    prediction_files.write_json(folder / 'summary.json', summary)
+    return summary
+
+
+def _check(config: Mapping[str, Any]) -> None:
+  checks.check(config)
+  system.enable_float64(config)
+  parallel.check_batch_size(config['batch_size'])
+
+
+def _environment() -> dict[str, Any]:
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  devices = [f'{d.platform}: {d.device_kind}' for d in jax.devices()]
+  return run_folder.environment(versions, devices)
+
+
+def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.ImageStore,
+           predict_part: Callable[[str, Any], predict.Predictions],
+           folder: pathlib.Path, *, quiet: bool) -> tuple[Any, dict[str, Any]]:
+  """The best variables, and at which step and score they were best."""
+  num_classes = len(task.class_names)
+  batches = task_lib.training_batches(config, task, store)
+  schedule = task_lib.schedule(config, batches.steps_per_pass)
+
+  def validate(state):
+    name, value = scoring.selection_score(predict_part('validation', state.variables()))
+    return {name: value, 'score': value}
+
+  with checkpoint.Checkpoints(folder / 'checkpoints') as checkpoints:
+    # In this order: 1. the latest checkpoint of this folder, 2. pretrained
+    # weights, 3. random ones.
+    if checkpoints.latest_step() is None:
+      variables, notes = system.initial_variables(
+          config, num_classes, lambda: batches.batch_at(0)['image'])
+      state, best_score = system.initial_state(config, variables), -np.inf
+    else:
+      state, meta = checkpoints.restore_latest(
+          system.state_template(config, num_classes))
+      best_score = meta['best_score']
+      notes = [f'resumed after step {int(state.step)} of {schedule.total_steps}']
+    if not quiet:
+      print(*notes, sep='\n', file=sys.stderr)
+    state, _ = loop.train(
+        state, best_score,
+        update=parallel.update(system.training_step(config, num_classes)),
+        batches=batches.iterate(start_step=int(state.step),
+                                num_steps=schedule.total_steps),
+        hyper=system.hyperparameters(config), schedule=schedule,
+        validate=validate if 'validation' in task.parts else None,
+        checkpoints=checkpoints, folder=folder, quiet=quiet)
+    return checkpoints.restore_best(state.variables())
+
+
+def _score(config: Mapping[str, Any], task: task_lib.Task,
+           predict_part: Callable[[str, Any], predict.Predictions], variables: Any,
+           folder: pathlib.Path) -> dict[str, Any]:
+  """Predicts validation and test, writes the files, returns the scores."""
+  threshold = scoring.DEFAULT_THRESHOLD if len(task.class_names) == 2 else None
+  summary = {}
+  for name in ('validation', 'test'):
+    if name in task.parts:
+      predictions = predict_part(name, variables)
+      if name == 'validation':
+        threshold = scoring.choose_threshold(predictions)
+      scoring.write(folder, name, predictions, task.parts[name], task.class_names,
+                    config)
+      summary[name] = scoring.score(predictions, task.parts[name], task.class_names,
+                                    config, threshold=threshold)
+  return {'class_names': list(task.class_names), 'threshold': threshold, **summary}
+
+
+def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) -> str:
+  """One line that says how a finished run scored on a split."""
+  scores = summary[split]
+  shown = [f'{metric} {_interval(scores[metric])}'
+           for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity',
+                          'specificity', 'jaccard_pool3', 'jaccard_pool4')
+           if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric]]
+  return f'{folder}: {split} ({scores["n"]} images) ' + ', '.join(shown)
+
+
+def _interval(score: Mapping[str, float | None]) -> str:
+  if score['estimate'] is None:
+    return 'undefined'
+  return f'{score["estimate"]:.3f} [{score["low"]:.3f}, {score["high"]:.3f}]'

@@ -1,0 +1,121 @@
+"""The folder of a run: whose it is, what is in it, and that only one writes.
+
+config.json, environment.json, metrics.jsonl (no times: those are in
+timing.jsonl), checkpoints/, predictions/, attention/ and, once the run is
+finished, summary.json.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import fcntl
+import json
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import prediction_files
+
+# Where the prepared data lies is no property of a run: fingerprints bind it.
+_FREE_FIELDS = ('data_dir',)
+
+
+def tuples(value: Any) -> Any:
+  """JSON's lists back to the tuples of a config."""
+  if isinstance(value, list):
+    return tuple(tuples(item) for item in value)
+  if isinstance(value, dict):
+    return {name: tuples(item) for name, item in value.items()}
+  return value
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """A JSON file of a run folder.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise errors.UserError(
+        f'{path} does not exist; name a run folder, as launch/main.py makes one'
+    ) from None
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'{path} cannot be read: {error}') from None
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+  """The config of a run, as a plain dict with tuples."""
+  return tuples(read_json(folder / 'config.json'))
+
+
+@contextlib.contextmanager
+def claim(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the folder and holds its lock, which even a SIGKILL releases.
+
+  Raises:
+    UserError: another process holds it, or the folder cannot be written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / '.lock').open('w')
+  except OSError as error:
+    raise errors.UserError(
+        f'workdir={folder} cannot be written ({error.strerror}); '
+        'name another with --workdir') from None
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise errors.UserError(
+          f'workdir={folder} is in use by another process; wait for it, or name '
+          'another with --workdir') from None
+    yield
+
+
+def bind(folder: pathlib.Path, config: Mapping[str, Any],
+         fingerprints: Mapping[str, str], environment: Mapping[str, Any]) -> None:
+  """Binds the folder to a config and to its training and validation data.
+
+  A new folder takes them; an older one has to agree.
+
+  Raises:
+    UserError: the folder belongs to another config, or its data were prepared
+      anew and differ.
+  """
+  path = folder / 'config.json'
+  if not path.exists():
+    prediction_files.write_json(folder / 'environment.json',
+                                {**environment, 'fingerprints': dict(fingerprints)})
+    prediction_files.write_json(path, dict(config))
+    return
+  before = read_config(folder)
+  differing = [f'{name}: {before.get(name)!r} -> {config.get(name)!r}'
+               for name in sorted(before.keys() | config.keys())
+               if name not in _FREE_FIELDS and before.get(name) != config.get(name)]
+  if differing:
+    raise errors.UserError(
+        f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '
+        'name another with --workdir')
+  bound = read_json(folder / 'environment.json')['fingerprints']
+  for split, fingerprint in fingerprints.items():
+    if bound.get(split) != fingerprint:
+      raise errors.UserError(
+          f'the {split} data are not those that workdir={folder} began with '
+          f'(fingerprint {fingerprint[:12]}, before {str(bound.get(split))[:12]}); '
+          'prepare the same data, or name another --workdir')
+
+
+def environment(versions: Mapping[str, str], devices: list[str]) -> dict[str, Any]:
+  """What a reader needs to know of the machine and the code."""
+  root = pathlib.Path(__file__).resolve().parents[2]
+  try:
+    commit = subprocess.run(
+        ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=40'],
+        capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+  except (OSError, subprocess.SubprocessError):
+    commit = 'unknown'
+  return {'python': platform.python_version(), 'platform': platform.platform(),
+          'versions': dict(versions), 'devices': devices, 'commit': commit}

@@ -1,0 +1,99 @@
+"""Predictions of a part -> files in a run folder and a dict of scores."""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from attnmel_jax.evaluation import metrics
+from attnmel_jax.evaluation import overlays
+from attnmel_jax.evaluation import predict
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import scores
+from attnmel_jax.experiments import task as task_lib
+
+# Of sensitivity and specificity where there is no validation set to choose it.
+DEFAULT_THRESHOLD = 0.5
+
+
+def selection_score(predictions: predict.Predictions) -> tuple[str, float]:
+  """The validation score that chooses the checkpoint: its name and value.
+
+  AUC for two classes, mean recall for more, as in the released code.
+  """
+  probabilities = predictions.probabilities
+  num_classes = probabilities.shape[1]
+  if num_classes == 2:
+    return 'auc', metrics.auc(predictions.label, probabilities[:, 1])
+  return 'balanced_accuracy', metrics.balanced_accuracy(
+      predictions.label, probabilities.argmax(axis=1), num_classes=num_classes)
+
+
+def choose_threshold(predictions: predict.Predictions) -> float | None:
+  """Youden's threshold on validation predictions; None for more than two classes."""
+  if predictions.probabilities.shape[1] > 2:
+    return None
+  return metrics.youden_threshold(predictions.label, predictions.probabilities[:, 1])
+
+
+def score(predictions: predict.Predictions, part: task_lib.Part,
+          class_names: tuple[str, ...], config: Mapping[str, Any], *,
+          threshold: float | None) -> dict[str, Any]:
+  """All scores of a part, with 95 % bootstrap intervals."""
+  draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
+  result = scores.classification_scores(
+      predictions.label, predictions.probabilities, class_names=class_names,
+      groups=part.groups, threshold=threshold, **draws)
+  if predictions.attention:
+    result |= scores.attention_scores(
+        predictions.attention, predictions.lesion, predictions.has_lesion,
+        labels=predictions.label, groups=part.groups,
+        image_size=config['image_size'], **draws)
+  return result
+
+
+def write(folder: pathlib.Path, name: str, predictions: predict.Predictions,
+          part: task_lib.Part, class_names: tuple[str, ...],
+          config: Mapping[str, Any]) -> None:
+  """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png."""
+  for sub in ('predictions', 'attention'):
+    (folder / sub).mkdir(parents=True, exist_ok=True)
+  prediction_files.write_predictions(
+      folder / 'predictions' / f'{name}.csv', part.ids, predictions.label,
+      predictions.probabilities, class_names)
+  if not predictions.attention:
+    return
+  prediction_files.write_attention(
+      folder / 'attention' / f'{name}.npz', part.ids, predictions.attention)
+  shown = shown_rows(predictions.label, config['overlay_images'])
+  if len(shown):
+    _draw(folder / 'attention' / f'{name}.png', name, predictions, part, class_names,
+          shown, config['image_size'])
+
+
+def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
+  """The first rows of each class in turn, so that a picture shows all classes."""
+  by_class = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+  turns = [rows[i] for i in range(max(map(len, by_class), default=0))
+           for rows in by_class if i < len(rows)]
+  return np.array(turns[:number], dtype=int)
+
+
+def _draw(path, name, predictions, part, class_names, shown, image_size) -> None:
+  photographs = np.stack(
+      [part.prepared.load(int(part.rows[i]))['image'] for i in shown])
+  margin = (photographs.shape[1] - image_size) // 2
+  window = (slice(None), slice(margin, margin + image_size),
+            slice(margin, margin + image_size))
+  titles = []
+  for i in shown:
+    likeliest = predictions.probabilities[i].argmax()
+    titles.append(f'{part.ids[i]} {class_names[predictions.label[i]]}, predicted '
+                  f'{class_names[likeliest]} '
+                  f'{predictions.probabilities[i, likeliest]:.2f}')
+  overlays.attention_figure(
+      photographs[window],
+      {tap: maps[shown] for tap, maps in predictions.attention.items()},
+      predictions.lesion[shown][window], predictions.has_lesion[shown], titles, path,
+      heading=f'Attention maps, {name}')

@@ -1,0 +1,138 @@
+"""A named system: its model, its first variables and its compiled steps."""
+
+from collections.abc import Callable, Mapping
+import functools
+import pathlib
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attnmel_jax import images
+from attnmel_jax import parallel
+from attnmel_jax.evaluation import predict
+from attnmel_jax.models import classifiers
+from attnmel_jax.models import pretrained
+from attnmel_jax.training import state as state_lib
+from attnmel_jax.training import step as step_lib
+
+
+def enable_float64(config: Mapping[str, Any]) -> None:
+  """JAX computes in float64 only after it was told so, before its first array."""
+  jax.config.update('jax_enable_x64', config['dtype'] == 'float64')
+
+
+def loss_dtype(config: Mapping[str, Any]) -> jnp.dtype:
+  """Of images, losses and maps: never below float32."""
+  return jnp.dtype('float64' if config['dtype'] == 'float64' else 'float32')
+
+
+def create_model(config: Mapping[str, Any], num_classes: int) -> flax.linen.Module:
+  """The Flax module that the config names."""
+  return classifiers.create(
+      config['model'], num_classes=num_classes, backbone=config['backbone'],
+      width=config['width'], taps=tuple(config['taps']),
+      gate_width=config['gate_width'], gate_norm=config['gate_norm'],
+      dropout_rate=config['dropout_rate'], dtype=config['dtype'],
+      axis_name=parallel.AXIS)
+
+
+def variable_shapes(config: Mapping[str, Any], num_classes: int) -> Any:
+  """Shapes of all variables, without making them."""
+  return jax.eval_shape(_initialiser(config, num_classes), jax.random.key(0))
+
+
+def count_parameters(variables: Any) -> int:
+  """Numbers that training changes."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(variables['params']))
+
+
+def _initialiser(config, num_classes):
+  model = create_model(config, num_classes)
+  size = config['image_size']
+  blank = jnp.zeros((1, size, size, 3), loss_dtype(config))
+  return lambda key: model.init(key, blank, train=False)
+
+
+def initial_variables(config: Mapping[str, Any], num_classes: int,
+                      sample: Callable[[], np.ndarray]) -> tuple[Any, list[str]]:
+  """Random variables, with pretrained weights over them where the config asks.
+
+  Args:
+    config: of the run.
+    num_classes: of the task.
+    sample: gives some training images uint8 [N, S, S, 3]; called only to
+      rescale pretrained layers.
+
+  Returns:
+    The variables and what to tell the user, line by line.
+  """
+  variables = jax.jit(_initialiser(config, num_classes))(
+      jax.random.key(config['seed']))
+  if not config['pretrained']:
+    return variables, ['all weights are new: pretrained is empty']
+  if config['pretrained'] == 'imagenet':
+    path = pretrained.fetch_imagenet(config['backbone'], pretrained.cache_dir())
+  else:
+    path = pathlib.Path(config['pretrained']).expanduser()
+  variables, report = pretrained.apply_weights(
+      variables, pretrained.load_file(path), backbone=config['backbone'],
+      width=config['width'])
+  notes = [f'weights from {path}', *report.lines()]
+  if config['rescale_pretrained']:
+    image = images.normalise(
+        images.centre_crop(jnp.asarray(sample()), config['image_size']),
+        config['normalisation'], loss_dtype(config))
+    variables = pretrained.rescale(variables, image)
+    notes.append(f'layers rescaled to unit activation over {len(image)} images')
+  return variables, notes
+
+
+def training_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
+  """The per-device `step(state, batch, hyper)` with its statics bound."""
+  return functools.partial(
+      step_lib.train_step, model=create_model(config, num_classes),
+      tx=_optimiser(config), taps=tuple(config['taps']),
+      normalisation=config['normalisation'], dtype=loss_dtype(config),
+      image_size=config['image_size'], random_crop=config['random_crop'],
+      random_rotation=config['random_rotation'], random_flip=config['random_flip'],
+      axis_name=parallel.AXIS)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The step's numbers but for the learning rate, which changes as it goes."""
+  dtype = loss_dtype(config)
+  return {'weight_decay': np.asarray(config['weight_decay'], dtype),
+          'focal_gamma': np.asarray(config['focal_gamma'], dtype),
+          'dice_weights': np.asarray(config['dice_weights'], dtype),
+          'seed': np.uint32(config['seed'])}
+
+
+def _optimiser(config):
+  return state_lib.optimiser(momentum=config['momentum'], nesterov=config['nesterov'])
+
+
+def initial_state(config: Mapping[str, Any], variables: Any) -> state_lib.TrainState:
+  """A state at step 0 on all devices."""
+  return parallel.replicated(state_lib.create(variables, _optimiser(config)))
+
+
+def state_template(config: Mapping[str, Any], num_classes: int
+                   ) -> state_lib.TrainState:
+  """Shapes, types and placement of a state, to restore one onto."""
+  initialise = _initialiser(config, num_classes)
+  shapes = jax.eval_shape(
+      lambda key: state_lib.create(initialise(key), _optimiser(config)),
+      jax.random.key(0))
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
+                                        sharding=parallel.replication()), shapes)
+
+
+def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
+  """`step(variables, batch)` of `predict.predict`."""
+  return predict.make_step(
+      create_model(config, num_classes), normalisation=config['normalisation'],
+      dtype=loss_dtype(config), image_size=config['image_size'])

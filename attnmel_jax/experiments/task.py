@@ -1,0 +1,177 @@
+"""What a run learns from and is scored with: splits, labels, batches, schedule."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from attnmel_jax.data import builders
+from attnmel_jax.data import pipeline
+from attnmel_jax.data import splits
+from attnmel_jax.training import loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Some rows of a prepared split, with the labels of the task."""
+
+  prepared: builders.PreparedSplit
+  rows: np.ndarray    # int [n], into `prepared`
+  labels: np.ndarray  # int32 [len(prepared)], of the task
+
+  @property
+  def ids(self) -> np.ndarray:
+    """Image id of each row."""
+    return self.prepared.ids[self.rows]
+
+  @property
+  def groups(self) -> np.ndarray:
+    """Lesion of each row; the image's own id where lesions are not known."""
+    return self.prepared.groups[self.rows]
+
+  @property
+  def row_labels(self) -> np.ndarray:
+    """Label of each row."""
+    return self.labels[self.rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """The data side of a run: a pure function of its config and prepared data."""
+
+  class_names: tuple[str, ...]  # of the task, in the order of labels
+  parts: dict[str, Part]        # train, and validation and test where there are any
+  region: pipeline.Region
+
+
+def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, ...]]:
+  """All rows of a prepared split, and the class names of the task.
+
+  Raises:
+    UserError: the split is not prepared, or has no such class.
+  """
+  prepared = builders.open_split(
+      config['dataset'], split,
+      data_dir=builders.resolve_data_dir(config['data_dir']),
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  labels, names = splits.task_labels(
+      prepared.labels, prepared.class_names, config['positive'])
+  return Part(prepared, np.arange(len(prepared)), labels), names
+
+
+def open_task(config: Mapping[str, Any]) -> Task:
+  """Opens the prepared splits that the config names.
+
+  Raises:
+    UserError: nothing is prepared, the region of interest is unknown, or splits
+      share an image or a lesion.
+  """
+  train, names = open_part(config, 'train')
+  if config['num_folds'] > 1:
+    parts = _fold(config, train)
+  else:
+    parts = _official(config, train)
+  splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
+  if config['group_folds']:
+    splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
+  region = pipeline.find_region(
+      config['roi'], dermo_attributes=config['dermo_attributes'],
+      available=train.prepared.dermo_attributes)
+  return Task(names, parts, region)
+
+
+def _official(config, train: Part) -> dict[str, Part]:
+  available = builders.available_splits(
+      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  parts = {'train': train}
+  if 'validation' in available:
+    parts['validation'], _ = open_part(config, 'validation')
+  elif config['validation_fraction'] > 0:
+    rest, held_out = splits.hold_out(
+        train.ids, train.prepared.labels[train.rows], train.groups,
+        fraction=config['validation_fraction'], group_folds=config['group_folds'],
+        seed=config['seed'])
+    parts = {'train': _choose(train, rest), 'validation': _choose(train, held_out)}
+  if 'test' in available:
+    parts['test'], _ = open_part(config, 'test')
+  return parts
+
+
+def _fold(config, part: Part) -> dict[str, Part]:
+  rows = splits.cross_validation(
+      part.ids, part.prepared.labels[part.rows], part.groups,
+      num_folds=config['num_folds'], fold=config['fold'],
+      group_folds=config['group_folds'],
+      validation_fraction=config['validation_fraction'], seed=config['seed'])
+  return {'train': _choose(part, rows.train),
+          'validation': _choose(part, rows.validation),
+          'test': _choose(part, rows.test)}
+
+
+def _choose(part: Part, rows: np.ndarray) -> Part:
+  return dataclasses.replace(part, rows=part.rows[rows])
+
+
+def open_store(prepared: builders.PreparedSplit, region: pipeline.Region,
+               cache_gib: float) -> pipeline.ImageStore:
+  """The split's images and maps, in memory where they fit `cache_gib`."""
+  return pipeline.open_store(
+      prepared, maps=pipeline.needed_maps(region, evaluation=True),
+      cache_gib=cache_gib)
+
+
+def open_stores(config: Mapping[str, Any], task: Task) -> dict[str, pipeline.ImageStore]:
+  """The store of every part; parts of one split share it, all share the budget."""
+  stores: dict[str, pipeline.ImageStore] = {}
+  left = config['cache_gib']
+  for part in task.parts.values():
+    split = part.prepared.split
+    if split not in stores:
+      stores[split] = open_store(part.prepared, task.region, left)
+      left -= stores[split].nbytes / 2**30
+  return {name: stores[part.prepared.split] for name, part in task.parts.items()}
+
+
+def training_batches(config: Mapping[str, Any], task: Task, store: pipeline.ImageStore
+                     ) -> pipeline.TrainingBatches:
+  """The batch of every training step."""
+  train = task.parts['train']
+  return pipeline.TrainingBatches(
+      store, train.rows, train.labels, region=task.region,
+      batch_size=config['batch_size'], sampler=config['sampler'],
+      oversample_factors=config['oversample_factors'], seed=config['seed'])
+
+
+def undecoded(task: Task) -> pipeline.ImageStore:
+  """A store of the training images for what needs none of their pixels."""
+  return pipeline.ImageStore(task.parts['train'].prepared, (), None)
+
+
+def evaluation_batches(config: Mapping[str, Any], part: Part, region: pipeline.Region,
+                       store: pipeline.ImageStore) -> Iterator[pipeline.Batch]:
+  """Every row of the part once, in padded batches."""
+  return pipeline.evaluation_batches(
+      store, part.rows, part.labels, region=region, batch_size=config['batch_size'])
+
+
+def schedule(config: Mapping[str, Any], steps_per_pass: int) -> loop.Schedule:
+  """Steps, learning rates and checkpoints of a run."""
+  return loop.Schedule(
+      steps_per_epoch=steps_per_pass * config['passes_per_epoch'],
+      num_epochs=config['num_epochs'], learning_rate=config['learning_rate'],
+      decay_every_epochs=config['decay_every_epochs'],
+      decay_factor=config['decay_factor'],
+      checkpoint_every_steps=config['checkpoint_every_steps'],
+      log_every_steps=config['log_every_steps'])
+
+
+def describe(part: Part) -> dict[str, int]:
+  """Images, images of each of the data set's classes, annotated images."""
+  prepared, rows = part.prepared, part.rows
+  counts = np.bincount(prepared.labels[rows], minlength=len(prepared.class_names))
+  return {'images': len(rows),
+          **dict(zip(prepared.class_names, counts.tolist(), strict=True)),
+          'lesion masks': int(prepared.has_lesion[rows].sum()),
+          'dermo maps': int(prepared.has_dermo[rows].sum())}

@@ -1,0 +1,1 @@
+"""Images -> logits and named intermediates."""

@@ -1,0 +1,183 @@
+"""The four classifiers of chapter 3.
+
+  model = classifiers.create('attnmel_cnn', num_classes=2, backbone='vgg16_bn',
+                             width=1., taps=('pool3', 'pool4'), gate_width=256,
+                             gate_norm='sigmoid', dropout_rate=.5,
+                             dtype='float32', axis_name=None)
+  variables = model.init(key, images, train=False)
+  logits, out = model.apply(variables, images, train=False)
+  out['attention']['pool3']  # [B, H/8, W/8]
+
+  vgg16        VGG-16 with its dense layers and dropout
+  vgg16_gap    global average pooling instead of the dense layers
+  mel_cnn      pool-5 and plain pooled taps, concatenated
+  attnmel_cnn  pool-5 and taps pooled under an attention gate, concatenated
+"""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from attnmel_jax import errors
+from attnmel_jax.models import attention
+from attnmel_jax.models import vgg
+
+NAMES = ('vgg16', 'vgg16_gap', 'mel_cnn', 'attnmel_cnn')
+DTYPES = ('float32', 'bfloat16', 'float64')
+DENSE_UNITS = 4096
+
+_NORMAL = nn.initializers.normal(0.01)
+
+
+def create(
+    name: str, *, num_classes: int, backbone: str, width: float,
+    taps: tuple[str, ...], gate_width: int, gate_norm: str, dropout_rate: float,
+    dtype: jnp.dtype | str, axis_name: str | None) -> nn.Module:
+  """Builds the classifier `name`, whose call is described at PooledClassifier.
+
+  Args:
+    name: one of NAMES.
+    num_classes: number of logits.
+    backbone: 'vgg16' or 'vgg16_bn' (batch normalisation).
+    width: factor on the channels of the backbone and of the dense layers.
+    taps: pools that mel_cnn and attnmel_cnn add to pool-5, in the order of
+      concatenation.
+    gate_width: channels inside a gate (attnmel_cnn).
+    gate_norm: 'sigmoid' or 'softmax' (attnmel_cnn).
+    dropout_rate: after each of the two hidden dense layers (vgg16), in [0, 1).
+    dtype: of the computation, named by one of DTYPES. Parameters, logits and attention
+      are float32, or float64 where that is `dtype`.
+    axis_name: device axis of the batch statistics in training, or None.
+
+  Raises:
+    UserError: an unknown name.
+  """
+  dtype = jnp.dtype(dtype)
+  errors.check_choice('model', name, NAMES)
+  errors.check_choice('backbone', backbone, vgg.BACKBONES)
+  errors.check_choice('dtype', dtype.name, DTYPES)
+  errors.check_choice('gate_norm', gate_norm, attention.NORMS)
+  for tap in taps:
+    errors.check_choice('taps', tap, vgg.TAPS)
+  common = {
+      'num_classes': num_classes, 'batch_norm': backbone == 'vgg16_bn',
+      'width': width, 'dtype': dtype, 'axis_name': axis_name,
+      'param_dtype': jnp.promote_types(dtype, jnp.float32)}
+  if name == 'vgg16':
+    return DenseClassifier(dropout_rate=dropout_rate, **common)
+  return PooledClassifier(
+      taps=() if name == 'vgg16_gap' else tuple(taps), gated=name == 'attnmel_cnn',
+      gate_width=gate_width, gate_norm=gate_norm, **common)
+
+
+class PooledClassifier(nn.Module):
+  """Backbone, global average pooling (gated at the taps), one dense layer.
+
+  Parameters: `backbone`, `gate_<tap>`, `classifier`.
+  """
+
+  num_classes: int
+  batch_norm: bool
+  width: float
+  taps: tuple[str, ...]
+  gated: bool
+  gate_width: int
+  gate_norm: str
+  dtype: Any
+  param_dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool,
+               example_keys: jax.Array | None = None):
+    """Normalised images [B, H, W, 3] -> (logits [B, K], out).
+
+    Args:
+      images: floating point; H and W at least 32.
+      train: batch statistics instead of running averages, and dropout.
+      example_keys: one PRNG key per example, [B]; read by dropout alone.
+
+    Returns:
+      Logits, and `out` with 'attention', {tap: [B, h, w]} (empty without
+      gates), and 'features', {'pool1': [B, H/2, W/2, C], ..., 'pool5': ...}.
+    """
+    del example_keys  # there is no dropout
+    features = _backbone(self)(images, train=train)
+    maps = {}
+    pooled = [features['pool5'].astype(self.param_dtype).mean((1, 2))]
+    for tap in self.taps:
+      if self.gated:
+        gate = attention.Gate(self.gate_width, self.gate_norm, self.dtype,
+                              self.param_dtype, name=f'gate_{tap}')
+        maps[tap], vector = gate(features[tap], features['pool5'])
+      else:
+        vector = features[tap].astype(self.param_dtype).mean((1, 2))
+      pooled.append(vector)
+    logits = _classifier(self)(jnp.concatenate(pooled, axis=-1))
+    return logits, {'attention': maps, 'features': features}
+
+
+class DenseClassifier(nn.Module):
+  """VGG-16 with its two hidden dense layers, at any size of image.
+
+  Parameters: `backbone`, `fc1`, `fc2`, `classifier`. Input and outputs are
+  those of PooledClassifier.
+  """
+
+  num_classes: int
+  batch_norm: bool
+  width: float
+  dropout_rate: float
+  dtype: Any
+  param_dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool,
+               example_keys: jax.Array | None = None):
+    """See PooledClassifier; `train` needs `example_keys` for dropout."""
+    features = _backbone(self)(images, train=train)
+    x = vgg.flatten(features['pool5'])
+    for layer in (1, 2):
+      x = nn.Dense(vgg.channels(DENSE_UNITS, self.width), dtype=self.dtype,
+                   param_dtype=self.param_dtype, kernel_init=_NORMAL,
+                   name=f'fc{layer}')(x)
+      x = nn.relu(x)
+      if train and self.dropout_rate:
+        x = dropout(x, example_keys, rate=self.dropout_rate, layer=layer)
+    logits = _classifier(self)(x.astype(self.param_dtype))
+    return logits, {'attention': {}, 'features': features}
+
+
+def _backbone(parent: nn.Module) -> vgg.VGG16:
+  return vgg.VGG16(parent.batch_norm, parent.width, parent.dtype, parent.param_dtype,
+                   parent.axis_name, name='backbone')
+
+
+def _classifier(parent: nn.Module) -> nn.Dense:
+  return nn.Dense(parent.num_classes, dtype=parent.param_dtype,
+                  param_dtype=parent.param_dtype, kernel_init=_NORMAL,
+                  name='classifier')
+
+
+def dropout(x: jax.Array, example_keys: jax.Array, *, rate: float,
+            layer: int) -> jax.Array:
+  """Drops units of x [B, D] with probability `rate`, scaling up the others.
+
+  Each example draws from its own key ([B]) and `layer`, so what it loses does
+  not depend on the other examples of the batch, nor on how many devices share
+  the batch.
+
+  Raises:
+    ValueError: `example_keys` is None.
+  """
+  if example_keys is None:
+    raise ValueError('dropout needs example_keys, one key per example')
+
+  def keep(key):
+    return jax.random.bernoulli(
+        jax.random.fold_in(key, layer), 1 - rate, x.shape[1:])
+
+  return jnp.where(jax.vmap(keep)(example_keys), x / (1 - rate), 0)

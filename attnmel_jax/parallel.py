@@ -1,0 +1,84 @@
+"""The device axis, and the only pmap of the project.
+
+A step is written for one device's share of the batch. It names the axis
+`AXIS` where a statistic has to run over the global batch. State goes in and
+comes out un-stacked: every device holds the same copy.
+"""
+
+from collections.abc import Callable
+import os
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+import numpy as np
+
+from attnmel_jax import errors
+
+AXIS = 'batch'
+
+
+def cache_compilations() -> None:
+  """Keeps compiled steps on disk, so that a second start need not compile.
+
+  They lie in $XDG_CACHE_HOME or ~/.cache, unless JAX was told another folder by
+  $JAX_COMPILATION_CACHE_DIR.
+  """
+  if jax.config.jax_compilation_cache_dir is None:
+    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(cache / 'attnmel_jax' / 'xla'))
+
+
+def check_batch_size(batch_size: int) -> None:
+  """Raises UserError unless the batch divides evenly among the local devices."""
+  devices = jax.local_device_count()
+  if batch_size % devices:
+    raise errors.UserError(
+        f'batch_size={batch_size} does not divide among {devices} devices; '
+        f'choose a multiple of {devices} or show fewer devices to JAX')
+
+
+def shard(batch: Any) -> Any:
+  """Splits the first axis [B, ...] of every array over the local devices.
+
+  Returns arrays [devices, B / devices, ...]; the position of an example in the
+  global batch is `axis_index * (B / devices) + i`.
+  """
+  devices = jax.local_device_count()
+  return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def unshard(outputs: Any) -> Any:
+  """[devices, B / devices, ...] -> numpy [B, ...], the inverse of `shard`."""
+  return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), outputs)
+
+
+def replication() -> NamedSharding:
+  """The sharding of a state: a copy on each local device."""
+  mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def replicated(state: Any) -> Any:
+  """Places `state` on all local devices, as a parallel step returns it.
+
+  An unplaced state would compile the step a second time.
+  """
+  return jax.device_put(state, replication())
+
+
+def update(step: Callable[..., Any]) -> Callable[..., Any]:
+  """`step(state, batch, hyper) -> (state, metrics)` over all local devices.
+
+  `state` is donated. The step must reduce every leaf it returns over `AXIS`.
+  """
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None),
+                  out_axes=(None, None), donate_argnums=0)
+
+
+def apply(step: Callable[..., Any]) -> Callable[..., Any]:
+  """`step(variables, batch) -> outputs [B, ...]` over all local devices."""
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)

@@ -1,0 +1,50 @@
+"""Training augmentation on the device: crop, quarter turns, flips."""
+
+import jax
+import jax.numpy as jnp
+
+from attnmel_jax import images
+
+
+def augment(image: jax.Array, roi: jax.Array, keys: jax.Array, *, image_size: int,
+            random_crop: bool, random_rotation: bool, random_flip: bool
+            ) -> tuple[jax.Array, jax.Array]:
+  """One random crop and symmetry per example, the same for image and map.
+
+  Args:
+    image: [B, S, S, 3], any dtype.
+    roi: [B, S, S].
+    keys: [B], a random key for each example; nothing else is random.
+    image_size: side of the crop, at most S.
+    random_crop: crop anywhere, else at the centre.
+    random_rotation: by 0, 90, 180 or 270 degrees.
+    random_flip: left-right and top-bottom, each with probability 1/2.
+
+  Returns:
+    Image [B, image_size, image_size, 3] and map [B, image_size, image_size].
+  """
+
+  def one(image, roi, key):
+    # int32 throughout: the draws are the same with and without float64.
+    crop_key, turn_key, flip_key = jax.random.split(key, 3)
+    margin = image.shape[0] - image_size
+    if random_crop:
+      top, left = jax.random.randint(crop_key, (2,), 0, margin + 1, jnp.int32)
+    else:
+      top = left = margin // 2
+    turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32) if random_rotation else 0
+    if random_flip:
+      across, down = jax.random.randint(flip_key, (2,), 0, 2, jnp.int32)
+    else:
+      across = down = 0
+    # A flip from top to bottom is half a turn and a flip from left to right.
+    element = jnp.asarray((turns + 2 * down) % 4 + 4 * (across ^ down))
+
+    def transform(array):
+      size = (image_size, image_size, *array.shape[2:])
+      start = (top, left, *(jnp.int32(0) for _ in array.shape[2:]))
+      return images.dihedral(jax.lax.dynamic_slice(array, start, size), element)
+
+    return transform(image), transform(roi)
+
+  return jax.vmap(one)(image, roi, keys)

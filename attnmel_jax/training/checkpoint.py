@@ -1,0 +1,86 @@
+"""Latest and best checkpoint of a run (Orbax).
+
+Two managers, because Orbax's `best_fn` with `max_to_keep` deletes the newest
+step. The latest two states serve to resume, the best variables to test.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from attnmel_jax.training import state as state_lib
+
+
+def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(
+      directory.absolute(),
+      options=ocp.CheckpointManagerOptions(
+          max_to_keep=keep, create=True, enable_async_checkpointing=False,
+          cleanup_tmp_directories=True),  # what a kill left half-written
+      item_names=('tree', 'meta'))
+
+
+def _template(tree: Any) -> Any:
+  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+class Checkpoints:
+  """The checkpoint folder of one run; a context manager."""
+
+  def __init__(self, directory: pathlib.Path):
+    self._latest = _manager(directory / 'latest', keep=2)
+    self._best = _manager(directory / 'best', keep=1)
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._latest.close()
+    self._best.close()
+
+  def latest_step(self) -> int | None:
+    """Step of the newest whole checkpoint, None without one."""
+    return self._latest.latest_step()
+
+  def save_latest(self, state: state_lib.TrainState, meta: dict[str, Any]) -> None:
+    """Saves all that a run needs to go on; does nothing at a step saved before."""
+    step = int(state.step)
+    if self._latest.latest_step() != step:
+      self._save(self._latest, step, state, meta)
+
+  def restore_latest(self, like: state_lib.TrainState
+                     ) -> tuple[state_lib.TrainState, dict[str, Any]]:
+    """The newest state, placed like `like`, and its `meta`."""
+    return self._restore(self._latest, like)
+
+  def save_best(self, state: state_lib.TrainState, meta: dict[str, Any]) -> None:
+    """Replaces the best variables."""
+    step = int(state.step)
+    for saved in self._best.all_steps():
+      if saved >= step:  # from before a kill, after the state that was resumed
+        self._best.delete(saved)
+    self._save(self._best, step, state.variables(), meta)
+
+  def restore_best(self, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best variables, placed like `like`, and their `meta`.
+
+    Raises:
+      FileNotFoundError: nothing was saved.
+    """
+    return self._restore(self._best, like)
+
+  def _save(self, manager, step, tree, meta):
+    saved = manager.save(step, args=ocp.args.Composite(
+        tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(meta)))
+    if not saved:  # Orbax says no more than this where a newer step exists
+      raise RuntimeError(f'checkpoint of step {step} was not saved')
+
+  def _restore(self, manager, like):
+    step = manager.latest_step()
+    if step is None:
+      raise FileNotFoundError(f'no checkpoint in {manager.directory}')
+    restored = manager.restore(step, args=ocp.args.Composite(
+        tree=ocp.args.StandardRestore(_template(like)), meta=ocp.args.JsonRestore()))
+    return restored.tree, restored.meta

@@ -1,0 +1,209 @@
+"""The training loop: steps, epochs, selection of the checkpoint, stopping."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from attnmel_jax import errors
+from attnmel_jax import parallel
+from attnmel_jax.training import checkpoint
+from attnmel_jax.training import progress
+from attnmel_jax.training import state as state_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Steps and the learning rate of each: x `decay_factor` every few epochs."""
+
+  steps_per_epoch: int
+  num_epochs: int
+  learning_rate: float
+  decay_every_epochs: int
+  decay_factor: float
+  checkpoint_every_steps: int
+  log_every_steps: int
+
+  @property
+  def total_steps(self) -> int:
+    """Steps of the whole run."""
+    return self.steps_per_epoch * self.num_epochs
+
+  def learning_rate_at(self, step: int) -> float:
+    """Learning rate of the step that follows `step` steps."""
+    decays = step // self.steps_per_epoch // self.decay_every_epochs
+    return self.learning_rate * self.decay_factor ** decays
+
+  def ends_epoch(self, step: int) -> bool:
+    """Whether an epoch is complete after `step` steps."""
+    return step % self.steps_per_epoch == 0
+
+  def is_due(self, step: int) -> bool:
+    """Whether a checkpoint is due after `step` steps."""
+    return self.ends_epoch(step) or step % self.checkpoint_every_steps == 0
+
+
+class Stopped(Exception):
+  """Training was asked to stop and has saved its state."""
+
+  def __init__(self, step: int, signum: int):
+    super().__init__(f'stopped after step {step}')
+    self.step, self.signum = step, signum
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM; a second SIGINT ends the process at once."""
+  received: list[int] = []
+
+  def handler(signum, frame):
+    received.append(signum)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+  previous = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield received
+  finally:
+    for signum, old in previous.items():
+      signal.signal(signum, old)
+
+
+class MetricsFile:
+  """metrics.jsonl: one line a step and one an epoch, and never a time."""
+
+  def __init__(self, path: pathlib.Path, step: int):
+    """Opens `path` for appending, without what lies beyond the restored `step`."""
+    kept = []
+    if path.exists():
+      for line in path.read_text().splitlines(keepends=True):
+        # A kill may have cut the last line short.
+        if not line.endswith('\n') or json.loads(line)['step'] > step:
+          break
+        kept.append(line)
+    scratch = path.with_suffix('.tmp')
+    scratch.write_text(''.join(kept))
+    scratch.replace(path)
+    self._file = path.open('a')
+
+  def write(self, step: int, values: dict[str, Any]) -> None:
+    """Appends one line."""
+    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def train(state: state_lib.TrainState, best_score: float, *,
+          update: Callable[..., Any],
+          batches: Iterator[tuple[int, dict[str, np.ndarray]]],
+          hyper: dict[str, Any], schedule: Schedule,
+          validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
+          checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
+          quiet: bool) -> tuple[state_lib.TrainState, float]:
+  """Trains from `state` to the end of the schedule.
+
+  Args:
+    state: on all devices, at the step where `batches` start.
+    best_score: validation score to beat strictly; -inf at the start.
+    update: `parallel.update` of a step.
+    batches: (t, batch of step t) for t = state.step ... total_steps - 1.
+    hyper: inputs of the step without learning_rate, which is like weight_decay.
+    schedule: how long, how fast, and when to save.
+    validate: validation scores of a state, the one that selects under 'score';
+      None where there is no validation set: then the last epoch is the best.
+    checkpoints: where states go.
+    folder: run folder of metrics.jsonl and timing.jsonl.
+    quiet: print nothing.
+
+  Returns:
+    The last state and the best score.
+
+  Raises:
+    Stopped: SIGINT or SIGTERM came; the state is saved.
+    UserError: the loss is not finite.
+  """
+  start = int(state.step)
+  metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
+  bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
+  timing = (folder / 'timing.jsonl').open('a')
+  pending: list[tuple[int, Any]] = []
+  with (contextlib.closing(metrics_file), contextlib.closing(timing),
+        contextlib.closing(bar), stop_signal() as stop):
+    since = time.perf_counter()
+    for done, batch in batches:
+      rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
+      state, metrics = update(state, parallel.shard(batch),
+                              hyper | {'learning_rate': rate})
+      step = done + 1
+      pending.append((step, metrics))
+      # Read once: a later signal waits for the next step, as this may go unsaved.
+      stopping = bool(stop)
+      due = schedule.is_due(step) or stopping
+      if due or step % schedule.log_every_steps == 0:
+        _report(pending, len(batch['label']), since, metrics_file, timing, bar)
+        since = time.perf_counter()
+      if schedule.ends_epoch(step):
+        best_score = _end_epoch(
+            state, best_score, validate, checkpoints, metrics_file, bar)
+      if due:
+        checkpoints.save_latest(state, {'best_score': best_score})
+        since = time.perf_counter()
+      if stopping:
+        break
+    if stop:
+      raise Stopped(int(state.step), stop[0])
+  return state, best_score
+
+
+def _report(pending, batch_size, since, metrics_file, timing, bar) -> None:
+  """Writes and shows the metrics of the pending steps, and clears them."""
+  mean = _flush(pending, metrics_file)
+  step, seconds = pending[-1][0], time.perf_counter() - since
+  images = len(pending) * batch_size
+  timing.write(json.dumps({'step': step, 'seconds': seconds, 'images': images}) + '\n')
+  bar.report(step, mean, images / seconds)
+  pending.clear()
+
+
+def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
+           ) -> dict[str, float]:
+  """Writes the metrics of pending steps; their mean. Waits for the device."""
+  values = [{k: float(v) for k, v in jax.device_get(row).items()}
+            for _, row in pending]
+  for (step, _), row in zip(pending, values, strict=True):
+    if not all(map(math.isfinite, row.values())):
+      raise errors.UserError(
+          f'the loss is not finite in step {step} (steps {pending[0][0]} to '
+          f'{pending[-1][0]}); lower learning_rate, or with a plain vgg16 set '
+          'rescale_pretrained=True, and start in a new workdir')
+    metrics_file.write(step, row)
+  return {k: float(np.mean([row[k] for row in values])) for k in values[0]}
+
+
+def _end_epoch(state, best_score, validate, checkpoints, metrics_file, bar) -> float:
+  """Validates, and keeps the state where its score strictly improves."""
+  step = int(state.step)
+  if validate is None:
+    checkpoints.save_best(state, {'step': step})
+    return best_score
+  scores = validate(state)
+  metrics_file.write(step, {f'validation_{k}': v for k, v in scores.items()})
+  improved = scores['score'] > best_score
+  bar.note(f'step {step}: validation '
+           + ' '.join(f'{k} {v:.4f}' for k, v in scores.items())
+           + (' (best so far)' if improved else ''))
+  if improved:
+    checkpoints.save_best(state, {'step': step, **scores})
+    return scores['score']
+  return best_score

@@ -1,0 +1,56 @@
+"""What a training run carries from step to step."""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a step reads and writes; a checkpoint holds just this."""
+
+  step: jax.Array         # int32, number of steps done
+  params: Any
+  batch_stats: Any        # running BatchNorm statistics; empty without BatchNorm
+  momentum: Any           # optax.trace state
+
+  def variables(self) -> dict[str, Any]:
+    """The collections that `model.apply` takes."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+def optimiser(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
+  """SGD but for the learning rate, which is an input of the step."""
+  return optax.trace(decay=momentum, nesterov=nesterov)
+
+
+def create(variables: Any, tx: optax.GradientTransformation) -> TrainState:
+  """A state at step 0 from a model's initial variables."""
+  params = variables['params']
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params,
+                    batch_stats=variables.get('batch_stats', {}),
+                    momentum=tx.init(params))
+
+
+def apply_gradients(state: TrainState, gradients: Any, batch_stats: Any, *,
+                    tx: optax.GradientTransformation, learning_rate: jax.Array,
+                    weight_decay: jax.Array) -> TrainState:
+  """The state after a step of SGD, as torch.optim.SGD does it.
+
+  Args:
+    state: before the step.
+    gradients: of the loss, like `state.params`.
+    batch_stats: of the new state.
+    tx: see `optimiser`.
+    learning_rate: scalar.
+    weight_decay: scalar; this times every parameter joins its gradient.
+  """
+  gradients = jax.tree.map(
+      lambda g, p: g + weight_decay * p, gradients, state.params)
+  updates, momentum = tx.update(gradients, state.momentum)
+  params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+  return TrainState(step=state.step + 1, params=params, batch_stats=batch_stats,
+                    momentum=momentum)

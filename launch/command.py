@@ -1,0 +1,103 @@
+"""What all commands share: flags, one-line errors, exit statuses.
+
+Exit statuses: 0 done; 1 an unexpected failure (with a traceback); 2 a mistake
+in the command, its input or its config (one line); 130 stopped by Ctrl-C; 143
+stopped by SIGTERM.
+"""
+
+from collections.abc import Callable
+import pathlib
+import sys
+from typing import Any
+from typing import NoReturn
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_dict
+
+from attnmel_jax import errors
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _absolute_config(argv: list[str]) -> list[str]:
+  """Lets `--config=configs/x.py` name a file of the repository from anywhere."""
+  resolved = list(argv)
+  for position, argument in enumerate(argv):
+    name, equals, value = argument.partition('=')
+    if name not in ('--config', '-config'):
+      continue
+    if equals:
+      resolved[position] = f'{name}={_find_config(value)}'
+    elif position + 1 < len(argv):
+      resolved[position + 1] = _find_config(argv[position + 1])
+  return resolved
+
+
+def _find_config(name: str) -> str:
+  for candidate in (pathlib.Path(name), ROOT / name):
+    if candidate.is_file():
+      return str(candidate.resolve())
+  known = ', '.join(sorted(
+      f'configs/{p.name}' for p in (ROOT / 'configs').glob('*.py')
+      if p.name not in ('__init__.py', 'common.py')))
+  raise errors.UserError(f'--config={name}: no such file; the experiments are {known}')
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(_absolute_config(argv))
+  except errors.UserError as error:
+    fail(str(error))
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    # A config override of a wrong name or type surfaces as one of these.
+    fail(f'{_message(error)}; see --help')
+  except SystemExit:
+    sys.exit(0)  # absl ends --help with status 1
+
+
+def _message(error: Exception) -> str:
+  """The text of an error of the flag parsers, without quotes around quotes."""
+  inner = error
+  while inner.args and isinstance(inner.args[0], Exception):
+    inner = inner.args[0]
+  text = str(inner.args[0] if inner.args else inner)
+  if isinstance(error, AttributeError):  # ConfigDict says no more than the name
+    text = f'the config has no such field: {text}'
+  return text
+
+
+def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
+  """The config as a plain dict.
+
+  Raises:
+    UserError: --config is not on the command line.
+  """
+  if config is None:
+    raise errors.UserError(
+        '--config is missing; name an experiment, as --config=configs/isic2017.py')
+  return config.to_dict()
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+  """Prints one line and ends the process."""
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(status)
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs `main()` after the flags are parsed; ends the process on an error."""
+
+  def guarded(argv: list[str]) -> None:
+    if len(argv) > 1:
+      fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
+    logging.set_verbosity(logging.WARNING)  # libraries are quiet; we print
+    try:
+      main()
+    except errors.UserError as error:
+      fail(str(error))
+    except KeyboardInterrupt:
+      fail('stopped by Ctrl-C; the same command goes on from here', 130)
+
+  app.run(guarded, flags_parser=_parse)

@@ -1,0 +1,61 @@
+"""Draws synthetic dermoscopy and writes it as official ISIC archives.
+
+  python launch/phantom.py --year=2017 --out=DIR
+  python launch/phantom.py --year=2017 --out=DIR --artefact_bias=sticker=0.9,ruler=0.5
+"""
+
+import os
+import pathlib
+import sys
+
+# Python puts launch/ on the path; the packages lie one folder above it.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from absl import flags  # noqa: E402
+
+from attnmel_jax import errors  # noqa: E402
+from attnmel_jax.data import phantom  # noqa: E402
+from launch import command  # noqa: E402
+
+_YEAR = flags.DEFINE_integer('year', 2017, 'Challenge whose archives are written.')
+_OUT = flags.DEFINE_string('out', '', 'Folder for the archives.')
+_COUNTS = {
+    'train': flags.DEFINE_integer('train', 400, 'Training images; 0 for none.'),
+    'validation': flags.DEFINE_integer('validation', 100, 'Validation images.'),
+    'test': flags.DEFINE_integer('test', 200, 'Test images.')}
+_SIZE = flags.DEFINE_integer('size', 300, 'Shorter image side in pixels.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Another seed, another data set.')
+_BIAS = flags.DEFINE_multi_string(
+    'artefact_bias', [],
+    'How strongly artefacts go with the class, 0 (not at all) to 1 (decided by it): '
+    'one number for all, or a list as sticker=0.9,ruler=0.5; may be repeated.')
+_WORKERS = flags.DEFINE_integer(
+    'workers', os.cpu_count() or 1, 'Processes that draw; the result is the same.')
+_CONTACT_SHEET = flags.DEFINE_string(
+    'contact_sheet', '', 'Also write a PNG of examples, a row a class.')
+_COLUMNS = 6  # of the contact sheet
+
+
+def main() -> None:
+  """Checks the flags and calls the library."""
+  if not _OUT.value:
+    raise errors.UserError('--out is missing; give a folder for the archives')
+  counts = {split: flag.value for split, flag in _COUNTS.items()}
+  bias = phantom.parse_bias(_BIAS.value)
+  out = pathlib.Path(_OUT.value).expanduser()
+  written = phantom.write_archives(
+      out, year=_YEAR.value, counts=counts, size=_SIZE.value, seed=_SEED.value,
+      artefact_bias=bias, workers=_WORKERS.value)
+  for split, classes in written.items():
+    print(f'{split}: ' + ', '.join(f'{n} {name}' for name, n in classes.items()))
+  if _CONTACT_SHEET.value:
+    split = next(iter(written))
+    rows = phantom.rows(year=_YEAR.value, split=split, total=counts[split],
+                        size=_SIZE.value, seed=_SEED.value, artefact_bias=bias)
+    phantom.contact_sheet(pathlib.Path(_CONTACT_SHEET.value).expanduser(),
+                          year=_YEAR.value, split_rows=rows, columns=_COLUMNS)
+  print(f'synthetic archives for ISIC {_YEAR.value} are in {out}')
+
+
+if __name__ == '__main__':
+  command.run(main)

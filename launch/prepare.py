@@ -1,0 +1,74 @@
+"""Prepares a data set: official archives -> cropped, resized, ready to train on.
+
+  python launch/prepare.py --dataset=isic2017 --source=DIR
+
+DIR holds the official zips, or the folders they unpack to, in any mixture;
+`--source=download` fetches them. A split whose archives are absent is left
+out and can be added later by the same command.
+"""
+
+import importlib
+import pathlib
+import sys
+import time
+
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the repository
+
+from absl import flags
+
+from attnmel_jax import errors
+from attnmel_jax.data import archives
+from attnmel_jax.data import builders
+from attnmel_jax.data import download
+from launch import command
+
+_DATASET = flags.DEFINE_enum(
+    'dataset', None, sorted(archives.DATASETS), 'Data set to prepare.', required=True)
+_SOURCE = flags.DEFINE_string(
+    'source', None, 'Folder of the official archives, or download.', required=True)
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', 'Folder of prepared data; $ATTNMEL_DATA, else ~/attnmel_data.')
+_BASE_URL = flags.DEFINE_string(
+    'base_url', None, 'Where --source=download finds the archives; official if unset.')
+_CROP_RATIO = flags.DEFINE_float(
+    'crop_ratio', None, "Central square over the shorter side; the config's if unset.")
+_RESIZE_SIZE = flags.DEFINE_integer(
+    'resize_size', None, "Side of prepared images; the config's if unset.")
+
+
+def main() -> None:
+  """Prepares and prints what there is now."""
+  start = time.monotonic()
+  data_dir = builders.resolve_data_dir(_DATA_DIR.value)
+  # The experiment's config, so that its runs find what is prepared here.
+  config = importlib.import_module(f'configs.{_DATASET.value}').get_config()
+  geometry = {
+      name: getattr(config, name) if flag.value is None else flag.value
+      for name, flag in (('crop_ratio', _CROP_RATIO), ('resize_size', _RESIZE_SIZE))}
+  if _SOURCE.value == 'download':
+    source = download.fetch(
+        _DATASET.value, data_dir=data_dir, base_url=_BASE_URL.value)
+  elif _BASE_URL.value is not None:
+    raise errors.UserError('--base_url goes with --source=download only')
+  else:
+    source = pathlib.Path(_SOURCE.value).expanduser()
+  builders.prepare(_DATASET.value, source=source, data_dir=data_dir, **geometry)
+  splits = builders.available_splits(_DATASET.value, data_dir=data_dir, **geometry)
+  for name in splits:
+    print(_summary(builders.open_split(
+        _DATASET.value, name, data_dir=data_dir, **geometry)))
+  print(f'{_DATASET.value}: {", ".join(splits)} in {data_dir / _DATASET.value}, '
+        f'{time.monotonic() - start:.0f} s')
+
+
+def _summary(split: builders.PreparedSplit) -> str:
+  """'train: 2000 images (374 melanoma, ...), 2000 lesion masks, ...'."""
+  counts = ', '.join(f'{(split.labels == label).sum()} {name}'
+                     for label, name in enumerate(split.class_names))
+  return (f'{split.split}: {len(split)} images ({counts}), '
+          f'{split.has_lesion.sum()} lesion masks, '
+          f'{split.has_dermo.sum()} dermo masks, {split.side} px, {split.path}')
+
+
+if __name__ == '__main__':
+  command.run(main)

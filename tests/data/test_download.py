@@ -1,0 +1,269 @@
+import hashlib
+import http.server
+import io
+import json
+import threading
+import time
+import zipfile
+
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import builders
+from attnmel_jax.data import download
+from tests.data import conftest
+
+NAME = 'ISIC-2017_Training_Data.zip'
+
+
+class Server(http.server.ThreadingHTTPServer):
+  """Serves `files`; notes every request as (name, Range header)."""
+
+  daemon_threads = True
+
+  def __init__(self):
+    super().__init__(('127.0.0.1', 0), _Handler)
+    self.files: dict[str, bytes] = {}
+    self.requests: list[tuple[str, str | None]] = []
+    self.drops = 0           # answers that end half-way
+    self.ranges = True       # whether Range is honoured
+    self.codes: list[int] = []  # answers to give first
+    self.tag = 'one'
+
+  @property
+  def url(self) -> str:
+    return f'http://127.0.0.1:{self.server_address[1]}/'
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  server: Server
+
+  def log_message(self, *args):
+    pass
+
+  def do_GET(self):
+    name, wanted = self.path.lstrip('/'), self.headers['Range']
+    self.server.requests.append((name, wanted))
+    content = self.server.files.get(name)
+    if self.server.codes:
+      self.send_error(self.server.codes.pop(0))
+    elif content is None:
+      self.send_error(404)
+    else:
+      self._send(content, wanted)
+
+  def _send(self, content: bytes, wanted: str | None):
+    start = 0
+    tag = self.headers.get('If-Range', f'"{self.server.tag}"')
+    if wanted and self.server.ranges and tag == f'"{self.server.tag}"':
+      start = int(wanted.removeprefix('bytes=').removesuffix('-'))
+      if start >= len(content):
+        self.send_response(416)
+        self.send_header('Content-Range', f'bytes */{len(content)}')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+        return
+      self.send_response(206)
+      self.send_header('Content-Range',
+                       f'bytes {start}-{len(content) - 1}/{len(content)}')
+    else:
+      self.send_response(200)
+    self.send_header('Content-Length', str(len(content) - start))
+    self.send_header('ETag', f'"{self.server.tag}"')
+    self.end_headers()
+    rest = content[start:]
+    if self.server.drops:
+      self.server.drops -= 1
+      rest = rest[:len(rest) // 2]
+    self.wfile.write(rest)
+
+
+@pytest.fixture
+def server():
+  with Server() as running:
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+    thread.start()
+    yield running
+    running.shutdown()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+  monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+
+
+@pytest.fixture
+def content() -> bytes:
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w') as file:
+    file.writestr('a.txt', bytes(range(256)) * 1000)
+  return buffer.getvalue()
+
+
+def _names(folder) -> set[str]:
+  return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_is_fetched_and_recorded(server, content, tmp_path):
+  server.files['x.zip'] = content
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+  assert json.loads((tmp_path / 'x.zip.json').read_text()) == {
+      'url': server.url + 'x.zip', 'size': len(content),
+      'sha256': hashlib.sha256(content).hexdigest()}
+  assert _names(tmp_path) == {'x.zip', 'x.zip.json'}
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert server.requests == [('x.zip', None)]  # not asked for twice
+
+
+def test_a_dropped_connection_is_resumed(server, content, tmp_path):
+  server.files['x.zip'] = content
+  server.drops = 2
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  half = len(content) // 2
+  assert server.requests == [
+      ('x.zip', None), ('x.zip', f'bytes={half}-'),
+      ('x.zip', f'bytes={half + (len(content) - half) // 2}-')]
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+def test_a_later_command_resumes(server, content, tmp_path):
+  server.files['x.zip'] = content
+  (tmp_path / 'x.zip.part').write_bytes(content[:1000])
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert server.requests == [('x.zip', 'bytes=1000-')]
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+def test_a_complete_part_is_not_fetched_again(server, content, tmp_path):
+  server.files['x.zip'] = content
+  (tmp_path / 'x.zip.part').write_bytes(content)
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+@pytest.mark.parametrize('changed', ['ranges are not served', 'another content',
+                                     'a longer part than the file'])
+def test_what_cannot_be_resumed_starts_again(server, content, tmp_path, changed):
+  server.files['x.zip'] = content
+  part = tmp_path / 'x.zip.part'
+  part.write_bytes(b'old' * 100)
+  if changed == 'ranges are not served':
+    server.ranges = False
+  elif changed == 'another content':
+    (tmp_path / 'x.zip.part.tag').write_text('"zero"')
+  else:
+    part.write_bytes(b'old' * len(content))
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+  assert _names(tmp_path) == {'x.zip', 'x.zip.json'}
+
+
+def test_a_truncated_zip_is_refused_and_removed(server, content, tmp_path):
+  server.files['x.zip'] = content[:-100]  # Content-Length agrees with it
+  with pytest.raises(errors.UserError, match='x.zip is no whole zip'):
+    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert _names(tmp_path) == set()
+  server.files['x.zip'] = content
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+def test_a_flipped_bit_in_a_zip_is_refused(server, content, tmp_path):
+  position = len(content) // 2
+  server.files['x.zip'] = (
+      content[:position] + bytes([content[position] ^ 1]) + content[position + 1:])
+  with pytest.raises(errors.UserError, match=r'no whole zip \(a.txt\)'):
+    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert _names(tmp_path) == set()
+
+
+def test_a_busy_server_is_asked_again(server, content, tmp_path):
+  server.files['x.zip'] = content
+  server.codes = [503, 500]
+  download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+def test_no_connection_is_one_line(tmp_path):
+  with Server() as closed:
+    url = closed.url
+  with pytest.raises(errors.UserError, match='check the connection') as caught:
+    download.fetch_file(url + 'x.zip', tmp_path / 'x.zip')
+  assert '\n' not in str(caught.value)
+  assert _names(tmp_path) == set()
+
+
+def test_a_full_disk_is_one_line(server, content, tmp_path, monkeypatch):
+  server.files['x.zip'] = content
+
+  def receive(url, part):
+    raise OSError(28, 'No space left on device')
+  monkeypatch.setattr(download, '_receive', receive)
+  with pytest.raises(errors.UserError, match='No space left on device'):
+    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+
+
+@pytest.mark.parametrize('url', [
+    'http://example.org/2017/', 'ftp://localhost/', 'localhost:80', 'file:///data',
+    'http://localhost.example.org/', 'http://127.0.0.1@example.org/'])
+def test_unsafe_addresses_are_refused(url, tmp_path):
+  with pytest.raises(errors.UserError, match='is not safe to download from'):
+    download.fetch('isic2017', data_dir=tmp_path, base_url=url)
+
+
+def test_a_redirection_to_an_unsafe_address_is_refused(server, content, tmp_path,
+                                                       monkeypatch):
+  server.files['x.zip'] = content
+  monkeypatch.setattr(_Handler, 'do_GET', lambda self: (
+      self.send_response(302),
+      self.send_header('Location', 'http://[::ffff:127.0.0.1]:'
+                       f'{self.server.server_address[1]}/x.zip'),
+      self.end_headers()))
+  with pytest.raises(errors.UserError, match='not safe|cannot be fetched'):
+    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert _names(tmp_path) == set()
+
+
+def _serve(server, archives, folder):
+  conftest.write(folder, archives)
+  server.files.update({path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+def test_a_split_that_the_server_lacks_is_left_out(server, archives, tmp_path, capsys):
+  _serve(server, archives, tmp_path / 'official')
+  data_dir = tmp_path / 'data'
+  source = download.fetch('isic2017', data_dir=data_dir, base_url=server.url)
+  assert source == data_dir / 'downloads' / 'isic2017'
+  assert ('test: ISIC-2017_Test_v2_Data.zip is not at '
+          f'{server.url} (HTTP 404)') in capsys.readouterr().out
+  # One question shows that the split is absent; attribute masks are not official.
+  asked = [name for name, _ in server.requests]
+  assert sum('Test_v2' in name for name in asked) == 1
+  assert not any('AttributeMasks' in name for name in asked)
+  assert len(archives_lib.find(archives_lib.DATASETS['isic2017'], 'train', source)) == 4
+  assert builders.prepare('isic2017', source=source, data_dir=data_dir, crop_ratio=0.8,
+                          resize_size=16) == {'train': 6, 'validation': 4}
+  assert 'test: left out' in capsys.readouterr().out
+
+
+def test_masks_that_the_server_lacks_are_named(server, archives, tmp_path, capsys):
+  _serve(server, archives, tmp_path / 'official')
+  absent = 'ISIC-2017_Training_Part1_GroundTruth.zip'
+  del server.files[absent]
+  source = download.fetch('isic2017', data_dir=tmp_path, base_url=server.url)
+  assert f'train: {absent} is not at' in capsys.readouterr().out
+  assert (source / NAME).exists()
+
+
+def test_a_server_without_any_archive(server, tmp_path):
+  with pytest.raises(errors.UserError, match='has no archive of isic2017'):
+    download.fetch('isic2017', data_dir=tmp_path, base_url=server.url)
+
+
+def test_a_folder_that_cannot_be_made(server, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.UserError, match='choose another folder'):
+    download.fetch('isic2017', data_dir=tmp_path / 'file', base_url=server.url)

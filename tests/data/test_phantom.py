@@ -1,0 +1,478 @@
+"""The phantom's archives are official, reproducible and not a matter of colour."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+from scipy import ndimage
+from sklearn import linear_model
+from sklearn import metrics
+from sklearn import model_selection
+from sklearn import pipeline
+from sklearn import preprocessing
+
+from attnmel_jax import errors
+from attnmel_jax.data import phantom
+from attnmel_jax.data import phantom_artefacts
+from attnmel_jax.data import phantom_diagnoses
+from attnmel_jax.data import phantom_drawing
+from attnmel_jax.data import phantom_fields
+from attnmel_jax.data import phantom_isic2017
+from attnmel_jax.data import phantom_lesion
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COUNTS = {'train': 8, 'validation': 3, 'test': 6}
+
+
+def write(out, **changes):
+  arguments = {'year': 2017, 'counts': COUNTS, 'size': 64, 'seed': 3,
+               'artefact_bias': {}, 'workers': 1} | changes
+  return phantom.write_archives(out, **arguments)
+
+
+def draw(diagnosis, *seed, shown=(), height=96):
+  return phantom_drawing.draw(phantom_drawing.Case(
+      diagnosis, seed, height, round(height * 4 / 3), tuple(shown)))
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope='module')
+def archives(tmp_path_factory):
+  out = tmp_path_factory.mktemp('phantom')
+  write(out)
+  return out
+
+
+@pytest.fixture(scope='module')
+def population():
+  """300 small cases with their drawings, in the official proportions."""
+  rows = phantom.rows(year=2017, split='train', total=300, size=64, seed=1,
+                      artefact_bias={})
+  drawings = [phantom_drawing.draw(row.case) for row in rows]
+  return np.array([row.case.diagnosis for row in rows]), drawings
+
+
+def auc(features, positive):
+  """Cross-validated AUC of a logistic regression."""
+  model = pipeline.make_pipeline(
+      preprocessing.StandardScaler(), linear_model.LogisticRegression())
+  scores = model_selection.cross_val_predict(
+      model, features, positive, cv=5, method='decision_function')
+  return metrics.roc_auc_score(positive, scores)
+
+
+# --- archives ---
+
+
+def test_archives_have_the_official_names_and_entries(archives):
+  stems = {'train': 'ISIC-2017_Training', 'validation': 'ISIC-2017_Validation',
+           'test': 'ISIC-2017_Test_v2'}
+  expected = {'PHANTOM.json', 'PHANTOM_cases.csv'}
+  for split, stem in stems.items():
+    expected |= {f'{stem}_Data.zip', f'{stem}_Part1_GroundTruth.zip',
+                 f'{stem}_Part2_GroundTruth.zip', f'{stem}_Part3_GroundTruth.csv'}
+    with open(archives / f'{stem}_Part3_GroundTruth.csv', newline='') as file:
+      header, *rows = csv.reader(file)
+    assert header == ['image_id', 'melanoma', 'seborrheic_keratosis']
+    assert {value for row in rows for value in row[1:]} <= {'0.0', '1.0'}
+    ids = [row[0] for row in rows]
+    assert len(set(ids)) == COUNTS[split] and ids == sorted(ids)
+    assert all(len(name) == 12 and name.startswith('ISIC_9') for name in ids)
+    with zipfile.ZipFile(archives / f'{stem}_Data.zip') as file:
+      assert set(file.namelist()) == {
+          f'{stem}_Data/{name}{end}' for name in ids
+          for end in ('.jpg', '_superpixels.png')}
+    with zipfile.ZipFile(archives / f'{stem}_Part1_GroundTruth.zip') as file:
+      assert set(file.namelist()) == {
+          f'{stem}_Part1_GroundTruth/{name}_segmentation.png' for name in ids}
+    with zipfile.ZipFile(archives / f'{stem}_Part2_GroundTruth.zip') as file:
+      assert set(file.namelist()) <= {
+          f'{stem}_Part2_GroundTruth/{name}_features.json' for name in ids}
+  assert set(contents(archives)) == expected
+
+
+def test_labels_in_the_table_are_those_of_the_drawn_cases(archives):
+  rows = phantom.rows(year=2017, split='train', total=8, size=64, seed=3,
+                      artefact_bias={})
+  table = (archives / 'ISIC-2017_Training_Part3_GroundTruth.csv').read_text()
+  columns = {'melanoma': '1.0,0.0', 'seborrheic_keratosis': '0.0,1.0',
+             'nevus': '0.0,0.0'}
+  assert table.splitlines()[1:] == [
+      f'{row.image_id},{columns[row.case.diagnosis]}' for row in rows]
+
+
+def test_files_hold_what_was_drawn():
+  # The first milia, streaks and networks among these cases are enough.
+  seen = set()
+  for diagnosis, index in (('melanoma', 1), ('seborrheic_keratosis', 2),
+                           ('melanoma', 4), ('nevus', 5)):
+    case = phantom_drawing.Case(diagnosis, (0, 0, index), 80, 107, ())
+    drawn = phantom_drawing.draw(case)
+    data, mask, features = phantom_isic2017.encode('ISIC_9000000', case)
+    image = Image.open(io.BytesIO(data['ISIC_9000000.jpg']))
+    assert image.format == 'JPEG' and image.size == (107, 80)
+    difference = np.asarray(image, float) - drawn.image
+    assert np.abs(difference).mean() < 4
+    mask = Image.open(io.BytesIO(mask['ISIC_9000000_segmentation.png']))
+    assert mask.mode == 'L'
+    np.testing.assert_array_equal(np.asarray(mask), drawn.lesion * np.uint8(255))
+    code = np.asarray(Image.open(io.BytesIO(data['ISIC_9000000_superpixels.png'])),
+                      np.int64)
+    regions = code @ [1, 256, 65536]
+    np.testing.assert_array_equal(np.unique(regions), np.arange(regions.max() + 1))
+    assert 200 < regions.max() < 1000
+    present = json.loads(features['ISIC_9000000_features.json'])
+    assert list(present) == list(phantom_isic2017.FEATURES)
+    for name, flags in present.items():
+      assert len(flags) == regions.max() + 1 and set(flags) <= {0, 1}
+      union = np.array(flags, bool)[regions]
+      attribute = drawn.attributes[name]
+      assert not (attribute & ~union).any()
+      # Every marked superpixel holds some of it.
+      assert set(regions[attribute]) == set(np.flatnonzero(flags))
+      seen |= {name} if attribute.any() else set()
+  assert {'pigment_network', 'milia_like_cyst', 'streaks'} <= seen
+
+
+def test_a_twentieth_of_the_images_has_no_features(monkeypatch):
+  blank = phantom_drawing.Drawing(
+      np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), bool),
+      dict.fromkeys(phantom_lesion.ATTRIBUTES, np.zeros((48, 64), bool)))
+  monkeypatch.setattr(phantom_drawing, 'draw', lambda case: blank)
+  missing = sum(
+      not phantom_isic2017.encode(
+          'x', phantom_drawing.Case('nevus', (0, 0, index), 48, 64, ()))[2]
+      for index in range(400))
+  assert 8 <= missing <= 36  # 20 expected, 4.4 the standard deviation
+
+
+def test_same_seed_same_bytes_whatever_the_number_of_workers(archives, tmp_path):
+  write(tmp_path / 'two', workers=2)
+  assert contents(tmp_path / 'two') == contents(archives)
+  write(tmp_path / 'other', seed=4, counts={'validation': 3})
+  name = 'ISIC-2017_Validation_Data.zip'
+  assert (tmp_path / 'other' / name).read_bytes() != (archives / name).read_bytes()
+
+
+def test_splits_differ_and_do_not_depend_on_each_other(archives, tmp_path):
+  write(tmp_path, counts={'test': 6})
+  name = 'ISIC-2017_Test_v2_Data.zip'
+  assert (tmp_path / name).read_bytes() == (archives / name).read_bytes()
+  seeds = [row.case.seed for split in phantom.SPLITS for row in phantom.rows(
+      year=2017, split=split, total=6, size=64, seed=3, artefact_bias={})]
+  assert len(set(seeds)) == 18
+
+
+def test_a_second_call_completes_and_leaves_finished_archives(tmp_path, capsys):
+  write(tmp_path)
+  before = contents(tmp_path)
+  times = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*Training*')}
+  (tmp_path / 'ISIC-2017_Validation_Data.zip').unlink()
+  (tmp_path / '.partial-test').mkdir()
+  capsys.readouterr()
+  write(tmp_path)
+  assert 'train: 8 images are there already' in capsys.readouterr().out
+  assert {path: path.stat().st_mtime_ns for path in times} == times
+  (tmp_path / '.partial-test').rmdir()  # the test split was finished: not touched
+  assert contents(tmp_path) == before
+
+
+def test_an_interrupted_split_leaves_no_archive(tmp_path, monkeypatch):
+  encode = phantom_isic2017.encode
+
+  def interrupted(image_id, case):
+    if image_id.endswith('5'):
+      raise KeyboardInterrupt
+    return encode(image_id, case)
+
+  monkeypatch.setattr(phantom_isic2017, 'encode', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    write(tmp_path, counts={'train': 8})
+  assert os.listdir(tmp_path) == ['PHANTOM.json']
+  monkeypatch.undo()
+  write(tmp_path, counts={'train': 8})
+  assert (tmp_path / 'ISIC-2017_Training_Data.zip').is_file()
+
+
+def test_marker_says_that_the_data_are_synthetic(archives):
+  marker = json.loads((archives / 'PHANTOM.json').read_text())
+  assert 'SYNTHETIC' in marker['note']
+  assert marker['parameters']['seed'] == 3
+  assert marker['parameters']['version'] == phantom.VERSION
+  lines = (archives / 'PHANTOM_cases.csv').read_text().splitlines()
+  assert lines[0] == 'image_id,split,diagnosis,' + ','.join(phantom_artefacts.ARTEFACTS)
+  assert len(lines) == 1 + sum(COUNTS.values())
+
+
+# --- refusals ---
+
+
+def test_real_archives_are_never_overwritten(tmp_path):
+  real = tmp_path / 'ISIC-2017_Validation_Data.zip'
+  real.write_bytes(b'real')
+  with pytest.raises(errors.UserError, match='ISIC-2017_Validation_Data.zip'):
+    write(tmp_path)
+  assert contents(tmp_path) == {real.name: b'real'}
+
+
+def test_a_real_archive_beside_the_marker_is_kept_too(tmp_path):
+  write(tmp_path, counts={'train': 3})
+  real = tmp_path / 'ISIC-2017_Training_Data.zip'
+  real.write_bytes(b'real')
+  with pytest.raises(errors.UserError, match='did not write'):
+    write(tmp_path, counts={'train': 3})
+  assert real.read_bytes() == b'real'
+
+
+def test_other_parameters_are_refused_by_name(archives):
+  before = contents(archives)
+  with pytest.raises(errors.UserError, match=r'another size \(64 there, 80 asked\)'):
+    write(archives, size=80)
+  with pytest.raises(errors.UserError, match='another seed.*, artefact_bias'):
+    write(archives, seed=4, artefact_bias={'ruler': 1.0})
+  assert contents(archives) == before
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'year': 2016}, 'year=2016 is unknown; choose one of 2017'),
+    ({'counts': {'train': 2}}, 'train=2 images: 3 .one a class.'),
+    ({'counts': {'train': -1}}, 'train=-1 images'),
+    ({'counts': {'train': 0}}, 'no images'),
+    ({'counts': {'dev': 3}}, "split='dev' is unknown"),
+    ({'size': 10}, 'size=10 pixels is too small'),
+    ({'seed': -1}, 'seed=-1'),
+    ({'workers': 0}, 'workers=0'),
+])
+def test_arguments_out_of_range_are_refused(tmp_path, changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    write(tmp_path / 'new', **changes)
+  assert not (tmp_path / 'new').exists()
+
+
+def test_out_that_is_a_file_or_damaged_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.UserError, match='is a file'):
+    write(tmp_path / 'file')
+  (tmp_path / 'PHANTOM.json').write_text('{')
+  with pytest.raises(errors.UserError, match='is damaged'):
+    write(tmp_path)
+
+
+# --- classes and artefacts ---
+
+
+def test_class_counts_follow_the_challenge():
+  assert phantom.class_counts(2017, 'train', 2000) == {
+      'melanoma': 374, 'seborrheic_keratosis': 254, 'nevus': 1372}
+  assert phantom.class_counts(2017, 'test', 600) == {
+      'melanoma': 117, 'seborrheic_keratosis': 90, 'nevus': 393}
+  for total in (3, 4, 6, 7, 11, 50):
+    counts = phantom.class_counts(2017, 'train', total)
+    assert sum(counts.values()) == total
+    assert min(counts.values()) >= (1 if total < 6 else 2)
+
+
+def test_bias_is_parsed_and_checked():
+  assert phantom.parse_bias([]) == {}
+  assert phantom.parse_bias(['sticker=0.9,ruler=0.5', 'ink=1']) == {
+      'sticker': 0.9, 'ruler': 0.5, 'ink': 1.0}
+  assert phantom.parse_bias(['0.3']) == dict.fromkeys(phantom_artefacts.ARTEFACTS, 0.3)
+  for wrong, message in ((['stiker=1'], "'stiker' is unknown; choose one of 'ink'"),
+                         (['ink=1.5'], 'from 0 to 1'), (['ink=much'], 'from 0 to 1'),
+                         (['ink'], 'from 0 to 1'), (['ink=1', 'ink=0'], 'ink twice')):
+    with pytest.raises(errors.UserError, match=message):
+      phantom.parse_bias(wrong)
+
+
+@pytest.mark.parametrize('name', phantom_artefacts.ARTEFACTS)
+def test_artefacts_go_with_the_class_as_strongly_as_asked(name):
+  share = {}
+  for bias in (0.0, 0.5, 1.0):
+    rows = phantom.rows(year=2017, split='train', total=2000, size=64, seed=0,
+                        artefact_bias={name: bias})
+    malignant = np.array([row.case.diagnosis == 'melanoma' for row in rows])
+    shown = np.array([name in row.case.artefacts for row in rows])
+    share[bias] = np.array([shown[malignant].mean(), shown[~malignant].mean()])
+  artefact = phantom_artefacts.ARTEFACTS[name]
+  sides = np.array([1, 0]) if artefact.with_malignant else np.array([0, 1])
+  for bias, found in share.items():
+    expected = bias * sides + (1 - bias) * artefact.prevalence
+    # 374 melanomas: the standard deviation of a share is at most 0.026.
+    np.testing.assert_allclose(found, expected, atol=0.09 if bias < 1 else 0)
+
+
+def test_bias_changes_artefacts_but_not_lesion_and_skin():
+  plain, other = draw('nevus', 0, 0, 3), draw('nevus', 0, 0, 3, shown=['sticker'])
+  np.testing.assert_array_equal(plain.lesion, other.lesion)
+  differing = (plain.image != other.image).any(axis=-1).mean()
+  assert 0.01 < differing < 0.6
+
+
+@pytest.mark.parametrize('name', phantom_artefacts.ARTEFACTS)
+def test_each_artefact_is_seen_and_stays_in_range(name):
+  artefact = phantom_artefacts.ARTEFACTS[name]
+  for seed in range(4):
+    image = np.full((96, 128, 3), 0.7, np.float32)
+    drawn = artefact.draw(np.random.default_rng(seed), image, np.ones((96, 128)))
+    changed = np.abs(drawn - 0.7).max(axis=-1) > 0.05
+    assert 0.001 < changed.mean() < 0.9
+    assert drawn.min() > -0.05 and drawn.max() < 1.3
+    assert (image == np.float32(0.7)).all()
+
+
+# --- drawing ---
+
+
+@pytest.mark.parametrize('diagnosis', phantom_diagnoses.DIAGNOSES)
+def test_drawing_is_a_function_of_the_case(diagnosis):
+  first, second = draw(diagnosis, 0, 7), draw(diagnosis, 0, 7)
+  np.testing.assert_array_equal(first.image, second.image)
+  assert first.image.dtype == np.uint8 and first.image.shape == (96, 128, 3)
+  assert first.lesion.dtype == bool and first.lesion.shape == (96, 128)
+  assert set(first.attributes) == set(phantom_lesion.ATTRIBUTES)
+  for attribute in first.attributes.values():
+    assert not (attribute & ~first.lesion).any()
+  assert (draw(diagnosis, 0, 8).image != first.image).any()
+
+
+def test_lesions_are_one_region_darker_than_the_skin(population):
+  _, drawings = population
+  areas = np.array([drawn.lesion.mean() for drawn in drawings])
+  assert 0.14 < np.median(areas) < 0.28
+  assert areas.min() > 0.03 and areas.max() < 0.6
+  contrast = []
+  for drawn in drawings:
+    around = ndimage.binary_dilation(drawn.lesion, iterations=6) & ~drawn.lesion
+    contrast.append(drawn.image[around].mean() - drawn.image[drawn.lesion].mean())
+  assert np.mean(np.array(contrast) > 5) > 0.97
+
+
+def test_mean_colour_does_not_tell_the_class(population):
+  names, drawings = population
+  whole = np.array([drawn.image.mean(axis=(0, 1)) for drawn in drawings])
+  lesion = np.array([drawn.image[drawn.lesion].mean(axis=0) for drawn in drawings])
+  area = np.array([[drawn.lesion.mean()] for drawn in drawings])
+  two = names != 'seborrheic_keratosis'
+  for features in (whole, lesion, area):
+    assert auc(features, names == 'melanoma') < 0.65
+    assert auc(features[two], names[two] == 'melanoma') < 0.65
+
+
+def asymmetry(mask):
+  """Share of the mask that its half turn about the centroid does not cover."""
+  rows, columns = np.nonzero(mask)
+  centre = np.rint([2 * rows.mean(), 2 * columns.mean()]).astype(int)
+  points = set(zip(rows.tolist(), columns.tolist(), strict=True))
+  turned = {(centre[0] - r, centre[1] - c) for r, c in points}
+  return len(points - turned) / len(points)
+
+
+def border_irregularity(mask):
+  """Perimeter squared over area."""
+  perimeter = (mask & ~ndimage.binary_erosion(mask)).sum()
+  return perimeter ** 2 / mask.sum()
+
+
+def colour_spread(drawn):
+  """Standard deviation of smoothed colour inside the lesion."""
+  smooth = ndimage.uniform_filter(drawn.image.astype(float), (5, 5, 1))
+  return smooth[ndimage.binary_erosion(drawn.lesion, iterations=2)].std(axis=0).mean()
+
+
+def test_asymmetry_border_and_colours_tell_melanoma_from_nevus(population):
+  names, drawings = population
+  two = names != 'seborrheic_keratosis'
+  positive = names[two] == 'melanoma'
+  for score in (lambda drawn: asymmetry(drawn.lesion),
+                lambda drawn: border_irregularity(drawn.lesion), colour_spread):
+    values = np.array([score(drawn) for drawn in drawings])[two]
+    # Above chance each, yet none of them gives the class away.
+    assert 0.62 < metrics.roc_auc_score(positive, values) < 0.97
+
+
+def test_structures_go_with_their_diagnosis(population):
+  names, drawings = population
+  share = {
+      (diagnosis, name): np.mean([
+          drawn.attributes[name].any() for drawn, own in
+          zip(drawings, names, strict=True) if own == diagnosis])
+      for diagnosis in phantom_diagnoses.DIAGNOSES
+      for name in phantom_lesion.ATTRIBUTES}
+  assert share['seborrheic_keratosis', 'milia_like_cyst'] > 0.5
+  assert share['nevus', 'milia_like_cyst'] < 0.2
+  assert share['melanoma', 'streaks'] > 0.3 > share['nevus', 'streaks']
+  assert share['nevus', 'pigment_network'] > 0.5
+  assert share['seborrheic_keratosis', 'pigment_network'] < 0.3
+  assert all(share['melanoma', name] > 0 for name in phantom_lesion.ATTRIBUTES)
+
+
+def test_brushes():
+  rng = np.random.default_rng(0)
+  field = phantom_fields.noise(rng, (90, 120), scale=0.05, smoothness=1.5)
+  assert field.shape == (90, 120)
+  np.testing.assert_allclose([field.mean(), field.std()], [0, 1], atol=1e-4)
+  smoother = phantom_fields.noise(rng, (90, 120), scale=0.2, smoothness=2.5)
+  assert np.diff(smoother).std() < np.diff(field).std() / 2
+  # Half-way between two centres the gap is 0, at a centre their distance.
+  centres = np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
+  gap = phantom_fields.mesh(np.array([[0.2, 0.5], [0.0, 0.0]]), centres)
+  np.testing.assert_allclose(gap, [0, 1], atol=1e-6)
+  cover = phantom_fields.spots(np.array([[0.0, 0.1], [0.0, 0.2], [0.0, 0.5]]),
+                               centres, np.array([0.2, 0.3, 0.1]), 0.02)
+  np.testing.assert_allclose(cover, [1, 0.5, 0], atol=1e-6)
+  line = phantom_fields.strokes((30, 40), [np.array([[0.5, 0.0], [0.5, 4 / 3]])], [0.1])
+  np.testing.assert_allclose(line[:, 5:35].sum(axis=0), 3, atol=0.5)
+
+
+def test_superpixels_follow_an_edge():
+  image = np.full((96, 128, 3), 200, np.uint8)
+  image[:, 61:] = 40
+  regions = phantom_isic2017.superpixels(image)
+  for region in np.unique(regions[:, [59, 62]]):
+    columns = np.nonzero(regions == region)[1]
+    assert columns.max() <= 61 or columns.min() >= 60
+
+
+# --- command ---
+
+
+def run_command(*arguments, cwd):
+  return subprocess.run(
+      [sys.executable, str(ROOT / 'launch' / 'phantom.py'), *arguments],
+      cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_command_writes_archives_and_contact_sheet(tmp_path):
+  done = run_command('--year=2017', '--out=made', '--train=6', '--validation=0',
+                     '--test=0', '--size=48', '--workers=1',
+                     '--artefact_bias=sticker=1,ruler=0.5', '--contact_sheet=sheet.png',
+                     cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert 'train: 2 melanoma, 2 seborrheic_keratosis, 2 nevus' in done.stdout
+  assert 'train: 6 of 6 images drawn' in done.stdout
+  assert (tmp_path / 'made' / 'ISIC-2017_Training_Data.zip').is_file()
+  assert not (tmp_path / 'made' / 'ISIC-2017_Test_v2_Data.zip').exists()
+  with Image.open(tmp_path / 'sheet.png') as sheet:
+    assert sheet.size == (6 * 64, 3 * 48)
+
+
+def test_command_answers_mistakes_in_one_line(tmp_path):
+  for arguments, message in (
+      (['--year=2018', '--out=made'], 'year=2018 is unknown; choose one of 2017'),
+      ([], '--out is missing'),
+      (['--out=made', '--artefact_bias=snow=1'], "artefact_bias='snow' is unknown")):
+    done = run_command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+  assert not (tmp_path / 'made').exists()

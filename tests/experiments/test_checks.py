@@ -1,0 +1,48 @@
+"""Configs that cannot be right are refused with the field's name."""
+
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.experiments import checks
+from configs import common
+from configs import demo
+from configs import isic2017
+
+
+@pytest.mark.parametrize('module', [common, isic2017, demo])
+def test_shipped_configs_pass(module):
+  checks.check(module.get_config().to_dict())
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'roi': 'leson'}, ['roi', "'leson'", "'lesion'"]),
+    ({'model': 'resnet'}, ['model', "'resnet'", "'vgg16_gap'"]),
+    ({'backbone': 'vgg19'}, ['backbone', "'vgg16_bn'"]),
+    ({'normalisation': 'cifar'}, ['normalisation', "'isic2017'"]),
+    ({'sampler': 'smote'}, ['sampler', "'repeat'"]),
+    ({'dtype': 'int8'}, ['dtype', "'bfloat16'"]),
+    ({'taps': ('pool3', 'pool9')}, ['taps', "'pool9'", "'pool4'"]),
+    ({'taps': ('pool3', 'pool3')}, ['taps', 'twice']),
+    ({'taps': (), 'dice_weights': ()}, ['taps=()', 'vgg16_gap']),
+    ({'dice_weights': (0.1,)}, ['dice_weights', 'one weight for each']),
+    ({'dice_weights': (0.1, -0.1)}, ['dice_weights', 'at least 0']),
+    ({'image_size': 100}, ['image_size=100', 'multiple of 32']),
+    ({'image_size': 288}, ['image_size=288', 'resize_size=256']),
+    ({'batch_size': 0}, ['batch_size=0']),
+    ({'learning_rate': 0.0}, ['learning_rate=0.0']),
+    ({'learning_rate': float('nan')}, ['learning_rate=nan']),
+    ({'momentum': 1.0}, ['momentum=1.0']),
+    ({'seed': -1}, ['seed=-1']),
+    ({'fold': 1}, ['fold=1', 'num_folds=1']),
+    ({'num_folds': 5, 'fold': 5}, ['fold=5', '0 to 4']),
+    ({'roi': 'lesion', 'model': 'mel_cnn'}, ["roi='lesion'", "model='mel_cnn'"]),
+    ({'rescale_pretrained': True}, ['rescale_pretrained', "backbone='vgg16'"]),
+])
+def test_a_wrong_field_is_named(change, words):
+  config = common.get_config().to_dict() | change
+  with pytest.raises(errors.UserError) as caught:
+    checks.check(config)
+  message = str(caught.value)
+  assert '\n' not in message
+  for word in words:
+    assert word in message

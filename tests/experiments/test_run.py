@@ -1,0 +1,153 @@
+"""Whole runs on phantom data: files, resuming, scoring what arrives later."""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import evaluate
+from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.training import loop
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+  """A folder for the module's finished run."""
+  return tmp_path_factory.mktemp('run') / 'whole'
+
+
+@pytest.fixture
+def finished(config, shared):
+  """Folder and summary of a run that was left alone."""
+  return shared, run_lib.run(config, shared, quiet=True)
+
+
+def test_a_run_leaves_all_its_files(finished):
+  folder, summary = finished
+  for name in ('config.json', 'environment.json', 'metrics.jsonl', 'timing.jsonl',
+               'summary.json', 'predictions/validation.csv', 'predictions/test.csv',
+               'attention/validation.npz', 'attention/test.npz', 'attention/test.png'):
+    assert (folder / name).is_file(), name
+  assert json.loads((folder / 'summary.json').read_text()) == summary
+  with (folder / 'predictions' / 'test.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert list(rows[0]) == ['image', 'label', 'other', 'melanoma']
+  assert len(rows) == summary['test']['n'] == 20
+  assert summary['test']['threshold'] == summary['threshold']
+  ids, maps = prediction_files.read_attention(folder / 'attention' / 'test.npz')
+  assert maps['pool3'].shape == (20, 4, 4)
+  assert maps['pool4'].shape == (20, 2, 2)
+  assert list(ids) == [row['image'] for row in rows]
+  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').open()]
+  assert [line['step'] for line in lines if 'loss' in line] == [1, 2, 3, 4, 5, 6]
+  assert [line['step'] for line in lines if 'validation_auc' in line] == [3, 6]
+
+
+def test_a_finished_run_is_not_run_again(finished, config):
+  folder, summary = finished
+  before = (folder / 'summary.json').stat().st_mtime_ns
+  assert run_lib.run(config, folder, quiet=True) == summary
+  assert (folder / 'summary.json').stat().st_mtime_ns == before
+
+
+def test_a_stopped_run_ends_as_one_that_was_left_alone(
+    finished, config, tmp_path, monkeypatch):
+  folder, summary = finished
+  train_step = run_lib.parallel.update
+
+  def stop_after_two(step):
+    update = train_step(step)
+
+    def stopping(state, batch, hyper):
+      if int(state.step) == 3:
+        signal_now()
+      return update(state, batch, hyper)
+    return stopping
+
+  def signal_now():
+    import os
+    import signal
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  other = tmp_path / 'stopped'
+  with monkeypatch.context() as patched:
+    patched.setattr(run_lib.parallel, 'update', stop_after_two)
+    with pytest.raises(loop.Stopped):
+      run_lib.run(config, other, quiet=True)
+  assert not (other / 'summary.json').exists()
+  assert run_lib.run(config, other, quiet=True) == summary
+  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/validation.csv'):
+    assert (other / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
+  folder, summary = finished
+  again = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
+                            split='test', out=tmp_path)
+  assert again['test'] == summary['test']
+  assert (tmp_path / 'predictions' / 'test.csv').read_bytes() == (
+      folder / 'predictions' / 'test.csv').read_bytes()
+
+
+def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
+  _, summary = finished
+  data = tmp_path / 'data'
+  shutil.copytree(prepared, data)
+  for path in (data / 'isic2017').glob('test-*'):
+    shutil.rmtree(path)
+  config |= {'data_dir': str(data)}
+  folder = tmp_path / 'run'
+  without = run_lib.run(config, folder, quiet=True)
+  assert 'test' not in without
+  assert without['validation'] == summary['validation']
+  later = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
+                            split='test', out=tmp_path / 'later')
+  assert later['test'] == summary['test']
+
+
+def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):
+  run_lib.run_folder.bind(tmp_path, config, {}, {})
+  with pytest.raises(errors.UserError, match=r'summary\.json does not exist'):
+    evaluate.evaluate(tmp_path, dataset='isic2017', data_dir=str(prepared),
+                      split='test', out=tmp_path / 'out')
+
+
+def test_the_plan_counts_without_weights(config):
+  config |= {'width': 1.0, 'gate_width': 256, 'pretrained': 'imagenet'}
+  lines = '\n'.join(run_lib.plan(config))
+  assert 'parameters: 15184964' in lines
+  assert 'train: images 48' in lines
+  assert f'devices: {jax.local_device_count()}' in lines
+
+
+@pytest.mark.parametrize('model, backbone, roi', [
+    ('vgg16', 'vgg16_bn', 'none'), ('vgg16_gap', 'vgg16', 'none'),
+    ('mel_cnn', 'vgg16_bn', 'none'), ('attnmel_cnn', 'vgg16', 'background'),
+    ('attnmel_cnn', 'vgg16_bn', 'dermo')])
+def test_every_named_system_runs(config, tmp_path, model, backbone, roi):
+  config |= {'model': model, 'backbone': backbone, 'roi': roi, 'num_epochs': 1}
+  summary = run_lib.run(config, tmp_path, quiet=True)
+  assert 0 <= summary['test']['auc']['estimate'] <= 1
+  assert ('jaccard_pool4' in summary['test']) == (model == 'attnmel_cnn')
+  assert (tmp_path / 'attention' / 'test.png').exists() == (model == 'attnmel_cnn')
+
+
+def test_classes_may_stay_apart(config, tmp_path):
+  config |= {'positive': (), 'num_epochs': 1, 'roi': 'none', 'model': 'vgg16_gap'}
+  summary = run_lib.run(config, tmp_path, quiet=True)
+  assert summary['class_names'] == ['melanoma', 'seborrheic_keratosis', 'nevus']
+  assert summary['threshold'] is None
+  assert np.sum(summary['test']['confusion_matrix']) == 20
+
+
+def test_the_result_is_one_line(finished):
+  folder, summary = finished
+  line = run_lib.result_line(summary, 'test', pathlib.Path(folder))
+  assert '\n' not in line
+  assert f'auc {summary["test"]["auc"]["estimate"]:.3f} [' in line

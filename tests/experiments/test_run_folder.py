@@ -1,0 +1,70 @@
+"""Whose folder a run folder is."""
+
+import subprocess
+import sys
+
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.experiments import run_folder
+
+CONFIG = {'seed': 1, 'taps': ('pool3', 'pool4'), 'data_dir': 'a'}
+
+
+def test_a_config_keeps_its_tuples(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  assert run_folder.read_config(tmp_path) == CONFIG
+
+
+def test_the_same_config_and_data_are_taken_elsewhere_too(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  run_folder.bind(tmp_path, CONFIG | {'data_dir': 'b'}, {'train': 'f'}, {})
+  assert run_folder.read_config(tmp_path)['data_dir'] == 'a'
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  with pytest.raises(errors.UserError, match=r'seed: 1 -> 2') as caught:
+    run_folder.bind(tmp_path, CONFIG | {'seed': 2}, {'train': 'f'}, {})
+  assert 'taps' not in str(caught.value)
+  assert '--workdir' in str(caught.value)
+
+
+def test_data_prepared_anew_are_refused(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f' * 64}, {})
+  with pytest.raises(errors.UserError, match='train data are not those'):
+    run_folder.bind(tmp_path, CONFIG, {'train': 'e' * 64}, {})
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+  hold = ('import pathlib, sys, time\n'
+          'from attnmel_jax.experiments import run_folder\n'
+          'with run_folder.claim(pathlib.Path(sys.argv[1])):\n'
+          '  print("held", flush=True)\n'
+          '  time.sleep(60)\n')
+  with subprocess.Popen([sys.executable, '-c', hold, str(tmp_path)],
+                        stdout=subprocess.PIPE, text=True) as holder:
+    try:
+      assert holder.stdout.readline() == 'held\n'
+      with (pytest.raises(errors.UserError, match='in use by another process'),
+            run_folder.claim(tmp_path)):
+        pass
+    finally:
+      holder.kill()
+  with run_folder.claim(tmp_path):
+    pass
+
+
+def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with (pytest.raises(errors.UserError, match='cannot be written'),
+        run_folder.claim(tmp_path / 'file' / 'run')):
+    pass
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+  with pytest.raises(errors.UserError, match='does not exist; name a run folder'):
+    run_folder.read_config(tmp_path / 'nothing')
+  (tmp_path / 'config.json').write_text('{"seed": ')
+  with pytest.raises(errors.UserError, match='cannot be read'):
+    run_folder.read_config(tmp_path)

@@ -1,0 +1,93 @@
+"""What every command does with a mistake: one line, status 2, no traceback."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PROGRAM = '''
+import pathlib, sys
+sys.path[0] = {root!r}
+from absl import flags
+from ml_collections import config_flags
+from attnmel_jax import errors
+from launch import command
+CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
+ACT = flags.DEFINE_string('act', 'print', 'what to do')
+
+def main():
+  if ACT.value == 'user':
+    raise errors.UserError('two\\nlines')
+  if ACT.value == 'interrupt':
+    raise KeyboardInterrupt
+  if ACT.value == 'bug':
+    raise ZeroDivisionError('a bug')
+  config = command.require_config(CONFIG.value)
+  print(config['fold'], config['dice_weights'], 'jax' in sys.modules)
+
+command.run(main)
+'''
+
+
+@pytest.fixture(scope='module')
+def program(tmp_path_factory):
+  """Runs a command in a folder that is not the repository."""
+  folder = tmp_path_factory.mktemp('elsewhere')
+  path = folder / 'program.py'
+  path.write_text(PROGRAM.format(root=str(ROOT)))
+  return lambda *arguments: subprocess.run(
+      [sys.executable, path, *arguments], cwd=folder, capture_output=True, text=True,
+      check=False, timeout=60)
+
+
+def test_runs_from_another_folder_without_waiting_for_jax(program):
+  for config in (['--config=configs/isic2017.py'], ['-config', 'configs/isic2017.py'],
+                 [f'--config={ROOT}/configs/isic2017.py']):
+    done = program(*config, '--config.dice_weights=(0.5, 1.0)')
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout == '0 (0.5, 1.0) False\n'
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    ([], ['--config is missing', 'configs/isic2017.py']),
+    (['--config=configs/isic2071.py'],
+     ['--config=configs/isic2071.py', 'no such file', 'configs/isic2017.py']),
+    (['--config=configs/isic2017.py', '--config.flod=1'],
+     ["'flod'", 'Did you mean "fold"']),
+    (['--config=configs/isic2017.py', '--config.fold=one'], ['--config.fold', "'one'"]),
+    (['--config=configs/isic2017.py', '--config.fold.x=1'], ['fold.x']),
+    (['--config=configs/isic2017.py', '--config.nesterov=maybe'],
+     ['--config.nesterov', 'maybe']),
+    (['--config'], ['Missing value', '--config']),
+    (['--acd=print'], ["'acd'", 'Did you mean', 'act']),
+    (['config=configs/isic2017.py'], ["'config=configs/isic2017.py'", '--name=value']),
+    (['--act=user'], ['two lines'])])
+def test_a_mistake_gets_one_line_and_status_2(program, arguments, words):
+  done = program(*arguments)
+  assert done.returncode == 2, done.stderr
+  assert done.stdout == ''
+  assert done.stderr.startswith('error: ')
+  assert done.stderr.count('\n') == 1
+  for word in words:
+    assert word in done.stderr
+
+
+def test_ctrl_c_ends_with_its_own_status(program):
+  done = program('--act=interrupt')
+  assert done.returncode == 130
+  assert 'Ctrl-C' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_bug_keeps_its_traceback(program):
+  done = program('--act=bug')
+  assert done.returncode == 1
+  assert 'ZeroDivisionError: a bug' in done.stderr
+
+
+def test_help_lists_the_flags_and_is_no_failure(program):
+  done = program('--help')
+  assert done.returncode == 0
+  assert '--act' in done.stdout

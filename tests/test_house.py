@@ -1,0 +1,152 @@
+"""The plan of the house, read from the source: who may import whom."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MODULES = sorted(
+    path.relative_to(ROOT) for folder in ('attnmel_jax', 'configs', 'launch')
+    for path in (ROOT / folder).rglob('*.py'))
+TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / 'tests').rglob('*.py'))
+
+# A package imports from its own level and from those before it.
+ORDER = (('attnmel_jax',), ('data',), ('models',), ('evaluation',), ('training',),
+         ('experiments',), ('report',), ('launch',))
+# The modules that lie beside the packages.
+BASE = {'errors', 'images', 'parallel'}
+# Starting these may not wait for JAX.
+NUMPY_ROOMS = ('data', 'evaluation')
+USES_JAX = {'evaluation/predict.py'}
+JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}
+OURS_WITH_JAX = {'attnmel_jax.images', 'attnmel_jax.parallel',
+                 'attnmel_jax.evaluation.predict', 'attnmel_jax.models',
+                 'attnmel_jax.training'}
+# Modules without a test module of their own, and why.
+UNTESTED: dict[str, str] = {}
+
+
+def _tree(path: pathlib.Path) -> ast.Module:
+  return ast.parse((ROOT / path).read_text())
+
+
+def _imports(node: ast.AST) -> set[str]:
+  """Dotted names that are imported, `from a import b` as both a and a.b."""
+  names = set()
+  for child in ast.walk(node):
+    if isinstance(child, ast.Import):
+      names |= {alias.name for alias in child.names}
+    elif isinstance(child, ast.ImportFrom):
+      assert child.level == 0, 'imports are absolute'
+      names.add(child.module)
+      names |= {f'{child.module}.{alias.name}' for alias in child.names}
+  return names
+
+
+def _imports_at_start(tree: ast.Module) -> set[str]:
+  """What importing the module imports: nothing that waits within a function."""
+  names, waiting = set(), list(tree.body)
+  while waiting:
+    node = waiting.pop()
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+      continue
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+      names |= _imports(node)
+    waiting.extend(ast.iter_child_nodes(node))
+  return names
+
+
+def _level(name: str) -> int | None:
+  """Place in ORDER of a dotted name of ours; None for others."""
+  parts = name.split('.')
+  if parts[0] == 'launch':
+    return len(ORDER) - 1
+  if parts[0] != 'attnmel_jax':
+    return None
+  if len(parts) == 1 or parts[1] in BASE or parts[1].startswith('_'):
+    return 0
+  for level, packages in enumerate(ORDER):
+    if parts[1] in packages:
+      return level
+  raise AssertionError(f'{name} has no place in ORDER')
+
+
+def _within(names: set[str], packages: set[str]) -> set[str]:
+  return {name for name in names
+          if any(name == p or name.startswith(p + '.') for p in packages)}
+
+
+@pytest.mark.parametrize('path', MODULES, ids=str)
+def test_imports_run_one_way(path):
+  imported = _imports(_tree(path))
+  if path.parts[0] == 'configs':
+    allowed = {'configs', 'ml_collections'} | sys.stdlib_module_names
+    assert not {n for n in imported if n.split('.')[0] not in allowed}
+    return
+  own = _level('.'.join(path.with_suffix('').parts))
+  upward = {n for n in imported if (level := _level(n)) is not None and level > own}
+  assert not upward, f'{path} imports upward: {upward}'
+  assert not _within(imported, {'tests'})
+  assert path.parts[0] == 'launch' or not _within(imported, {'configs'})
+
+
+@pytest.mark.parametrize(
+    'path', [p for p in MODULES if p.parts[1] in NUMPY_ROOMS
+             and str(p.relative_to('attnmel_jax')) not in USES_JAX], ids=str)
+def test_data_and_evaluation_start_without_jax(path):
+  started = _imports_at_start(_tree(path))
+  assert not _within(started, JAX | OURS_WITH_JAX)
+
+
+def test_torch_and_tensorflow_are_never_started():
+  for path in MODULES + TESTS:
+    assert not _within(_imports(_tree(path)), {'tensorflow'}), path
+    if path.parts[0] != 'tests':
+      names = _imports_at_start(_tree(path))
+      assert not _within(names, {'torch', 'torchvision'}), path
+    if _within(_imports(_tree(path)), {'torch', 'torchvision'}):
+      assert path.parts[0] == 'tests' or path.name == 'pretrained.py', path
+
+
+def test_no_module_is_named_utils():
+  assert not [p for p in MODULES + TESTS if 'util' in p.stem]
+
+
+def _test_module(path: pathlib.Path) -> pathlib.Path:
+  stem = path.stem
+  if stem.startswith('phantom_'):
+    stem = 'phantom'  # parts of one drawing, looked at as a whole
+  return pathlib.Path('tests', *path.parts[1:-1], f'test_{stem}.py')
+
+
+def test_every_module_has_a_test_module():
+  # Configs and commands are thin; tests of whole runs start them.
+  modules = [path for path in MODULES if path.parts[0] == 'attnmel_jax']
+  modules.append(pathlib.Path('launch/command.py'))
+  missing = [f'{path} -> {_test_module(path)}' for path in modules
+             if path.name != '__init__.py' and str(path) not in UNTESTED
+             and not (ROOT / _test_module(path)).exists()]
+  assert not missing, '\n'.join(missing)
+  assert not [name for name in UNTESTED if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize('path', MODULES, ids=str)
+def test_modules_and_functions_are_short(path):
+  assert len((ROOT / path).read_text().splitlines()) <= 400
+  long = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(_tree(path))
+          if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+          and node.end_lineno - node.lineno + 1 > 60 and path.parts[0] != 'configs'}
+  assert not long
+
+
+@pytest.mark.parametrize('path', MODULES, ids=str)
+def test_modules_and_public_functions_have_docstrings(path):
+  tree = _tree(path)
+  bare = [] if ast.get_docstring(tree) or path.name == '__init__.py' else [str(path)]
+  scopes = [tree, *(n for n in tree.body if isinstance(n, ast.ClassDef))]
+  bare += [node.name for scope in scopes for node in scope.body
+           if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+           and not node.name.startswith('_') and not ast.get_docstring(node)]
+  assert not bare

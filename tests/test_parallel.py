@@ -1,0 +1,66 @@
+"""The device axis; several devices are in training/test_step.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax import parallel
+
+
+def test_shard_splits_in_order_and_unshard_joins(monkeypatch):
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 3)
+  batch = {'image': np.arange(24).reshape(6, 2, 2), 'label': np.arange(6)}
+  shares = parallel.shard(batch)
+  assert shares['image'].shape == (3, 2, 2, 2)
+  # Position in the global batch: device * share + i.
+  np.testing.assert_array_equal(shares['label'], [[0, 1], [2, 3], [4, 5]])
+  joined = parallel.unshard(shares)
+  jax.tree.map(np.testing.assert_array_equal, joined, batch)
+
+
+def test_batch_size_has_to_divide_among_the_devices(monkeypatch):
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 4)
+  parallel.check_batch_size(32)
+  with pytest.raises(errors.UserError, match='batch_size=30 .* 4 devices'):
+    parallel.check_batch_size(30)
+
+
+def test_update_gives_back_the_state_as_replicated_placed_it():
+  def step(state, batch, hyper):
+    total = jax.lax.psum(jnp.sum(batch), parallel.AXIS)
+    return state + hyper * total, {'total': total}
+
+  update = parallel.update(step)
+  state = parallel.replicated(jnp.zeros((3,)))
+  batch = np.arange(4 * jax.local_device_count(), dtype=np.float32)
+  after, metrics = update(state, parallel.shard(batch), np.float32(2))
+  assert after.shape == (3,)
+  assert after.sharding == parallel.replicated(jnp.zeros((3,))).sharding
+  np.testing.assert_array_equal(after, np.full(3, 2 * batch.sum()))
+  assert metrics['total'].shape == ()
+  assert state.is_deleted()  # donated
+
+
+def test_apply_keeps_its_inputs_and_the_order():
+  apply = parallel.apply(lambda variables, batch: {'y': variables * batch})
+  variables = parallel.replicated(jnp.asarray(3.))
+  batch = np.arange(2 * jax.local_device_count(), dtype=np.float32)
+  outputs = parallel.unshard(apply(variables, parallel.shard(batch)))
+  np.testing.assert_array_equal(outputs['y'], 3 * batch)
+  assert not variables.is_deleted()
+
+
+def test_compilations_are_cached_where_the_environment_says(monkeypatch, tmp_path):
+  before = jax.config.jax_compilation_cache_dir
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  try:
+    jax.config.update('jax_compilation_cache_dir', None)
+    parallel.cache_compilations()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'attnmel_jax/xla')
+    jax.config.update('jax_compilation_cache_dir', 'elsewhere')
+    parallel.cache_compilations()  # another choice stands
+    assert jax.config.jax_compilation_cache_dir == 'elsewhere'
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
