@@ -62,7 +62,12 @@ class Member:
   @property
   def name(self) -> str:
     """Base name, whatever folders it lies in."""
-    return self.entry.rpartition('/')[2] if self.entry else self.path.name
+    return self.parts[-1] if self.entry else self.path.name
+
+  @property
+  def parts(self) -> list[str]:
+    """Parts of the path inside the zip; some zips are made with backslashes."""
+    return re.split(r'[/\\]', self.entry)
 
 
 @dataclasses.dataclass
@@ -258,8 +263,7 @@ def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
   """Enters members under kind and id (and attribute); returns those entered."""
   used = []
   for member in members:
-    folders = member.entry.split('/')[:-1]
-    if member.name.startswith('.') or '__MACOSX' in folders:
+    if member.name.startswith('.') or '__MACOSX' in member.parts:
       continue
     for kind, pattern in dataset.members[role]:
       match = re.fullmatch(pattern, member.name, re.IGNORECASE)
@@ -282,7 +286,10 @@ def _labels(dataset: Dataset, path: pathlib.Path, bad: list[str]
     bad.append(f'{path.name}: cannot be read')
     return {}, ''
   notes: list[str] = []
-  labels = dataset.read_labels(text, notes)
+  try:
+    labels = dataset.read_labels(text, notes)
+  except csv.Error as error:
+    labels, notes = {}, [f'is no table ({error})']
   bad += [f'{path.name}: {note}' for note in notes]
   return labels, text
 

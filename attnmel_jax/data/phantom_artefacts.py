@@ -27,7 +27,7 @@ def _hair(rng, image, level) -> np.ndarray:
   for _ in range(number):
     angle = main + rng.normal(0, 0.5)
     length = rng.uniform(0.05, 0.13) if stubble else rng.uniform(0.4, 1.3)
-    step = length * np.array([np.sin(angle), np.cos(angle)])
+    step = length * np.array(fields.direction(angle))
     middle = rng.random(2) * np.array([1, width / height])
     lines.append(fields.curve(middle - step / 2, middle + step / 2,
                               rng.normal(0, 0.06 if stubble else 0.20)))
@@ -63,7 +63,7 @@ def _ruler(rng, image, level) -> np.ndarray:
       widths.append(0.014 if k % 5 == 0 else 0.010)
   else:
     angle = rng.normal(0, 0.15) + (rng.random() < 0.1) * np.pi / 3
-    along = np.array([np.sin(angle), np.cos(angle)])
+    along = np.array(fields.direction(angle))
     across = np.array([along[1], -along[0]])
     length, ticks = rng.uniform(0.5, 0.75), 10
     middle = np.array([rng.uniform(0.84, 0.93) if rng.random() < 0.8 else 0.08,
@@ -93,7 +93,7 @@ def _ink(rng, image, level) -> np.ndarray:
   if style == 0:
     for k in range(rng.integers(2, 5)):
       at = centre + rng.uniform(0.36, 0.46) * np.array(
-          [np.sin(turn + k * np.pi / 2), np.cos(turn + k * np.pi / 2)])
+          fields.direction(turn + k * np.pi / 2))
       for _ in range(7):
         step = 0.03 * rng.standard_normal(2)
         lines.append(np.stack([at - step, at + step + 0.01 * rng.standard_normal(2)]))
@@ -156,13 +156,12 @@ def _gel_bubbles(rng, image, level) -> np.ndarray:
   """Air in the contact gel: bright rims, dark far sides, specular highlights."""
   height, width = image.shape[:2]
   y, x = fields.grid(height, width)
-  light = rng.uniform(0, 2 * np.pi)
-  towards = np.array([np.sin(light), np.cos(light)])
+  towards = fields.direction(rng.uniform(0, 2 * np.pi))
   glow = np.zeros((height, width), np.float32)
   for _ in range(rng.integers(3, 16)):
     radius = float(np.exp(rng.uniform(np.log(0.010), np.log(0.065))))
-    middle = rng.random(2) * np.array([1, width / height])
-    v, u = (y - middle[0]) / radius, (x - middle[1]) / radius
+    v = (y - rng.random()) / radius
+    u = (x - rng.random() * width / height) / radius
     away = np.hypot(v, u)
     rim = np.exp(-((away - 1) / 0.14) ** 2)
     facing = (v * towards[0] + u * towards[1]) / np.maximum(away, 0.3)

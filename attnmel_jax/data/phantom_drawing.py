@@ -64,8 +64,8 @@ def _skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
   below = min(int(place), len(_SKIN_TONES) - 2)
   tone = _SKIN_TONES[below] + (place - below) * (
       _SKIN_TONES[below + 1] - _SKIN_TONES[below])
-  blood = np.array([0.02, 0.16, 0.12])   # absorption of flushed skin
-  melanin = np.array([0.06, 0.11, 0.16])
+  blood = np.array([0.02, 0.16, 0.12], np.float32)  # absorption of flushed skin
+  melanin = np.array([0.06, 0.11, 0.16], np.float32)
   flush = rng.uniform(0.1, 0.9) + rng.uniform(0.05, 0.28) * fields.noise(
       rng, shape, scale=0.05, smoothness=0.8)
   mottle = rng.uniform(0.05, 0.28) * fields.noise(
@@ -86,9 +86,9 @@ def _skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _light(rng, height, width) -> np.ndarray:
   """Brightness, white balance and fall-off of the lamp [H, W, 3]."""
   y, x = fields.grid(height, width)
-  turn = rng.uniform(0, 2 * np.pi)
-  slope = rng.uniform(0, 0.12) * (np.sin(turn) * (y - 0.5)
-                                  + np.cos(turn) * (x - width / height / 2))
+  towards = fields.direction(rng.uniform(0, 2 * np.pi))
+  slope = rng.uniform(0, 0.12) * (towards[0] * (y - 0.5)
+                                  + towards[1] * (x - width / height / 2))
   falloff = rng.uniform(0, 0.25) * ((y - 0.5) ** 2 + (x - width / height / 2) ** 2)
   balance = rng.uniform(0.76, 1.02) * np.exp(0.03 * rng.standard_normal(3))
   return ((1 + slope - falloff)[..., None] * balance).astype(np.float32)

@@ -6,6 +6,7 @@ Pillow only, randomness from the generator passed in.
 """
 
 from collections.abc import Sequence
+import math
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,11 @@ def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
   """Pixel centres (y, x), each [H, W], in units of the height."""
   y, x = np.mgrid[:height, :width].astype(np.float32)
   return (y + 0.5) / height, (x + 0.5) / height
+
+
+def direction(angle: float) -> tuple[float, float]:
+  """Unit vector (y, x); plain floats leave float32 fields float32."""
+  return math.sin(angle), math.cos(angle)
 
 
 def smoothstep(low, high, value: np.ndarray) -> np.ndarray:

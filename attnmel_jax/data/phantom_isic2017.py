@@ -88,8 +88,8 @@ def superpixels(image: np.ndarray) -> np.ndarray:
   step = float(np.sqrt(height * width / _SUPERPIXELS))
   rows, columns = max(1, round(height / step)), max(1, round(width / step))
   smooth = ndimage.uniform_filter(image.astype(np.float32), (3, 3, 1))
-  seed_y = (np.arange(rows) + 0.5) * height / rows
-  seed_x = (np.arange(columns) + 0.5) * width / columns
+  seed_y = ((np.arange(rows) + 0.5) * height / rows).astype(np.float32)
+  seed_x = ((np.arange(columns) + 0.5) * width / columns).astype(np.float32)
   colours = smooth[seed_y.astype(int)][:, seed_x.astype(int)]
   y, x = np.mgrid[:height, :width].astype(np.float32) + np.float32(0.5)
   home_y, home_x = (y * rows / height).astype(int), (x * columns / width).astype(int)
@@ -101,7 +101,8 @@ def superpixels(image: np.ndarray) -> np.ndarray:
       column = np.clip(home_x + right, 0, columns - 1)
       space = ((y - seed_y[row]) ** 2 + (x - seed_x[column]) ** 2) / step ** 2
       # A difference of 25 grey levels weighs as much as a step aside.
-      colour = ((smooth - colours[row, column]) ** 2).sum(-1) / (3 * 25 ** 2)
+      gap = smooth - colours[row, column]
+      colour = np.einsum('ijk,ijk->ij', gap, gap) / (3 * 25 ** 2)
       distance = space + colour
       closer = distance < best
       best = np.where(closer, distance, best)

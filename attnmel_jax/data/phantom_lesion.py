@@ -5,6 +5,7 @@ and grows outwards, about the distance from the centre over the radius.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from scipy import ndimage
@@ -70,7 +71,7 @@ def _outline(rng, look, height, width) -> Lesion:
   y, x = fields.grid(height, width)
   aspect = width / height
   area = float(np.clip(np.exp(rng.normal(np.log(0.20), 0.45)), 0.08, 0.5))
-  radius = float(np.sqrt(area * aspect / np.pi))
+  radius = math.sqrt(area * aspect / math.pi)
   # Most lesions are centred; a few are cut off by the border of the image.
   spread = 0.2 if rng.random() < 0.08 else 0.05
   centre = np.array([0.5, aspect / 2]) + spread * rng.standard_normal(2)
@@ -78,14 +79,13 @@ def _outline(rng, look, height, width) -> Lesion:
   shape = (height, width)
   wave = [bend * fields.noise(rng, shape, scale=0.35 * radius, smoothness=1.1)
           for _ in range(2)]
-  turn = rng.uniform(0, np.pi)
-  v, u = y - centre[0] + wave[0], x - centre[1] + wave[1]
-  across, along = (np.cos(turn) * v - np.sin(turn) * u,
-                   np.sin(turn) * v + np.cos(turn) * u)
-  stretch = np.sqrt(look.elongation)
+  axis = fields.direction(rng.uniform(0, np.pi))
+  v, u = y - float(centre[0]) + wave[0], x - float(centre[1]) + wave[1]
+  across, along = (axis[1] * v - axis[0] * u, axis[0] * v + axis[1] * u)
+  stretch = math.sqrt(look.elongation)
   level = _lobes(rng, look, across / radius * stretch, along / radius / stretch)
   # The quantile fixes the area; then one connected region without holes.
-  level = level / np.quantile(level, area)
+  level = level / float(np.quantile(level, area))
   mask = ndimage.binary_opening(level < 1, iterations=1)
   labels, number = ndimage.label(mask)
   if number > 1:
@@ -103,10 +103,10 @@ def _lobes(rng, look, v, u) -> np.ndarray:
   sharpness = 6.0
   total = np.exp(-sharpness * np.hypot(v, u))
   for _ in range(rng.integers(1, 4)):
-    angle = rng.uniform(0, 2 * np.pi)
+    side = fields.direction(rng.uniform(0, 2 * np.pi))
     away = rng.uniform(0.5, 1.1) * look.asymmetry
     size = rng.uniform(0.45, 0.85)
-    lobe = np.hypot(v - away * np.sin(angle), u - away * np.cos(angle)) / size
+    lobe = np.hypot(v - away * side[0], u - away * side[1]) / size
     total += np.exp(-sharpness * lobe) * (look.asymmetry > 0)
   level = -np.log(total + 1e-12) / sharpness
   angles = np.arctan2(v, u)
@@ -114,8 +114,8 @@ def _lobes(rng, look, v, u) -> np.ndarray:
     level *= 1 + (0.05 + 0.09 * look.asymmetry) / order * rng.standard_normal() * (
         np.cos(order * angles + rng.uniform(0, 2 * np.pi)))
   for _ in range(round(look.notches)):
-    angle, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.12, 0.28)
-    away = np.hypot(v - 1.02 * np.sin(angle), u - 1.02 * np.cos(angle))
+    side, size = fields.direction(rng.uniform(0, 2 * np.pi)), rng.uniform(0.12, 0.28)
+    away = np.hypot(v - 1.02 * side[0], u - 1.02 * side[1])
     level = level + rng.uniform(0.3, 0.7) * np.exp(-(away / size) ** 2)
   return level - level.min() + 0.05
 
@@ -128,7 +128,7 @@ def _plan_streaks(rng, look, lesion: Lesion) -> list[np.ndarray]:
   far = np.linspace(0, 2.5 * lesion.radius, 100)[:, None]
   for _ in range(round(look.streaks)):
     angle = sector + rng.uniform(-opening, opening) / 2
-    step = np.array([np.sin(angle), np.cos(angle)])
+    step = np.array(fields.direction(angle))
     pixels = ((lesion.centre + far * step) * height).astype(int)
     seen = np.all((pixels >= 0) & (pixels < (height, width)), axis=1)
     rows, columns = pixels[seen].T
@@ -169,16 +169,16 @@ def _paint_colours(rng, look, lesion: Lesion) -> None:
                  for name in ('light_brown', 'dark_brown'))
   colour = np.broadcast_to(light + rng.uniform(0.0, 0.5) * (dark - light),
                            (*shape, 3)).copy()
-  v, u = ((lesion.y - lesion.centre[0]) / lesion.radius,
-          (lesion.x - lesion.centre[1]) / lesion.radius)
+  v, u = ((lesion.y - float(lesion.centre[0])) / lesion.radius,
+          (lesion.x - float(lesion.centre[1])) / lesion.radius)
   for name in look.palette:
-    angle = rng.uniform(0, 2 * np.pi)
-    side = np.sin(angle) * v + np.cos(angle) * u
+    towards = fields.direction(rng.uniform(0, 2 * np.pi))
+    side = towards[0] * v + towards[1] * u
     ring = (1 - lesion.level) * (1 if rng.random() < 0.7 else -1)
     cloud = fields.noise(rng, shape, scale=0.30 * lesion.radius, smoothness=1.2)
     rank = (look.eccentricity * side + (1 - look.eccentricity) * 1.6 * ring
             + (0.15 + 0.35 * look.eccentricity) * cloud)
-    threshold = np.quantile(rank[mask], 1 - rng.uniform(0.12, 0.34))
+    threshold = float(np.quantile(rank[mask], 1 - rng.uniform(0.12, 0.34)))
     blur = rng.uniform(0.12, 0.40)
     weight = fields.smoothstep(threshold - blur, threshold + blur, rank)
     target = np.array(diagnoses.COLOURS[name], np.float32)
@@ -204,7 +204,7 @@ def _warped_mesh(rng, lesion: Lesion, inside, spacing, irregularity) -> np.ndarr
 def _mesh_region(rng, look, lesion: Lesion, share: float, irregularity) -> np.ndarray:
   """Where a mesh shows [H, W]: all of the lesion, or patches on one side."""
   cloud = fields.noise(rng, lesion.y.shape, scale=0.4 * lesion.radius, smoothness=1.5)
-  threshold = np.quantile(cloud[lesion.mask], 1 - share)
+  threshold = float(np.quantile(cloud[lesion.mask], 1 - share))
   patch = fields.smoothstep(threshold - 0.4, threshold + 0.4, cloud)
   return (1 - irregularity + irregularity * patch) * fields.smoothstep(
       1.15, 0.75, lesion.level)
@@ -261,8 +261,7 @@ def _globules(rng, look, lesion: Lesion) -> None:
                            jitter=0.10 + 0.35 * uneven)
   radii = spacing * rng.uniform(0.22, 0.32) * np.exp(
       0.5 * uneven * rng.standard_normal(len(centres)))
-  angle = rng.uniform(0, 2 * np.pi)
-  side = (centres - lesion.centre) @ np.array([np.sin(angle), np.cos(angle)])
+  side = (centres - lesion.centre) @ fields.direction(rng.uniform(0, 2 * np.pi))
   # Irregular globules crowd on one side and leave gaps.
   keep = rng.random(len(centres)) < np.clip(
       0.9 - 0.5 * uneven + uneven * side / lesion.radius, 0.05, 0.95)

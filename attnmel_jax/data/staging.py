@@ -24,25 +24,31 @@ def folder(root: pathlib.Path) -> Iterator[pathlib.Path]:
   """
   try:
     root.mkdir(parents=True, exist_ok=True)
-    # Held until the file is closed, also by SIGKILL.
     lock = (root / _LOCK).open('w')
   except OSError as error:
-    raise errors.UserError(
-        f'--data_dir={root.parent} cannot be written ({error.strerror}); '
-        'choose another with --data_dir or $ATTNMEL_DATA') from error
+    raise _unwritable(root, error) from error
   with lock:
     try:
+      # Held until the file is closed, be it by SIGKILL.
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise errors.UserError(
           f'another command writes to {root}; wait until it ends') from error
     for left_over in root.glob(f'{_PREFIX}*'):
       shutil.rmtree(left_over, ignore_errors=True)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    try:
+      staging = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    except OSError as error:
+      raise _unwritable(root, error) from error
     try:
       yield staging
     finally:
       shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unwritable(root: pathlib.Path, error: OSError) -> errors.UserError:
+  return errors.UserError(f'{root} cannot be written ({error.strerror}); choose '
+                          'another folder with --data_dir or $ATTNMEL_DATA')
 
 
 def publish(staged: pathlib.Path, final: pathlib.Path) -> None:

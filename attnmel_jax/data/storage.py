@@ -57,13 +57,14 @@ def check_features(folder: pathlib.Path) -> None:
       pending += value
     elif isinstance(value, dict):
       pending += value.values()
-      foreign = _OTHER_SPELLINGS & set(value)
-      if value.get('pythonClassName', next(iter(_TRUSTED))) not in _TRUSTED:
-        foreign = {value['pythonClassName']}
+      foreign = sorted(_OTHER_SPELLINGS & set(value))
+      name = str(value.get('pythonClassName'))
+      if 'pythonClassName' in value and name not in _TRUSTED:
+        foreign.append(name)
       if foreign:
         raise errors.UserError(
-            f'{folder / "features.json"} names {min(map(str, foreign))!r}, which is '
-            f'no feature of a prepared split; delete {folder} and prepare again')
+            f'{folder / "features.json"} names {foreign[0]!r}, which is no feature '
+            f'of a prepared split; delete {folder} and prepare again')
 
 
 def damaged(folder: pathlib.Path, reason: object) -> errors.UserError:

@@ -1,6 +1,7 @@
 """A config is refused before any work where a field cannot be right."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from attnmel_jax import errors
@@ -94,13 +95,13 @@ def check(config: Mapping[str, Any]) -> None:
 
 def _check_taps(config: Mapping[str, Any]) -> None:
   for tap in config['taps']:
-    errors.check_choice('taps', tap, classifiers.TAPS)
+    errors.check_choice('taps', tap, vgg.TAPS)
   if len(set(config['taps'])) != len(config['taps']):
     raise errors.UserError(f'taps={config["taps"]} names a tap twice')
   if config['model'] == 'attnmel_cnn' and not config['taps']:
     raise errors.UserError(
         "taps=() leaves no gate; choose model='vgg16_gap', or taps of "
-        + ', '.join(classifiers.TAPS))
+        + ', '.join(vgg.TAPS))
   if len(config['dice_weights']) != len(config['taps']):
     raise errors.UserError(
         f'dice_weights={config["dice_weights"]} has to hold one weight for each of '

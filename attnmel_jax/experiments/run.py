@@ -1,6 +1,7 @@
 """One run: config -> run folder with a trained, scored system."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import importlib.metadata
 import pathlib
 import sys

@@ -5,7 +5,8 @@ timing.jsonl), checkpoints/, predictions/, attention/ and, once the run is
 finished, summary.json.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import fcntl
 import json

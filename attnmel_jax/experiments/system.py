@@ -1,6 +1,7 @@
 """A named system: its model, its first variables and its compiled steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 import functools
 import pathlib
 from typing import Any

@@ -1,6 +1,7 @@
 """What a run learns from and is scored with: splits, labels, batches, schedule."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 

@@ -1,6 +1,7 @@
 """Finished runs side by side: one table as Markdown and CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 import csv
 import dataclasses
 import io

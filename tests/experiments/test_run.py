@@ -44,7 +44,7 @@ def test_a_run_leaves_all_its_files(finished):
   assert maps['pool3'].shape == (20, 4, 4)
   assert maps['pool4'].shape == (20, 2, 2)
   assert list(ids) == [row['image'] for row in rows]
-  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').open()]
+  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
   assert [line['step'] for line in lines if 'loss' in line] == [1, 2, 3, 4, 5, 6]
   assert [line['step'] for line in lines if 'validation_auc' in line] == [3, 6]
 

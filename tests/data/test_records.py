@@ -1,0 +1,89 @@
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import records
+from tests.data import conftest
+
+ATTRIBUTES = archives_lib.DATASETS['isic2017'].attributes
+
+
+def test_results_come_in_order_with_few_ahead():
+  started = 0
+
+  def items():
+    nonlocal started
+    while True:  # endless: only a stream can work
+      yield started
+      started += 1
+
+  stream = records.in_order(lambda k: k * k, items())
+  assert list(itertools.islice(stream, 100)) == [k * k for k in range(100)]
+  assert started < 100 + 3 * records.cores()
+  stream.close()
+
+
+def test_work_runs_on_several_threads(monkeypatch):
+  monkeypatch.setattr(records, 'cores', lambda: 2)
+  both = threading.Barrier(2, timeout=20)
+  assert len(list(records.in_order(lambda _: both.wait(), range(2)))) == 2
+
+
+def test_an_error_of_a_worker_comes_through():
+  with pytest.raises(ZeroDivisionError):
+    list(records.in_order(lambda k: 1 // k, [1, 0, 1]))
+
+
+def _example(archives, number: int) -> tuple[archives_lib.Example, dict[str, bytes]]:
+  """An image with superpixels and with masks of attributes, and its files."""
+  name = f'ISIC_train{number}'
+  contents = {
+      file: content for archive in archives.values() if isinstance(archive, dict)
+      for file, content in archive.items() if file.startswith(f'{name}')}
+  members = {file: archives_lib.Member(None, file, 0, 0) for file in contents}
+  return archives_lib.Example(
+      name, members[f'{name}.jpg'], 1,
+      superpixels=members[f'{name}_superpixels.png'],
+      features=members.get(f'{name}_features.json')), contents
+
+
+def _record(example, contents) -> records.Record:
+  return records.make_record(
+      example, read=lambda member: contents[member.name], attributes=ATTRIBUTES,
+      crop_ratio=0.8, resize_size=24)
+
+
+def test_masks_of_attributes_go_before_superpixels(archives):
+  example, contents = _example(archives, 0)
+  from_superpixels = _record(example, contents)
+  mask = archives_lib.Member(None, 'mask.png', 0, 0)
+  contents['mask.png'] = conftest.encode(np.full((30, 40), 255, np.uint8))
+  example.attributes['globules'] = mask
+  record = _record(example, contents)
+  assert record.bad == ()
+  assert record.digest != from_superpixels.digest
+  dermo = np.full((24, 24), 1 << ATTRIBUTES.index('globules'), np.uint8)
+  assert record.encoded['dermo'] == records.encode_png(dermo)
+
+
+def test_the_digest_tells_not_annotated_from_empty(archives):
+  example, contents = _example(archives, 0)
+  contents['empty.png'] = conftest.encode(np.zeros((30, 40), np.uint8))
+  bare = _record(example, contents)
+  example.lesion = archives_lib.Member(None, 'empty.png', 0, 0)
+  empty = _record(example, contents)
+  assert (bare.has_lesion, empty.has_lesion) == (False, True)
+  assert bare.encoded == empty.encoded
+  assert bare.digest != empty.digest
+
+
+def test_every_bad_file_of_an_image_is_named(archives):
+  example, contents = _example(archives, 0)
+  contents['lesion.png'] = b''
+  contents['ISIC_train0_superpixels.png'] = b''
+  example.lesion = archives_lib.Member(None, 'lesion.png', 0, 0)
+  assert _record(example, contents).bad == (
+      'lesion.png: cannot be read', 'ISIC_train0_superpixels.png: cannot be read')
