@@ -11,11 +11,12 @@ import sys
 # Python puts launch/ on the path; the packages lie one folder above it.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
-from absl import flags  # noqa: E402
+from absl import flags
 
-from attnmel_jax import errors  # noqa: E402
-from attnmel_jax.data import phantom  # noqa: E402
-from launch import command  # noqa: E402
+from attnmel_jax import errors
+from attnmel_jax.data import phantom
+from attnmel_jax.data import phantom_artefacts
+from launch import command
 
 _YEAR = flags.DEFINE_integer('year', 2017, 'Challenge whose archives are written.')
 _OUT = flags.DEFINE_string('out', '', 'Folder for the archives.')
@@ -41,7 +42,7 @@ def main() -> None:
   if not _OUT.value:
     raise errors.UserError('--out is missing; give a folder for the archives')
   counts = {split: flag.value for split, flag in _COUNTS.items()}
-  bias = phantom.parse_bias(_BIAS.value)
+  bias = phantom_artefacts.parse_bias(_BIAS.value)
   out = pathlib.Path(_OUT.value).expanduser()
   written = phantom.write_archives(
       out, year=_YEAR.value, counts=counts, size=_SIZE.value, seed=_SEED.value,

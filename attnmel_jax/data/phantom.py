@@ -37,7 +37,8 @@ from attnmel_jax.data import phantom_drawing as drawing
 from attnmel_jax.data import phantom_isic2017
 
 SPLITS = ('train', 'validation', 'test')
-# The module that knows a year's classes, proportions and archives.
+# A year is a module with CLASSES (rows of phantom_diagnoses.DIAGNOSES),
+# OFFICIAL_COUNTS, archive_names, encode and write_split.
 YEARS: dict[int, types.ModuleType] = {2017: phantom_isic2017}
 MARKER = 'PHANTOM.json'
 CASES = 'PHANTOM_cases.csv'
@@ -55,35 +56,6 @@ class Row:
   image_id: str
   split: str
   case: drawing.Case
-
-
-def parse_bias(settings: Sequence[str]) -> dict[str, float]:
-  """['sticker=0.9,ruler=0.5'] -> {'sticker': 0.9, 'ruler': 0.5}.
-
-  Each of `settings` is a list with commas; a bare number counts for every
-  artefact.
-
-  Raises:
-    UserError: an unknown artefact, a repeated one, or a value outside [0, 1].
-  """
-  bias = {}
-  for setting in ','.join(settings).split(',') if settings else ():
-    name, equals, text = setting.strip().rpartition('=')
-    if equals:
-      errors.check_choice('artefact_bias', name, artefacts.ARTEFACTS)
-    try:
-      value = float(text)
-    except ValueError:
-      value = -1.0
-    if not 0 <= value <= 1:
-      raise errors.UserError(
-          f'artefact_bias {setting!r}: write ARTEFACT=VALUE with a value from 0 to 1 '
-          f'and an artefact of {", ".join(artefacts.ARTEFACTS)}; or one value for all')
-    for artefact in (name,) if equals else artefacts.ARTEFACTS:
-      if artefact in bias:
-        raise errors.UserError(f'artefact_bias names {artefact} twice; once is enough')
-      bias[artefact] = value
-  return bias
 
 
 def class_counts(year: int, split: str, total: int) -> dict[str, int]:
@@ -130,29 +102,14 @@ def rows(*, year: int, split: str, total: int, size: int, seed: int,
   result = []
   for index, diagnosis in enumerate(names.tolist()):
     # A fourth number keeps this stream apart from the drawing's.
-    present = _artefacts(np.random.default_rng([seed, place, index, 1]),
-                         diagnoses.DIAGNOSES[diagnosis].malignant,
-                         artefact_bias)
+    present = artefacts.sample(
+        np.random.default_rng([seed, place, index, 1]),
+        malignant=diagnoses.DIAGNOSES[diagnosis].malignant, bias=artefact_bias)
     case = drawing.Case(diagnosis, (seed, place, index), size, round(size * 4 / 3),
                         present)
     image_id = f'ISIC_{_FIRST_ID + place * _MAX_SPLIT + index}'
     result.append(Row(image_id, split, case))
   return result
-
-
-def _artefacts(rng: np.random.Generator, malignant: bool,
-               bias: Mapping[str, float]) -> tuple[str, ...]:
-  """With probability `bias` the class decides, otherwise the prevalence."""
-  present = []
-  for name, artefact in artefacts.ARTEFACTS.items():
-    by_class, by_chance = rng.random(2)
-    if by_class < bias.get(name, 0.0):
-      shown = malignant == artefact.with_malignant
-    else:
-      shown = by_chance < artefact.prevalence
-    if shown:
-      present.append(name)
-  return tuple(present)
 
 
 def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],

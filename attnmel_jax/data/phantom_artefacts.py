@@ -5,11 +5,14 @@ An artefact changes the image, never the maps. Images are float32 [H, W, 3] in
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 from scipy import ndimage
 
+from attnmel_jax import errors
 from attnmel_jax.data import phantom_fields as fields
 
 _STICKERS = ((0.10, 0.45, 0.85), (0.15, 0.60, 0.35), (0.93, 0.78, 0.15),
@@ -193,3 +196,54 @@ ARTEFACTS = {
     'ruler': Artefact(0.40, True, _ruler),
     'dark_corner': Artefact(0.30, True, _dark_corner),
 }
+
+
+def parse_bias(settings: Sequence[str]) -> dict[str, float]:
+  """['sticker=0.9,ruler=0.5'] -> {'sticker': 0.9, 'ruler': 0.5}.
+
+  Each of `settings` is a list with commas; a bare number counts for every
+  artefact.
+
+  Raises:
+    UserError: an unknown artefact, a repeated one, or a value outside [0, 1].
+  """
+  bias = {}
+  for setting in ','.join(settings).split(',') if settings else ():
+    name, equals, text = setting.strip().rpartition('=')
+    if equals:
+      errors.check_choice('artefact_bias', name, ARTEFACTS)
+    try:
+      value = float(text)
+    except ValueError:
+      value = -1.0
+    if not 0 <= value <= 1:
+      raise errors.UserError(
+          f'artefact_bias {setting!r}: write ARTEFACT=VALUE with a value from 0 to 1 '
+          f'and an artefact of {", ".join(ARTEFACTS)}; or one value for all')
+    for artefact in (name,) if equals else ARTEFACTS:
+      if artefact in bias:
+        raise errors.UserError(f'artefact_bias names {artefact} twice; once is enough')
+      bias[artefact] = value
+  return bias
+
+
+def sample(rng: np.random.Generator, *, malignant: bool,
+           bias: Mapping[str, float]) -> tuple[str, ...]:
+  """Draws which artefacts an image shows.
+
+  Args:
+    rng: source of randomness.
+    malignant: whether the lesion is.
+    bias: artefact -> probability that the class alone decides (0 where it is
+      not named); otherwise the artefact's prevalence does.
+  """
+  present = []
+  for name, artefact in ARTEFACTS.items():
+    by_class, by_chance = rng.random(2)
+    if by_class < bias.get(name, 0.0):
+      shown = malignant == artefact.with_malignant
+    else:
+      shown = by_chance < artefact.prevalence
+    if shown:
+      present.append(name)
+  return tuple(present)

@@ -20,7 +20,7 @@ COLOURS = {
     'dark_brown': (0.75, 1.25, 1.55),
     'black': (1.90, 2.15, 2.20),
     'red': (0.25, 0.85, 0.82),
-    'blue_grey': (1.05, 0.90, 0.70),
+    'blue_grey': (1.00, 0.88, 0.70),
     'white': (0.00, -0.04, -0.06),
     'yellow_grey': (0.30, 0.47, 0.74),
 }
@@ -128,8 +128,8 @@ DIAGNOSES = {
         ridges=Amount(0.65, 0.4, 1.0)),
     'nevus': Diagnosis(
         malignant=False,
-        palette={'dark_brown': 1.0, 'light_brown': 0.6, 'red': 0.35,
-                 'blue_grey': 0.08, 'white': 0.08},
+        palette={'dark_brown': 1.0, 'light_brown': 0.6, 'red': 0.22,
+                 'blue_grey': 0.06, 'white': 0.03},
         asymmetry=Amount(0.80, 0.0, 0.50),
         irregularity=Amount(1.0, 0.04, 0.55),
         notches=Amount(0.15, 1, 2.5),

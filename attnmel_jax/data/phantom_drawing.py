@@ -39,7 +39,7 @@ class Drawing:
 
   image: np.ndarray                  # uint8 [H, W, 3]
   lesion: np.ndarray                 # bool [H, W], the outline as drawn
-  attributes: dict[str, np.ndarray]  # phantom_lesion.ATTRIBUTES -> bool [H, W]
+  attributes: dict[str, np.ndarray]  # phantom_structures.ATTRIBUTES -> bool [H, W]
 
 
 def draw(case: Case) -> Drawing:

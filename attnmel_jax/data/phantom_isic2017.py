@@ -71,6 +71,8 @@ def write_split(folder: pathlib.Path, split: str,
         for file, content in files.items():
           # Stored, not deflated: JPEG and PNG are compressed already.
           entry = zipfile.ZipInfo(f'{name.removesuffix(".zip")}/{file}', _TIMESTAMP)
+          entry.create_system = 3  # Unix, wherever it is written
+          entry.external_attr = 0o644 << 16  # else unpacked files are unreadable
           handle.writestr(entry, content)
   finally:
     for handle in handles:

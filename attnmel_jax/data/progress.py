@@ -1,10 +1,12 @@
 """Progress of long work: a bar on a terminal, a few plain lines elsewhere."""
 
 import sys
+import time
 
 import tqdm
 
-_LINES = 10  # plain lines from 0 to 100 %
+_LINES = 10   # at most, from 0 to 100 %
+_SECONDS = 2  # at least, between plain lines; shorter work shows none
 
 
 class Progress:
@@ -13,6 +15,7 @@ class Progress:
   def __init__(self, label: str, total: int, *, unit: str, done: int = 0):
     self._label, self._total, self._unit, self._done = label, total, unit, done
     self._tenths = self._in_tenths()
+    self._printed = time.monotonic()
     self._bar = None
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(
@@ -27,9 +30,11 @@ class Progress:
     self._done += count
     if self._bar is not None:
       self._bar.update(count)
-    elif self._in_tenths() > self._tenths:
-      self._tenths = self._in_tenths()
-      print(f'{self._label}: {self._done} of {self._total} {self._unit}', flush=True)
+    elif (self._in_tenths() > self._tenths
+          and time.monotonic() - self._printed >= _SECONDS):
+      self._tenths, self._printed = self._in_tenths(), time.monotonic()
+      print(f'{self._label}: {self._done} of {self._total} {self._unit}',
+            file=sys.stderr, flush=True)
 
   def close(self) -> None:
     """Ends the bar."""

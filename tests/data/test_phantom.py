@@ -26,7 +26,7 @@ from attnmel_jax.data import phantom_diagnoses
 from attnmel_jax.data import phantom_drawing
 from attnmel_jax.data import phantom_fields
 from attnmel_jax.data import phantom_isic2017
-from attnmel_jax.data import phantom_lesion
+from attnmel_jax.data import phantom_structures
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTS = {'train': 8, 'validation': 3, 'test': 6}
@@ -102,6 +102,13 @@ def test_archives_have_the_official_names_and_entries(archives):
   assert set(contents(archives)) == expected
 
 
+def test_zip_entries_unpack_readable_and_carry_no_clock(archives):
+  for path in archives.glob('*.zip'):
+    with zipfile.ZipFile(path) as file:
+      assert {entry.external_attr >> 16 for entry in file.infolist()} == {0o644}
+      assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
 def test_labels_in_the_table_are_those_of_the_drawn_cases(archives):
   rows = phantom.rows(year=2017, split='train', total=8, size=64, seed=3,
                       artefact_bias={})
@@ -148,7 +155,7 @@ def test_files_hold_what_was_drawn():
 def test_a_twentieth_of_the_images_has_no_features(monkeypatch):
   blank = phantom_drawing.Drawing(
       np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), bool),
-      dict.fromkeys(phantom_lesion.ATTRIBUTES, np.zeros((48, 64), bool)))
+      dict.fromkeys(phantom_structures.ATTRIBUTES, np.zeros((48, 64), bool)))
   monkeypatch.setattr(phantom_drawing, 'draw', lambda case: blank)
   missing = sum(
       not phantom_isic2017.encode(
@@ -284,15 +291,16 @@ def test_class_counts_follow_the_challenge():
 
 
 def test_bias_is_parsed_and_checked():
-  assert phantom.parse_bias([]) == {}
-  assert phantom.parse_bias(['sticker=0.9,ruler=0.5', 'ink=1']) == {
+  assert phantom_artefacts.parse_bias([]) == {}
+  assert phantom_artefacts.parse_bias(['sticker=0.9,ruler=0.5', 'ink=1']) == {
       'sticker': 0.9, 'ruler': 0.5, 'ink': 1.0}
-  assert phantom.parse_bias(['0.3']) == dict.fromkeys(phantom_artefacts.ARTEFACTS, 0.3)
+  assert phantom_artefacts.parse_bias(['0.3']) == dict.fromkeys(
+      phantom_artefacts.ARTEFACTS, 0.3)
   for wrong, message in ((['stiker=1'], "'stiker' is unknown; choose one of 'ink'"),
                          (['ink=1.5'], 'from 0 to 1'), (['ink=much'], 'from 0 to 1'),
                          (['ink'], 'from 0 to 1'), (['ink=1', 'ink=0'], 'ink twice')):
     with pytest.raises(errors.UserError, match=message):
-      phantom.parse_bias(wrong)
+      phantom_artefacts.parse_bias(wrong)
 
 
 @pytest.mark.parametrize('name', phantom_artefacts.ARTEFACTS)
@@ -340,7 +348,7 @@ def test_drawing_is_a_function_of_the_case(diagnosis):
   np.testing.assert_array_equal(first.image, second.image)
   assert first.image.dtype == np.uint8 and first.image.shape == (96, 128, 3)
   assert first.lesion.dtype == bool and first.lesion.shape == (96, 128)
-  assert set(first.attributes) == set(phantom_lesion.ATTRIBUTES)
+  assert set(first.attributes) == set(phantom_structures.ATTRIBUTES)
   for attribute in first.attributes.values():
     assert not (attribute & ~first.lesion).any()
   assert (draw(diagnosis, 0, 8).image != first.image).any()
@@ -353,6 +361,8 @@ def test_lesions_are_one_region_darker_than_the_skin(population):
   assert areas.min() > 0.03 and areas.max() < 0.6
   contrast = []
   for drawn in drawings:
+    assert ndimage.label(drawn.lesion, np.ones((3, 3)))[1] == 1
+    assert (ndimage.binary_fill_holes(drawn.lesion) == drawn.lesion).all()
     around = ndimage.binary_dilation(drawn.lesion, iterations=6) & ~drawn.lesion
     contrast.append(drawn.image[around].mean() - drawn.image[drawn.lesion].mean())
   assert np.mean(np.array(contrast) > 5) > 0.97
@@ -408,13 +418,13 @@ def test_structures_go_with_their_diagnosis(population):
           drawn.attributes[name].any() for drawn, own in
           zip(drawings, names, strict=True) if own == diagnosis])
       for diagnosis in phantom_diagnoses.DIAGNOSES
-      for name in phantom_lesion.ATTRIBUTES}
+      for name in phantom_structures.ATTRIBUTES}
   assert share['seborrheic_keratosis', 'milia_like_cyst'] > 0.5
   assert share['nevus', 'milia_like_cyst'] < 0.2
   assert share['melanoma', 'streaks'] > 0.3 > share['nevus', 'streaks']
   assert share['nevus', 'pigment_network'] > 0.5
   assert share['seborrheic_keratosis', 'pigment_network'] < 0.3
-  assert all(share['melanoma', name] > 0 for name in phantom_lesion.ATTRIBUTES)
+  assert all(share['melanoma', name] > 0 for name in phantom_structures.ATTRIBUTES)
 
 
 def test_brushes():
