@@ -23,18 +23,17 @@ import os
 import pathlib
 import shutil
 import signal
-import sys
 import types
 
 import numpy as np
 from PIL import Image
-import tqdm
 
 from attnmel_jax import errors
 from attnmel_jax.data import phantom_artefacts as artefacts
 from attnmel_jax.data import phantom_diagnoses as diagnoses
 from attnmel_jax.data import phantom_drawing as drawing
 from attnmel_jax.data import phantom_isic2017
+from attnmel_jax.data import progress
 
 SPLITS = ('train', 'validation', 'test')
 # A year is a module with CLASSES (rows of phantom_diagnoses.DIAGNOSES),
@@ -250,18 +249,11 @@ def _encode(layout, split_rows: list[Row], workers: int) -> Iterator[list]:
           initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
       stack.callback(pool.shutdown, wait=True, cancel_futures=True)
       results = pool.map(layout.encode, ids, cases, chunksize=4)
-    yield from _progress(results, len(cases), split_rows[0].split)
-
-
-def _progress(results, total: int, split: str) -> Iterator:
-  """A bar on a terminal, otherwise a plain line at every quarter."""
-  terminal = sys.stderr.isatty()
-  quarters = {-(-total * k // 4) for k in range(1, 5)}
-  for done, result in enumerate(
-      tqdm.tqdm(results, split, total, disable=not terminal, unit='image'), 1):
-    if not terminal and done in quarters:
-      print(f'{split}: {done} of {total} images drawn', flush=True)
-    yield result
+    bar = stack.enter_context(contextlib.closing(progress.Progress(
+        split_rows[0].split, len(cases), unit='images drawn')))
+    for result in results:
+      bar.advance(1)
+      yield result
 
 
 def _case_table(table: Mapping[str, list[Row]]) -> str:

@@ -23,6 +23,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolution of stride 1 with one pixel of zero padding.
 
   Reverse mode, first order: neither jvp nor second derivatives are defined.
+  Under `jax.shard_map` it needs `check_vma=False`, the semantics of pmap.
 
   Args:
     x: [B, H, W, C].
@@ -46,12 +47,16 @@ def _forward(x, kernel):
 def _backward(residuals, gradient):
   x, kernel = residuals
   input_gradient, = jax.linear_transpose(lambda x: _convolve(x, kernel), x)(gradient)
-  kernel_gradient = lax.platform_dependent(
-      x, gradient, cpu=_tiled_kernel_gradient, default=_xla_kernel_gradient)
-  return input_gradient, kernel_gradient
+  return input_gradient, _kernel_gradient(x, gradient)
 
 
 conv3x3.defvjp(_forward, _backward)
+
+
+@jax.jit  # outside another jit its loop would compile anew at every call
+def _kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
+  return lax.platform_dependent(
+      x, gradient, cpu=_tiled_kernel_gradient, default=_xla_kernel_gradient)
 
 
 def _xla_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:

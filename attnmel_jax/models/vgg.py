@@ -44,6 +44,46 @@ class Conv3x3(nn.Module):
     return convolution.conv3x3(x, kernel) + bias
 
 
+class BatchNorm(nn.Module):
+  """Batch normalisation over all positions and, in training, all devices.
+
+  Running averages have the type of the parameters (flax's own stay float32
+  under float64, and change their type at the first update); of the variance
+  they hold the biased estimate. Weight of the old average 0.9 (torch's
+  momentum 0.1), epsilon 1e-5.
+
+  Attributes:
+    param_dtype: of parameters, statistics and arithmetic.
+    axis_name: device axis of the statistics in training, or None.
+  """
+
+  param_dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """[B, H, W, C] -> the same shape and type."""
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape, self.param_dtype)
+    bias = self.param('bias', nn.initializers.zeros, shape, self.param_dtype)
+    running_mean = self.variable(
+        'batch_stats', 'mean', jnp.zeros, shape, self.param_dtype)
+    running_var = self.variable(
+        'batch_stats', 'var', jnp.ones, shape, self.param_dtype)
+    values = x.astype(self.param_dtype)
+    if train:
+      mean, square = values.mean((0, 1, 2)), (values ** 2).mean((0, 1, 2))
+      if self.axis_name is not None:
+        mean, square = jax.lax.pmean((mean, square), self.axis_name)
+      var = jnp.maximum(square - mean ** 2, 0)  # rounding may leave it below 0
+      running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+      running_var.value = 0.9 * running_var.value + 0.1 * var
+    else:
+      mean, var = running_mean.value, running_var.value
+    factor = scale * jax.lax.rsqrt(var + 1e-5)
+    return ((values - mean) * factor + bias).astype(x.dtype)
+
+
 class VGG16(nn.Module):
   """Parameters `conv<block>_<layer>` and, if `batch_norm`, `bn<block>_<layer>`.
 
@@ -71,11 +111,8 @@ class VGG16(nn.Module):
         x = Conv3x3(channels(count, self.width), self.dtype, self.param_dtype,
                     name=f'conv{block}_{layer}')(x)
         if self.batch_norm:
-          # Flax's momentum 0.9 is torch's 0.1.
-          x = nn.BatchNorm(
-              use_running_average=not train, momentum=0.9, epsilon=1e-5,
-              dtype=self.dtype, param_dtype=self.param_dtype,
-              axis_name=self.axis_name, name=f'bn{block}_{layer}')(x)
+          x = BatchNorm(self.param_dtype, self.axis_name,
+                        name=f'bn{block}_{layer}')(x, train=train)
         x = nn.relu(x)
       x = pools[f'pool{block}'] = convolution.max_pool2x2(x)
     return pools

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -44,7 +46,8 @@ def test_a_run_leaves_all_its_files(finished):
   assert maps['pool3'].shape == (20, 4, 4)
   assert maps['pool4'].shape == (20, 2, 2)
   assert list(ids) == [row['image'] for row in rows]
-  lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  text = (folder / 'metrics.jsonl').read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
   assert [line['step'] for line in lines if 'loss' in line] == [1, 2, 3, 4, 5, 6]
   assert [line['step'] for line in lines if 'validation_auc' in line] == [3, 6]
 
@@ -59,25 +62,20 @@ def test_a_finished_run_is_not_run_again(finished, config):
 def test_a_stopped_run_ends_as_one_that_was_left_alone(
     finished, config, tmp_path, monkeypatch):
   folder, summary = finished
-  train_step = run_lib.parallel.update
+  make_update = run_lib.parallel.update
 
-  def stop_after_two(step):
-    update = train_step(step)
+  def stopping_in_step_four(step):
+    update = make_update(step)
 
     def stopping(state, batch, hyper):
       if int(state.step) == 3:
-        signal_now()
+        os.kill(os.getpid(), signal.SIGTERM)
       return update(state, batch, hyper)
     return stopping
 
-  def signal_now():
-    import os
-    import signal
-    os.kill(os.getpid(), signal.SIGTERM)
-
   other = tmp_path / 'stopped'
   with monkeypatch.context() as patched:
-    patched.setattr(run_lib.parallel, 'update', stop_after_two)
+    patched.setattr(run_lib.parallel, 'update', stopping_in_step_four)
     with pytest.raises(loop.Stopped):
       run_lib.run(config, other, quiet=True)
   assert not (other / 'summary.json').exists()

@@ -115,6 +115,9 @@ def test_loss_and_gradients_in_float64(model, backbone, float64):
   np.testing.assert_allclose(value, golden['loss'], rtol=1e-6)
   start = 0
   names = sorted(name for name in weights if 'running' not in name)
+  # Normalisation takes away what a bias adds: the gradient is rounding alone.
+  centred = {f'features.{index}.bias' for index in inputs.CONVOLUTIONS['vgg16_bn']
+             if backbone == 'vgg16_bn'}
   for i, name in enumerate(names):
     path = _path(name, backbone)
     gradient = gradients
@@ -122,6 +125,10 @@ def test_loss_and_gradients_in_float64(model, backbone, float64):
       gradient = gradient[key]
     gradient = _to_torch(np.asarray(gradient), path)
     sample, largest = inputs.sample(gradient), golden['largest'][i]
+    if name in centred:
+      assert max(abs(gradient).max(), largest) < 1e-12, name
+      start += sample.size
+      continue
     np.testing.assert_allclose(
         sample, golden['sample'][start:start + sample.size], rtol=0,
         atol=1e-4 * largest, err_msg=name)

@@ -1,0 +1,81 @@
+"""The gate against Equations 2.1 to 2.3 written out in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnmel_jax.models import attention
+
+
+def _gate(norm, dtype=jnp.float32, width=6):
+  return attention.Gate(width, norm, dtype, jnp.float32)
+
+
+def _operands(getkey):
+  feature = jax.random.normal(getkey(), (2, 8, 12, 5))
+  guidance = jax.random.normal(getkey(), (2, 4, 6, 7))
+  return feature, guidance
+
+
+def _upsample(maps):
+  """Doubles [B, h, w, C] bilinearly: half-pixel centres, edge clamp."""
+  for axis in (1, 2):
+    count = maps.shape[axis]
+    centre = (np.arange(2 * count) + .5) / 2 - .5
+    low = np.floor(centre).astype(int)
+    share = (centre - low).reshape([-1 if a == axis else 1 for a in range(4)])
+    maps = ((1 - share) * maps.take(low.clip(0, count - 1), axis)
+            + share * maps.take((low + 1).clip(0, count - 1), axis))
+  return maps
+
+
+@pytest.mark.parametrize('norm', attention.NORMS)
+def test_map_and_pooled_feature(norm, getkey):
+  feature, guidance = _operands(getkey)
+  gate = _gate(norm)
+  params = gate.init(getkey(), feature, guidance)['params']
+  params['response']['bias'] += .3
+  got, pooled = gate.apply({'params': params}, feature, guidance)
+  w = jax.tree.map(np.asarray, params)
+  f, g = np.asarray(feature), np.asarray(guidance)
+  hidden = np.maximum(
+      f @ w['feature']['kernel'] + _upsample(g @ w['guidance']['kernel']), 0)
+  response = (hidden @ w['response']['kernel'])[..., 0] + w['response']['bias']
+  if norm == 'sigmoid':
+    want = 1 / (1 + np.exp(-response))
+    vector = (want[..., None] * f).mean((1, 2))
+  else:
+    want = np.exp(response) / np.exp(response).sum((1, 2), keepdims=True)
+    vector = (want[..., None] * f).sum((1, 2))
+    np.testing.assert_allclose(got.sum((1, 2)), 1, rtol=1e-5)
+  np.testing.assert_allclose(got, want, rtol=1e-4)
+  np.testing.assert_allclose(pooled, vector, rtol=1e-3, atol=1e-5)
+
+
+def test_parameters_and_their_first_values(getkey):
+  feature, guidance = jnp.zeros((1, 2, 2, 64)), jnp.zeros((1, 1, 1, 128))
+  params = _gate('sigmoid', width=256).init(getkey(), feature, guidance)['params']
+  shapes = jax.tree.map(jnp.shape, params)
+  assert shapes == {'feature': {'kernel': (64, 256)},
+                    'guidance': {'kernel': (128, 256)},
+                    'response': {'kernel': (256, 1), 'bias': (1,)}}
+  for name, fan_in in (('feature', 64), ('guidance', 128), ('response', 256)):
+    kernel = params[name]['kernel']
+    assert float(kernel.std()) == pytest.approx((2 / fan_in) ** .5, rel=.1), name
+  assert float(abs(params['guidance']['kernel']).max()) > 3 * (2 / 128) ** .5
+  assert params['response']['bias'] == 0
+
+
+def test_bfloat16_projections_give_float32_maps(getkey):
+  feature, guidance = _operands(getkey)
+  params = _gate('sigmoid').init(getkey(), feature, guidance)
+  want, _ = _gate('sigmoid').apply(params, feature, guidance)
+  got, pooled = _gate('sigmoid', jnp.bfloat16).apply(params, feature, guidance)
+  assert got.dtype == pooled.dtype == jnp.float32
+  np.testing.assert_allclose(got, want, atol=.03)
+
+
+def test_unknown_norm(getkey):
+  with pytest.raises(ValueError, match='tanh'):
+    _gate('tanh').init(getkey(), *_operands(getkey))

@@ -1,0 +1,166 @@
+"""The commands as a user types them, from another folder, without PYTHONPATH."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TINY = ['--config=configs/isic2017.py', '--config.resize_size=36',
+        '--config.image_size=32', '--config.width=0.0625', '--config.gate_width=8',
+        '--config.pretrained=', '--config.batch_size=8', '--config.num_epochs=2',
+        '--config.passes_per_epoch=2', '--config.checkpoint_every_steps=4',
+        '--config.log_every_steps=1', '--config.roi=lesion',
+        '--config.bootstrap_draws=100', '--config.overlay_images=2']
+
+
+def _environment(home):
+  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
+  return kept | {'HOME': str(home)}
+
+
+def _command(name, *arguments):
+  return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A home folder with prepared phantom data in the default place."""
+  home = tmp_path_factory.mktemp('home')
+  for arguments in (
+      ('phantom', '--year=2017', '--out=archives', '--train=40', '--validation=16',
+       '--test=16', '--size=60'),
+      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
+    subprocess.run(_command(*arguments), cwd=home, env=_environment(home), check=True,
+                   timeout=300)
+  assert (home / 'attnmel_data' / 'isic2017').is_dir()
+  return home
+
+
+@pytest.fixture
+def run(home, tmp_path):
+  """Runs a command in an empty folder; returns the finished process."""
+
+  def call(name, *arguments):
+    return subprocess.run(_command(name, *arguments), cwd=tmp_path, timeout=600,
+                          env=_environment(home), capture_output=True, text=True,
+                          check=False)
+  return call
+
+
+@pytest.mark.slow
+def test_train_evaluate_and_report(run, tmp_path):
+  first = run('main', *TINY)
+  assert first.returncode == 0, first.stderr
+  folder = tmp_path / 'runs' / 'isic2017' / 'attnmel_cnn-lesion-fold0-seed0'
+  assert (folder / 'summary.json').is_file()
+  assert first.stdout.count('\n') == 1
+  assert 'test (16 images)' in first.stdout
+  assert re.search(r'step \d+/\d+ .*images/s .* left', first.stderr)
+  again = run('main', *TINY, '--quiet')
+  assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, '')
+  relative = folder.relative_to(tmp_path)
+  scored = run('evaluate', f'--run={relative}', '--split=test')
+  assert scored.returncode == 0, scored.stderr
+  later = json.loads((folder / 'evaluations' / 'isic2017-test' / 'summary.json')
+                     .read_text())
+  summary = json.loads((folder / 'summary.json').read_text())
+  assert later['test'] == summary['test']
+  reported = run('report', '--runs=runs', '--out=report')
+  assert reported.returncode == 0, reported.stderr
+  text = (tmp_path / 'report' / 'report.md').read_text()
+  assert f'{summary["test"]["auc"]["estimate"]:.3f} [' in text
+  for picture in re.findall(r'!\[.*?\]\((.*?)\)', text):
+    assert (tmp_path / 'report' / picture).is_file()
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_plain_command(run):
+  done = run('main', '--config=configs/isic2017.py', '--config.resize_size=36',
+             '--config.image_size=32', '--dry_run')
+  assert done.returncode == 0, done.stderr
+  for line in ('parameters: 15184964', "pretrained = 'imagenet'", 'test: images 16'):
+    assert line in done.stdout
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_as_if_left_alone(home, run, tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  assert run('main', *TINY, f'--workdir={whole}', '--quiet').returncode == 0
+  kills = 0
+  for delay in (0.5, 1.5, 3.0):
+    process = subprocess.Popen(
+        _command('main', *TINY, f'--workdir={killed}'), cwd=tmp_path,
+        env=_environment(home), stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+      if line.startswith('step '):
+        break
+    time.sleep(delay)
+    kills += process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  assert kills
+  done = run('main', *TINY, f'--workdir={killed}')
+  assert done.returncode == 0, done.stderr
+  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/validation.csv',
+               'summary.json'):
+    assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
+  folder = tmp_path / 'stopped'
+  with subprocess.Popen(
+      _command('main', *TINY, f'--workdir={folder}', '--config.num_epochs=200'),
+      cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE, text=True
+  ) as process:
+    for line in process.stderr:
+      if line.startswith('step '):
+        break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=120) == 130
+  last = rest.splitlines()[-1]
+  step = int(re.search(r'error: stopped after step (\d+); the same command', last)[1])
+  assert 'Traceback' not in rest
+  refused = run('main', *TINY, f'--workdir={folder}', '--config.num_epochs=199')
+  assert refused.returncode == 2
+  assert 'num_epochs: 200 -> 199' in refused.stderr
+  steps = [json.loads(line)['step']
+           for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  assert max(steps) == step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, arguments, words', [
+    ('main', ['--config=configs/isic2017.py'], ['launch/prepare.py']),
+    ('main', [*TINY, '--config.roi=leson'], ["'leson'", "'lesion'"]),
+    ('main', [*TINY, '--workdir=/dev/null/run'], ['--workdir']),
+    ('main', [*TINY, '--config.pretrained=nothing.pth', '--config.width=1.0'],
+     ['nothing.pth']),
+    ('evaluate', ['--run=nowhere'], ['nowhere', 'launch/main.py']),
+    ('report', ['--runs=nowhere'], ['nowhere']),
+    ('prepare', ['--dataset=isic2017', '--source=nowhere'], ['nowhere']),
+])
+def test_a_mistake_is_told_in_one_line(run, name, arguments, words):
+  done = run(name, *arguments)
+  assert done.returncode == 2
+  assert 'Traceback' not in done.stderr
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith('error: ')
+  for word in words:
+    assert word in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['phantom', 'prepare', 'main', 'evaluate', 'report'])
+def test_help_names_the_flags(run, name):
+  done = run(name, '--help')
+  assert done.returncode == 0
+  assert '--' in done.stdout

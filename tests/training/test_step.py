@@ -1,0 +1,130 @@
+"""The whole step: over devices, over dtypes, over platforms, compiled once."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec
+import numpy as np
+import pytest
+
+from attnmel_jax import parallel
+from attnmel_jax.training import checkpoint
+from attnmel_jax.training import step as step_lib
+from tests.training import tiny
+
+
+def _train_on(counts, arguments, folder):
+  """Runs on_devices on forced CPU devices, all counts at once."""
+  runs = {}
+  for count in counts:
+    flags = f'--xla_force_host_platform_device_count={count}'
+    out = folder / f'{count}.npz'
+    runs[out] = subprocess.Popen(
+        [sys.executable, '-W', 'error', '-m', 'tests.training.on_devices',
+         *arguments, out],
+        cwd=pathlib.Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags})
+  for process in runs.values():
+    _, messages = process.communicate()
+    assert process.returncode == 0, messages
+  results = [dict(np.load(out)) for out in runs]
+  assert [r.pop('devices') for r in results] == list(counts)
+  return results
+
+
+@pytest.mark.parametrize(('name', 'backbone'), [
+    ('small', ''),
+    pytest.param('attnmel_cnn', 'vgg16_bn', marks=pytest.mark.slow),
+    pytest.param('vgg16', 'vgg16', marks=pytest.mark.slow)])  # with dropout
+def test_1_and_4_devices_train_alike(tmp_path, name, backbone):
+  one, four = _train_on([1, 4], [name, backbone, '20'], tmp_path)
+  assert one.keys() == four.keys()
+  for key, value in one.items():
+    # A bias that BatchNorm takes away again has no gradient but rounding's 1e-15.
+    np.testing.assert_allclose(four[key], value, rtol=0,
+                               atol=1e-9 * np.abs(value).max() + 1e-13, err_msg=key)
+  assert one['loss of step 0'] != one['loss of step 19']
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64', 'bfloat16'])
+@pytest.mark.parametrize(('name', 'backbone'), [
+    ('attnmel_cnn', 'vgg16_bn'), ('vgg16', 'vgg16')])
+def test_a_step_keeps_all_shapes_and_types(name, backbone, dtype):
+  with jax.enable_x64(dtype == 'float64'):
+    computed = 'float32' if dtype == 'bfloat16' else dtype
+    state = tiny.state(name, backbone, dtype)
+    step = tiny.step(name, backbone, dtype, axis_name=None)
+    new, metrics = jax.eval_shape(step, state, tiny.batch(0), tiny.hyper(computed))
+  assert jax.tree.structure(new) == jax.tree.structure(state)
+  for after, before in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True):
+    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    assert not after.weak_type
+  terms = {'loss', 'focal_loss'}
+  if name == 'attnmel_cnn':
+    terms |= {'dice_loss_pool3', 'dice_loss_pool4'}
+  assert metrics.keys() == terms
+  assert {m.dtype for m in metrics.values()} == {np.dtype(computed)}
+
+
+def test_the_step_compiles_once(tmp_path):
+  """Over batches, numbers, a fresh state and a restored one."""
+  update = parallel.update(tiny.step('small', '', 'float32'))
+  compilations = []
+
+  def step(number, state, **changed):
+    before = len(events)
+    state, _ = update(state, parallel.shard(tiny.batch(number)),
+                      tiny.hyper('float32', **changed))
+    compilations.append(len(events) - before)
+    return state
+
+  events = []
+  listen = lambda name, seconds, **kw: events.append(  # noqa: E731
+      name) if name.endswith('backend_compile_duration') else None
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    fresh = [parallel.replicated(tiny.state('small', '', 'float32')) for _ in range(2)]
+    state = step(0, fresh[0])
+    state = step(1, state, learning_rate=0.1, weight_decay=0., focal_gamma=0.)
+    state = step(2, state, dice_weights=(0., 7.), seed=2**32 - 1)
+    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+      checkpoints.save_latest(state, {})
+      state, _ = checkpoints.restore_latest(fresh[1])
+    step(3, step(3, state))
+    step(4, fresh[1])
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert compilations[0] > 0
+  assert compilations[1:] == [0] * 5
+
+
+def test_the_step_lowers_for_all_platforms():
+  mesh = Mesh(np.array(jax.local_devices()[:1]), (parallel.AXIS,))
+  whole, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
+  # check_vma=False: gradients as under pmap, whose mean the step takes.
+  step = jax.jit(jax.shard_map(
+      tiny.step('attnmel_cnn', 'vgg16_bn', 'float32'), mesh=mesh,
+      in_specs=(whole, split, whole), out_specs=(whole, whole), check_vma=False))
+  state = tiny.state('attnmel_cnn', 'vgg16_bn', 'float32')
+  exported = jax.export.export(step, platforms=('cpu', 'cuda', 'tpu'))(
+      state, tiny.batch(0), tiny.hyper('float32'))
+  assert exported.platforms == ('cpu', 'cuda', 'tpu')
+  assert len(exported.out_avals) == len(jax.tree.leaves(state)) + 4
+
+
+def test_keys_depend_on_seed_step_and_global_position():
+  keys = jax.jit(step_lib.example_keys, static_argnums=(2, 3))
+  whole = jax.random.key_data(keys(np.uint32(1), np.int32(5), 8, None))
+  assert len({k.tobytes() for k in np.asarray(whole)}) == 8
+  shares = jax.vmap(
+      lambda _: jax.random.key_data(
+          step_lib.example_keys(np.uint32(1), np.int32(5), 2, 'devices')),
+      axis_name='devices')(np.arange(4))
+  np.testing.assert_array_equal(shares.reshape(whole.shape), whole)
+  for seed, step in ((2, 5), (1, 6), (2**32 - 1, 5)):
+    other = jax.random.key_data(keys(np.uint32(seed), np.int32(step), 8, None))
+    assert not (np.asarray(other) == whole).all(axis=1).any()
