@@ -65,8 +65,16 @@ _RANGES = {
 }
 
 
+_ELEMENTS = {'positive': (str,), 'dermo_attributes': (str,), 'taps': (str,),
+             'dice_weights': (int, float), 'oversample_factors': (int,)}
+
+
 def check(config: Mapping[str, Any]) -> None:
   """Raises UserError for the first field that is unknown, or contradicts another."""
+  for name, types in _ELEMENTS.items():
+    if not all(isinstance(item, types) for item in config[name]):
+      kind = ' or '.join(t.__name__ for t in types)
+      raise errors.UserError(f'{name}={config[name]!r} has to hold {kind} only')
   for name, allowed in _CHOICES.items():
     errors.check_choice(name, config[name], allowed)
   for name, (holds, rule) in _RANGES.items():
@@ -108,4 +116,5 @@ def _check_taps(config: Mapping[str, Any]) -> None:
         f'taps={config["taps"]}')
   if any(weight < 0 for weight in config['dice_weights']):
     raise errors.UserError(
-        f'dice_weights={config["dice_weights"]} is out of range: a weight is at least 0')
+        f'dice_weights={config["dice_weights"]} is out of range: every weight is at '
+        'least 0')

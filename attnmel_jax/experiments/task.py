@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attnmel_jax import errors
 from attnmel_jax.data import builders
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
@@ -65,17 +66,21 @@ def open_task(config: Mapping[str, Any]) -> Task:
   """Opens the prepared splits that the config names.
 
   Raises:
-    UserError: nothing is prepared, the region of interest is unknown, or splits
-      share an image or a lesion.
+    UserError: nothing is prepared, the region of interest is unknown, splits
+      share an image or a lesion, or all validation images are of one class.
   """
   train, names = open_part(config, 'train')
-  if config['num_folds'] > 1:
-    parts = _fold(config, train)
-  else:
-    parts = _official(config, train)
+  divide = _fold if config['num_folds'] > 1 else _official
+  parts = divide(config, train)
   splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
   if config['group_folds']:
     splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
+  validation = parts.get('validation')
+  if validation is not None and len(np.unique(validation.row_labels)) < 2:
+    raise errors.UserError(
+        f'the validation images are all {names[validation.row_labels[0]]}: no score '
+        'can choose a checkpoint; change positive, or set validation_fraction=0 where '
+        'the data set has no validation split of its own')
   region = pipeline.find_region(
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
@@ -123,7 +128,8 @@ def open_store(prepared: builders.PreparedSplit, region: pipeline.Region,
       cache_gib=cache_gib)
 
 
-def open_stores(config: Mapping[str, Any], task: Task) -> dict[str, pipeline.ImageStore]:
+def open_stores(config: Mapping[str, Any], task: Task
+                ) -> dict[str, pipeline.ImageStore]:
   """The store of every part; parts of one split share it, all share the budget."""
   stores: dict[str, pipeline.ImageStore] = {}
   left = config['cache_gib']

@@ -178,6 +178,6 @@ def dropout(x: jax.Array, example_keys: jax.Array, *, rate: float,
 
   def keep(key):
     return jax.random.bernoulli(
-        jax.random.fold_in(key, layer), 1 - rate, x.shape[1:])
+        jax.random.fold_in(key, layer), jnp.float32(1 - rate), x.shape[1:])
 
   return jnp.where(jax.vmap(keep)(example_keys), x / (1 - rate), 0)

@@ -4,6 +4,7 @@ import pytest
 
 from attnmel_jax.data import builders
 from attnmel_jax.data import phantom
+from attnmel_jax.experiments import run as run_lib
 from configs import common
 
 
@@ -20,9 +21,20 @@ def prepared(tmp_path_factory):
   return root / 'data'
 
 
+@pytest.fixture(scope='session')
+def finished(prepared, tmp_path_factory):
+  """Folder and summary of a run of `config` that was left alone."""
+  folder = tmp_path_factory.mktemp('run') / 'whole'
+  return folder, run_lib.run(_tiny(prepared), folder, quiet=True)
+
+
 @pytest.fixture
 def config(prepared):
-  """A plain dict: a sixteenth of the width, 32 pixels, four steps of 16 images."""
+  """A plain dict: a sixteenth of the width, 32 pixels, six steps of 16 images."""
+  return _tiny(prepared)
+
+
+def _tiny(prepared):
   tiny = common.get_config()
   tiny.data_dir = str(prepared)
   tiny.roi = 'lesion'

@@ -26,6 +26,8 @@ def test_shipped_configs_pass(module):
     ({'taps': (), 'dice_weights': ()}, ['taps=()', 'vgg16_gap']),
     ({'dice_weights': (0.1,)}, ['dice_weights', 'one weight for each']),
     ({'dice_weights': (0.1, -0.1)}, ['dice_weights', 'at least 0']),
+    ({'dice_weights': ('a', 0.2)}, ['dice_weights', 'int or float']),
+    ({'taps': (3, 4)}, ['taps', 'str']),
     ({'image_size': 100}, ['image_size=100', 'multiple of 32']),
     ({'image_size': 288}, ['image_size=288', 'resize_size=256']),
     ({'batch_size': 0}, ['batch_size=0']),

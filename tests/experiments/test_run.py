@@ -4,30 +4,15 @@ import csv
 import json
 import os
 import pathlib
-import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 
-from attnmel_jax import errors
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.training import loop
-
-
-@pytest.fixture(scope='module')
-def shared(tmp_path_factory):
-  """A folder for the module's finished run."""
-  return tmp_path_factory.mktemp('run') / 'whole'
-
-
-@pytest.fixture
-def finished(config, shared):
-  """Folder and summary of a run that was left alone."""
-  return shared, run_lib.run(config, shared, quiet=True)
 
 
 def test_a_run_leaves_all_its_files(finished):
@@ -82,38 +67,6 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
   assert run_lib.run(config, other, quiet=True) == summary
   for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/validation.csv'):
     assert (other / name).read_bytes() == (folder / name).read_bytes(), name
-
-
-def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
-  folder, summary = finished
-  again = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
-                            split='test', out=tmp_path)
-  assert again['test'] == summary['test']
-  assert (tmp_path / 'predictions' / 'test.csv').read_bytes() == (
-      folder / 'predictions' / 'test.csv').read_bytes()
-
-
-def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
-  _, summary = finished
-  data = tmp_path / 'data'
-  shutil.copytree(prepared, data)
-  for path in (data / 'isic2017').glob('test-*'):
-    shutil.rmtree(path)
-  config |= {'data_dir': str(data)}
-  folder = tmp_path / 'run'
-  without = run_lib.run(config, folder, quiet=True)
-  assert 'test' not in without
-  assert without['validation'] == summary['validation']
-  later = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
-                            split='test', out=tmp_path / 'later')
-  assert later['test'] == summary['test']
-
-
-def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):
-  run_lib.run_folder.bind(tmp_path, config, {}, {})
-  with pytest.raises(errors.UserError, match=r'summary\.json does not exist'):
-    evaluate.evaluate(tmp_path, dataset='isic2017', data_dir=str(prepared),
-                      split='test', out=tmp_path / 'out')
 
 
 def test_the_plan_counts_without_weights(config):
