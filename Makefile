@@ -24,7 +24,7 @@ $(VENV)/tests: $(VENV)/run-time tests/requirements.txt
 	touch $@
 
 demo: $(VENV)/run-time
-	$(RUN) launch/phantom.py --year=2017 --out=demo/archives $(PHANTOM)
+	$(RUN) launch/phantom.py --year=2017 --out=demo/archives --train=480 --validation=120 --test=240 --size=96
 	$(RUN) launch/prepare.py --dataset=isic2017 --source=demo/archives --data_dir=demo/data --resize_size=72
 	$(RUN) launch/main.py --config=configs/demo.py --config.roi=none --workdir=demo/runs/attnmel_cnn-none
 	$(RUN) launch/main.py --config=configs/demo.py --config.roi=lesion --workdir=demo/runs/attnmel_cnn-lesion

@@ -1,8 +1,17 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share; compiled steps are kept from run to run."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import itertools
+import os
+import pathlib
+
+# Read when JAX starts. Most of the time of these tests is compilation, and many
+# compile the same steps. A key holds the program, the versions and the flags.
+os.environ.setdefault(
+    'JAX_COMPILATION_CACHE_DIR',
+    str(pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'xla'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
 import jax
 import pytest
