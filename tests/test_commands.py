@@ -61,7 +61,7 @@ def test_train_evaluate_and_report(run, tmp_path):
   folder = tmp_path / 'runs' / 'isic2017' / 'attnmel_cnn-lesion-fold0-seed0'
   assert (folder / 'summary.json').is_file()
   assert first.stdout.count('\n') == 1
-  assert 'test (16 images)' in first.stdout
+  assert 'test (16 synthetic images)' in first.stdout
   assert re.search(r'step \d+/\d+ .*images/s .* left', first.stderr)
   again = run('main', *TINY, '--quiet')
   assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, '')

@@ -28,6 +28,10 @@ READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError,
                NotImplementedError)
 
 
+# Written beside archives that were drawn, not photographed.
+SYNTHETIC_MARKER = 'PHANTOM.json'
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
   """Names and patterns of one data set; `{split}` is filled from `splits`."""

@@ -61,11 +61,13 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
   def __init__(self, files: archives.SplitFiles, *, dataset: archives.Dataset,
                geometry: storage.Geometry, data_dir: pathlib.Path,
-               read: Callable[[archives.Member], bytes], bar: progress.Progress):
+               read: Callable[[archives.Member], bytes], bar: progress.Progress,
+               synthetic: bool):
     self.name = dataset.name
     self.problems: list[str] = []  # 'file: what is wrong'
     self.scaled: list[str] = []    # masks that held 0 and 1
     self._files, self._dataset, self._bar = files, dataset, bar
+    self._synthetic = synthetic
     self._side = geometry.resize_size
     self._make = functools.partial(
         records.make_record, read=read, attributes=dataset.attributes,
@@ -131,6 +133,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         'class_names': self._dataset.class_names,
         'dermo_attributes': self._dataset.attributes,
         'fingerprint': sha.hexdigest(),
+        'synthetic': self._synthetic,
         'archives': dict(self._files.digests),
     }
 
@@ -179,7 +182,8 @@ def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,
         files for split, files in splits.items() if sources.needs_writing(
             spec, files, geometry.folder(dataset, split, data_dir))]
     for files in wanted:
-      problems += _write(files, spec, geometry, stage, reader)
+      problems += _write(files, spec, geometry, stage, reader,
+                         synthetic=(source / archives.SYNTHETIC_MARKER).is_file())
     if problems:
       _refuse(problems, root / 'bad_files.txt')
     for files in wanted:
@@ -198,8 +202,8 @@ def _check_geometry(crop_ratio: float, resize_size: int) -> None:
 
 
 def _write(files: archives.SplitFiles, spec: archives.Dataset,
-           geometry: storage.Geometry, stage: pathlib.Path, reader: archives.Reader
-           ) -> list[str]:
+           geometry: storage.Geometry, stage: pathlib.Path, reader: archives.Reader,
+           *, synthetic: bool) -> list[str]:
   """Writes one split below `stage`; returns what is wrong with its files."""
   if not files.examples:
     images = spec.file('images', files.split)
@@ -207,7 +211,7 @@ def _write(files: archives.SplitFiles, spec: archives.Dataset,
   bar = progress.Progress(files.split, len(files.examples), unit='images')
   with contextlib.closing(bar), _quiet_libraries():
     builder = SplitBuilder(files, dataset=spec, geometry=geometry, data_dir=stage,
-                           read=reader.read, bar=bar)
+                           read=reader.read, bar=bar, synthetic=synthetic)
     try:
       builder.download_and_prepare(
           download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -267,6 +271,7 @@ class PreparedSplit:
   has_lesion: np.ndarray             # bool
   has_dermo: np.ndarray              # bool
   fingerprint: str  # equal if and only if ids, labels, flags and pixels are
+  synthetic: bool   # phantom data: no result on them says anything of patients
   records: Sequence[dict] = dataclasses.field(repr=False)  # maps still encoded
 
   def __len__(self) -> int:
@@ -324,7 +329,7 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
         groups=np.array(index['groups']),
         has_lesion=np.array(index['has_lesion'], bool),
         has_dermo=np.array(index['has_dermo'], bool),
-        fingerprint=index['fingerprint'])
+        fingerprint=index['fingerprint'], synthetic=index['synthetic'])
   except Exception as error:  # TFDS raises whatever it likes
     raise storage.damaged(path, error) from error
   if len(source) != len(opened):

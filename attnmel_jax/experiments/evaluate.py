@@ -58,7 +58,8 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   summary = {
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
-      'class_names': list(class_names), 'threshold': trained['threshold'],
+      'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
+      'threshold': trained['threshold'],
       split: scoring.score(predictions, part, class_names, config,
                            threshold=trained['threshold'])}
   prediction_files.write_json(out / 'summary.json', summary)

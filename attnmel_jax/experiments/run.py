@@ -33,7 +33,8 @@ def plan(config: Mapping[str, Any]) -> list[str]:
   batches = task_lib.training_batches(config, task, task_lib.undecoded(task))
   schedule = task_lib.schedule(config, batches.steps_per_pass)
   shapes = system.variable_shapes(config, len(task.class_names))
-  lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}: '
+  kind = ' (synthetic)' if task.synthetic else ''
+  lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}{kind}: '
            f'{" / ".join(task.class_names)}, prior {config["roi"]}']
   for name in ('train', 'validation', 'test'):
     counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
@@ -80,7 +81,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
 
     variables, best = _train(config, task, stores['train'], predict_part, folder,
                              quiet=quiet)
-    summary = {'best': best, **_score(config, task, predict_part, variables, folder)}
+    summary = {'best': best, 'synthetic': task.synthetic,
+               **_score(config, task, predict_part, variables, folder)}
     prediction_files.write_json(folder / 'summary.json', summary)
     return summary
 
@@ -159,7 +161,8 @@ def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) ->
            for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity',
                           'specificity', 'jaccard_pool3', 'jaccard_pool4')
            if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric]]
-  return f'{folder}: {split} ({scores["n"]} images) ' + ', '.join(shown)
+  images = 'synthetic images' if summary['synthetic'] else 'images'
+  return f'{folder}: {split} ({scores["n"]} {images}) ' + ', '.join(shown)
 
 
 def _interval(score: Mapping[str, float | None]) -> str:

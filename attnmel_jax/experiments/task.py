@@ -46,6 +46,11 @@ class Task:
   parts: dict[str, Part]        # train, and validation and test where there are any
   region: pipeline.Region
 
+  @property
+  def synthetic(self) -> bool:
+    """Whether any part holds phantom images."""
+    return any(part.prepared.synthetic for part in self.parts.values())
+
 
 def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, ...]]:
   """All rows of a prepared split, and the class names of the task.

@@ -78,6 +78,11 @@ def write(runs: Sequence[FinishedRun], unfinished: Sequence[pathlib.Path],
   """Writes report.md and a CSV a split into `out`; returns the report's text."""
   lines = ['# Runs', '', 'Scores with 95 % bootstrap intervals over images or '
            'lesions; they hold test sampling only, not the choice of seed.', '']
+  synthetic = [run.folder.name for run in runs if run.summary['synthetic']]
+  if synthetic:
+    lines += ['**Synthetic data**: the images of '
+              f'{", ".join(synthetic)} were drawn by a program. These scores say that '
+              'the software works, and nothing of patients.', '']
   for split in ('test', 'validation'):
     table = rows(runs, split)
     if table:

@@ -559,3 +559,11 @@ def test_the_command_names_mistakes_in_one_line(source, tmp_path):
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count('\n') == 1
+
+
+def test_archives_of_the_phantom_are_marked(source, data_dir, tmp_path):
+  _prepare(source, data_dir)
+  assert not _open(data_dir).synthetic
+  (source / 'PHANTOM.json').write_text('{}')
+  _prepare(source, tmp_path / 'drawn')
+  assert _open(tmp_path / 'drawn').synthetic

@@ -54,3 +54,7 @@ def test_an_unprepared_data_set_names_the_command(config, tmp_path):
     task_lib.open_task(config | {'data_dir': str(tmp_path)})
   with pytest.raises(errors.UserError, match='resize_size=40'):
     task_lib.open_task(config | {'resize_size': 40})
+
+
+def test_phantom_data_are_called_synthetic(config):
+  assert task_lib.open_task(config).synthetic

@@ -20,7 +20,8 @@ def _make_run(folder, *, auc, roi, finished=True):
     interval = {'estimate': auc, 'low': auc - 0.1, 'high': auc + 0.05}
     undefined = {'estimate': None, 'low': None, 'high': None}
     (folder / 'summary.json').write_text(json.dumps(
-        {'best': {'step': 7}, 'test': {'n': 20, 'auc': interval, 'ap': undefined}}))
+        {'best': {'step': 7}, 'synthetic': roi == 'none',
+         'test': {'n': 20, 'auc': interval, 'ap': undefined}}))
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def test_the_report_holds_scores_intervals_and_differences(root, tmp_path):
                                              'model': 'attnmel_cnn'}, out)
   assert (out / 'report.md').read_text() == text
   assert '| b | 20 | – | 0.800 [0.700, 0.850] |' in text
+  assert '**Synthetic data**: the images of a were drawn' in text
   assert "b: best after step 7; commit abcdef012345" in text
   assert "roi='lesion'" in text
   assert f'left out: {root / "c"}' in text
