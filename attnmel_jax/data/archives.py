@@ -28,8 +28,9 @@ READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError,
                NotImplementedError)
 
 
-# Written beside archives that were drawn, not photographed.
-SYNTHETIC_MARKER = 'PHANTOM.json'
+# The JPEG comment of an image that was drawn, not photographed. It stays with the
+# image through zips, folders and downloads.
+SYNTHETIC_COMMENT = b'synthetic image of attnmel_jax, not a photograph'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,6 +249,8 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
       members = reader.members(path)
     except READ_ERRORS as error:
       bad.append(f'{path.name}: cannot be opened ({error})')
+      if role == 'images':  # all other faults would follow from this one
+        return SplitFiles(split, (), digests, tuple(bad))
       continue
     used = _sort_members(dataset, role, members, by_kind, bad)
     digests[dataset.file(role, split)] = _digest(

@@ -61,13 +61,11 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
   def __init__(self, files: archives.SplitFiles, *, dataset: archives.Dataset,
                geometry: storage.Geometry, data_dir: pathlib.Path,
-               read: Callable[[archives.Member], bytes], bar: progress.Progress,
-               synthetic: bool):
+               read: Callable[[archives.Member], bytes], bar: progress.Progress):
     self.name = dataset.name
     self.problems: list[str] = []  # 'file: what is wrong'
     self.scaled: list[str] = []    # masks that held 0 and 1
     self._files, self._dataset, self._bar = files, dataset, bar
-    self._synthetic = synthetic
     self._side = geometry.resize_size
     self._make = functools.partial(
         records.make_record, read=read, attributes=dataset.attributes,
@@ -133,7 +131,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         'class_names': self._dataset.class_names,
         'dermo_attributes': self._dataset.attributes,
         'fingerprint': sha.hexdigest(),
-        'synthetic': self._synthetic,
+        'synthetic': any(row.synthetic for row in self._rows),
         'archives': dict(self._files.digests),
     }
 
@@ -182,8 +180,7 @@ def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,
         files for split, files in splits.items() if sources.needs_writing(
             spec, files, geometry.folder(dataset, split, data_dir))]
     for files in wanted:
-      problems += _write(files, spec, geometry, stage, reader,
-                         synthetic=(source / archives.SYNTHETIC_MARKER).is_file())
+      problems += _write(files, spec, geometry, stage, reader)
     if problems:
       _refuse(problems, root / 'bad_files.txt')
     for files in wanted:
@@ -202,8 +199,8 @@ def _check_geometry(crop_ratio: float, resize_size: int) -> None:
 
 
 def _write(files: archives.SplitFiles, spec: archives.Dataset,
-           geometry: storage.Geometry, stage: pathlib.Path, reader: archives.Reader,
-           *, synthetic: bool) -> list[str]:
+           geometry: storage.Geometry, stage: pathlib.Path, reader: archives.Reader
+           ) -> list[str]:
   """Writes one split below `stage`; returns what is wrong with its files."""
   if not files.examples:
     images = spec.file('images', files.split)
@@ -211,7 +208,7 @@ def _write(files: archives.SplitFiles, spec: archives.Dataset,
   bar = progress.Progress(files.split, len(files.examples), unit='images')
   with contextlib.closing(bar), _quiet_libraries():
     builder = SplitBuilder(files, dataset=spec, geometry=geometry, data_dir=stage,
-                           read=reader.read, bar=bar, synthetic=synthetic)
+                           read=reader.read, bar=bar)
     try:
       builder.download_and_prepare(
           download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -271,7 +268,7 @@ class PreparedSplit:
   has_lesion: np.ndarray             # bool
   has_dermo: np.ndarray              # bool
   fingerprint: str  # equal if and only if ids, labels, flags and pixels are
-  synthetic: bool   # phantom data: no result on them says anything of patients
+  synthetic: bool   # some were drawn: no result on them says anything of patients
   records: Sequence[dict] = dataclasses.field(repr=False)  # maps still encoded
 
   def __len__(self) -> int:

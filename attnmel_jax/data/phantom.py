@@ -29,7 +29,6 @@ import numpy as np
 from PIL import Image
 
 from attnmel_jax import errors
-from attnmel_jax.data import archives
 from attnmel_jax.data import phantom_artefacts as artefacts
 from attnmel_jax.data import phantom_diagnoses as diagnoses
 from attnmel_jax.data import phantom_drawing as drawing
@@ -40,7 +39,7 @@ SPLITS = ('train', 'validation', 'test')
 # A year is a module with CLASSES (rows of phantom_diagnoses.DIAGNOSES),
 # OFFICIAL_COUNTS, archive_names, encode and write_split.
 YEARS: dict[int, types.ModuleType] = {2017: phantom_isic2017}
-MARKER = archives.SYNTHETIC_MARKER
+MARKER = 'PHANTOM.json'
 CASES = 'PHANTOM_cases.csv'
 VERSION = 1  # of the drawing: raised whenever the same seed draws another picture
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from attnmel_jax.data import archives
 from attnmel_jax.data import phantom_drawing as drawing
 
 CLASSES = ('melanoma', 'seborrheic_keratosis', 'nevus')
@@ -42,7 +43,8 @@ def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:
   """Draws a case: file name -> bytes for each of the three zips of a split."""
   picture = drawing.draw(case)
   jpeg = io.BytesIO()
-  Image.fromarray(picture.image).save(jpeg, 'JPEG', quality=_JPEG_QUALITY)
+  Image.fromarray(picture.image).save(jpeg, 'JPEG', quality=_JPEG_QUALITY,
+                                      comment=archives.SYNTHETIC_COMMENT)
   regions = superpixels(picture.image)
   code = np.stack([regions & 255, regions >> 8 & 255, regions >> 16], axis=-1)
   data = {f'{image_id}.jpg': jpeg.getvalue(),

@@ -28,6 +28,7 @@ class Record:
   label: int
   has_lesion: bool
   has_dermo: bool
+  synthetic: bool            # drawn by the phantom
   encoded: dict[str, bytes]  # PNG of image, lesion and dermo
   digest: bytes              # sha256 of id, label, flags and pixels
   scaled: tuple[str, ...]    # names of masks that held {0, 1}
@@ -95,10 +96,11 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
   scaled: list[str] = []
   bad: list[str] = []
   try:
+    data = read(example.image)
     image, size = decode.read_image(
-        read(example.image), crop_ratio=crop_ratio, resize_size=resize_size)
+        data, crop_ratio=crop_ratio, resize_size=resize_size)
   except (decode.Unusable, *archives.READ_ERRORS) as error:
-    return Record(example.id, example.label, False, False, {}, b'', (),
+    return Record(example.id, example.label, False, False, False, {}, b'', (),
                   (problem(example.image, error),))
   maps = _Maps(read, size, crop_ratio, resize_size, scaled, bad)
   lesion = maps.empty() if example.lesion is None else maps.mask(example.lesion)
@@ -115,6 +117,7 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
   arrays = {'image': image, 'lesion': lesion, 'dermo': dermo}
   return Record(
       example.id, example.label, has_lesion, has_dermo,
+      archives.SYNTHETIC_COMMENT in data,
       {name: encode_png(array) for name, array in arrays.items()},
       _digest(f'{example.id} {example.label} {has_lesion} {has_dermo}', arrays),
       tuple(scaled), tuple(bad))

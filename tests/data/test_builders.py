@@ -14,6 +14,7 @@ from PIL import Image
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import builders
 from attnmel_jax.data import records
 from tests.data import conftest
@@ -561,9 +562,15 @@ def test_the_command_names_mistakes_in_one_line(source, tmp_path):
     assert done.stderr.count('\n') == 1
 
 
-def test_archives_of_the_phantom_are_marked(source, data_dir, tmp_path):
+def test_drawn_images_mark_a_split_synthetic(source, data_dir, tmp_path, archives):
   _prepare(source, data_dir)
   assert not _open(data_dir).synthetic
-  (source / 'PHANTOM.json').write_text('{}')
-  _prepare(source, tmp_path / 'drawn')
+  # Even one drawn image, moved into other archives, marks the split.
+  drawn = io.BytesIO()
+  Image.new('RGB', (40, 30)).save(
+      drawn, 'JPEG', comment=archives_lib.SYNTHETIC_COMMENT)
+  archives[DATA]['ISIC_train2.jpg'] = drawn.getvalue()
+  mixed = conftest.write(tmp_path / 'mixed', archives)
+  _prepare(mixed, tmp_path / 'drawn')
   assert _open(tmp_path / 'drawn').synthetic
+  assert not _open(tmp_path / 'drawn', 'validation').synthetic

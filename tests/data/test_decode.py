@@ -2,12 +2,15 @@ import io
 import json
 
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
 
 from attnmel_jax.data import decode
+from attnmel_jax.data import phantom_artefacts
+from attnmel_jax.data import phantom_drawing
 from tests.data import conftest
 
 
@@ -109,6 +112,105 @@ def test_enormous_images_are_unusable(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 500)
   with pytest.raises(decode.Unusable, match='more than 500 pixels'):
     decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
+
+
+@pytest.fixture(scope='module')
+def photograph() -> np.ndarray:
+  """A drawing with hair, ruler and sensor noise, of odd sides."""
+  return phantom_drawing.draw(phantom_drawing.Case(
+      'melanoma', seed=(0, 4), height=1101, width=1503,
+      artefacts=tuple(phantom_artefacts.ARTEFACTS))).image
+
+
+def _difference(data: bytes, *, scale: int, crop_ratio: float, resize_size: int
+                ) -> int:
+  """Largest difference of the reduced decoding in grey levels."""
+  assert decode.jpeg_scale(
+      data, crop_ratio=crop_ratio, resize_size=resize_size) == scale
+  plain, size = decode.read_plain(
+      data, crop_ratio=crop_ratio, resize_size=resize_size)
+  reduced = decode.read_scaled(
+      data, crop_ratio=crop_ratio, resize_size=resize_size, scale=scale)
+  assert reduced is not None
+  assert reduced[1] == size
+  assert reduced[0].dtype == np.uint8
+  return np.abs(reduced[0].astype(int) - plain).max()
+
+
+@settings(max_examples=80, deadline=None, database=None, derandomize=True)
+@given(height=st.integers(700, 1101), width=st.integers(700, 1503),
+       quality=st.integers(80, 95), subsampling=st.sampled_from([0, 1, 2]),
+       scale=st.sampled_from([2, 4, 8]), crop_ratio=st.sampled_from([0.8, 0.93, 1.0]),
+       orientation=st.integers(1, 8))
+def test_reduced_decoding_differs_by_two_grey_levels_at_most(
+    photograph, height, width, quality, subsampling, scale, crop_ratio, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  data = conftest.encode(photograph[:height, :width], 'JPEG', quality=quality,
+                         subsampling=subsampling, exif=exif)
+  side = int(crop_ratio * min(height, width))
+  assert _difference(data, scale=scale, crop_ratio=crop_ratio,
+                     resize_size=side // (6 * scale)) <= 2
+
+
+def test_progressive_and_sequential_photographs_are_the_same(photograph):
+  squares = [decode.read_image(
+      conftest.encode(photograph, 'JPEG', quality=90, progressive=progressive),
+      crop_ratio=0.8, resize_size=80)[0] for progressive in (False, True)]
+  np.testing.assert_array_equal(*squares)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('scale', [2, 4, 8])
+def test_edges_stay_where_they_are(scale, orientation):
+  upright = np.full((803, 907, 3), 60, np.uint8)
+  upright[299:, :] += 50
+  upright[:, 511:] += 90
+  # The stored rows begin at the right in 2, 3, 6, 7 and at the bottom in 3, 4, 7,
+  # 8; they run downwards from 5 on.
+  stored = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
+  stored = stored[::-1] if orientation in (3, 4, 7, 8) else stored
+  stored = stored.swapaxes(0, 1) if orientation >= 5 else stored
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  square, size = decode.read_scaled(
+      conftest.encode(stored, 'JPEG', quality=98, exif=exif), crop_ratio=0.9,
+      resize_size=64, scale=scale)
+  assert size == (907, 803)
+  # int(0.9 * 803) = 722 pixels from row 40 and column 92. The mean brightness
+  # of a row or column says where its edge lies.
+  rows = 722 * (1 - (square[:, 1, 0].mean() - 60) / 50)
+  columns = 722 * (1 - (square[1, :, 0].mean() - 60) / 90)
+  assert abs(rows - (299 - 40)) < 0.6
+  assert abs(columns - (511 - 92)) < 0.6
+
+
+def test_fine_texture_of_clipped_pixels_is_decoded_plainly():
+  rng = np.random.default_rng(0)
+  texture = np.full((800, 1000, 3), (190, 60, 25), float)
+  texture += 60 * rng.standard_normal((800, 1000, 1))
+  data = conftest.encode(np.clip(texture, 0, 255).astype(np.uint8), 'JPEG')
+  geometry = {'crop_ratio': 0.8, 'resize_size': 40}
+  assert decode.read_scaled(data, scale=2, **geometry) is None
+  np.testing.assert_array_equal(decode.read_image(data, **geometry)[0],
+                                decode.read_plain(data, **geometry)[0])
+
+
+@pytest.mark.parametrize('mode, form, side', [
+    ('RGB', 'JPEG', 90), ('L', 'JPEG', 16), ('CMYK', 'JPEG', 16), ('RGB', 'PNG', 16)])
+def test_other_images_are_decoded_in_full(photograph, mode, form, side):
+  data = _save(Image.fromarray(photograph).convert(mode), form)
+  square, _ = decode.read_image(data, crop_ratio=0.98, resize_size=side)
+  # int(0.98 * 1101) = 1078 < 12 * 90
+  image = Image.open(io.BytesIO(data)).convert('RGB').crop((212, 11, 1290, 1089))
+  np.testing.assert_array_equal(
+      square, image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def test_a_photograph_that_breaks_off_is_unusable(photograph):
+  data = conftest.encode(photograph, 'JPEG')
+  with pytest.raises(decode.Unusable, match='cannot be read'):
+    decode.read_image(data[:len(data) // 2], crop_ratio=0.8, resize_size=32)
 
 
 def _mask(data: bytes, size=(40, 30), **options):
