@@ -1,0 +1,93 @@
+"""Measures how fast a config trains and predicts here; needs no data, no weights.
+
+  python launch/benchmark.py --quick
+  python launch/benchmark.py --config.image_size=128 --against=torch
+  python launch/benchmark.py --sweep --against=torch --json=benchmark.json
+
+Started again with the same --json, --sweep goes on where it stopped. Leave the
+machine alone meanwhile.
+"""
+
+import pathlib
+import sys
+
+# Python puts launch/ on the path, not the repository.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
+from absl import flags
+from ml_collections import config_flags
+
+from attnmel_jax import errors
+from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import speed
+
+CONFIG = config_flags.DEFINE_config_file(
+    'config', str(command.ROOT / 'configs' / 'isic2017.py'), 'experiment file',
+    lock_config=True)
+JSON = flags.DEFINE_string(
+    'json', '', 'file that takes the numbers; cells it already holds stay in it')
+AGAINST = flags.DEFINE_enum(
+    'against', None, ['torch'], 'measure the same in this library, in turns with ours')
+SWEEP = flags.DEFINE_bool(
+    'sweep', False, 'sizes 128 and 224, batches 8 and 32, both backbones, float32 and '
+    'bfloat16, in place of what the config says')
+QUICK = flags.DEFINE_bool(
+    'quick', False, 'a slim network at 96 px, batch 8, few steps: under a minute')
+STEPS = flags.DEFINE_integer(
+    'steps', 20, 'at most so many measurements of each kind',
+    lower_bound=speed.FEWEST)
+SECONDS = flags.DEFINE_float(
+    'seconds', 60., f'the same in seconds; {speed.FEWEST} measurements are made anyway',
+    lower_bound=0.)
+
+
+def main() -> None:
+  """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
+  if SWEEP.value and QUICK.value:
+    raise errors.UserError('--sweep and --quick exclude each other; choose one')
+  if AGAINST.value:
+    benchmark.check_torch()
+  config = command.require_config(CONFIG.value)
+  limits = speed.Limits(STEPS.value, SECONDS.value)
+  configs = [config]
+  if SWEEP.value:
+    configs = benchmark.sweep(config)
+  elif QUICK.value:
+    configs, limits = [benchmark.quick(config)], speed.Limits(speed.FEWEST, 0.)
+  cells = []
+  for number, config in enumerate(map(benchmark.without_data, configs), 1):
+    cell = measure(config, limits, f'{number}/{len(configs)}')
+    if number == 1:
+      print(*benchmark.machine_lines(cell), '', sep='\n')
+    print(*benchmark.lines(cell), '', sep='\n', flush=True)
+    cells.append(cell)
+  if SWEEP.value:
+    print(*benchmark.table(cells), sep='\n')
+
+
+def measure(config, limits, number):
+  """The cell, from the file where --sweep finds it there, else measured."""
+  path = pathlib.Path(JSON.value) if JSON.value else None
+  against_torch = AGAINST.value == 'torch'
+  known = benchmark.read_cells(path) if path else []  # refuse a wrong file at once
+  if SWEEP.value:
+    kept = benchmark.find_cell(known, config, against_torch=against_torch)
+    if kept:
+      print(f'{number} {benchmark.title(config)}: kept from {path}', file=sys.stderr)
+      return kept
+
+  def say(text):
+    print(f'{number} {benchmark.title(config)}: {text}', file=sys.stderr)
+
+  cell = benchmark.measure(config, limits, against_torch=against_torch, say=say)
+  if path:
+    benchmark.write_cell(path, cell)
+  return cell
+
+
+if __name__ == '__main__':
+  command.run(main)
