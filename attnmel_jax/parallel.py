@@ -32,13 +32,25 @@ def cache_compilations() -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache / 'attnmel_jax' / 'xla'))
 
 
-def check_batch_size(batch_size: int) -> None:
-  """Raises UserError unless the batch divides evenly among the local devices."""
+def check_batch_size(batch_size: int, *, accumulate_steps: int) -> None:
+  """Raises UserError unless the batch divides evenly among the local devices.
+
+  Args:
+    batch_size: of the global batch.
+    accumulate_steps: micro-batches that each device divides its share into; 1
+      where nothing is trained.
+  """
   devices = jax.local_device_count()
   if batch_size % devices:
     raise errors.UserError(
         f'batch_size={batch_size} does not divide among {devices} devices; '
         f'choose a multiple of {devices} or show fewer devices to JAX')
+  share = batch_size // devices
+  if share % accumulate_steps:
+    raise errors.UserError(
+        f'accumulate_steps={accumulate_steps} does not divide a device\'s share of '
+        f'{share} images (batch_size={batch_size} on {devices} devices); choose a '
+        f'divisor of {share}')
 
 
 def shard(batch: Any) -> Any:

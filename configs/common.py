@@ -73,6 +73,16 @@ def get_config() -> ml_collections.ConfigDict:
 
   # --- optimisation ---
   config.batch_size = 32         # over all devices
+  # Micro-batches that each device divides its share of the batch into, to save
+  # memory; the loss stays that of the whole batch. With gates every micro-batch
+  # runs forward twice, about a third more time.
+  config.accumulate_steps = 1
+  # Let vgg16_bn accumulate, although BatchNorm then normalises each micro-batch
+  # by itself: no longer the large batch's step.
+  config.accumulate_batch_norm = False
+  # Compute the backbone's blocks again in the backward pass instead of keeping
+  # their layers: the same step. For accelerators; on a CPU it saves no memory.
+  config.remat = False
   config.num_epochs = 50
   config.passes_per_epoch = 2    # over the oversampled rows
   config.learning_rate = 0.01

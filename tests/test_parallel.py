@@ -22,9 +22,12 @@ def test_shard_splits_in_order_and_unshard_joins(monkeypatch):
 
 def test_batch_size_has_to_divide_among_the_devices(monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 4)
-  parallel.check_batch_size(32)
+  parallel.check_batch_size(32, accumulate_steps=1)
+  parallel.check_batch_size(32, accumulate_steps=8)
   with pytest.raises(errors.UserError, match='batch_size=30 .* 4 devices'):
-    parallel.check_batch_size(30)
+    parallel.check_batch_size(30, accumulate_steps=1)
+  with pytest.raises(errors.UserError, match='accumulate_steps=16 .* 8 images'):
+    parallel.check_batch_size(32, accumulate_steps=16)
 
 
 def test_update_gives_back_the_state_as_replicated_placed_it():

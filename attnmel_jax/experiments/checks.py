@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import math
 from typing import Any
 
 from attnmel_jax import errors
@@ -37,6 +38,7 @@ def _share(lowest_included: bool) -> tuple[Callable[[Any], bool], str]:
   return (lambda v: 0 < v <= 1), 'must be above 0 and at most 1'
 
 
+_SEED = (lambda v: 0 <= v < 2**32), 'must be at least 0 and below 2**32'
 _RANGES = {
     'crop_ratio': _share(False),
     'resize_size': _at_least(32),
@@ -49,6 +51,7 @@ _RANGES = {
     'dropout_rate': _share(True),
     'focal_gamma': _at_least(0),
     'batch_size': _at_least(1),
+    'accumulate_steps': _at_least(1),
     'num_epochs': _at_least(1),
     'passes_per_epoch': _at_least(1),
     'learning_rate': _above(0),
@@ -56,11 +59,11 @@ _RANGES = {
     'decay_factor': _above(0),
     'momentum': _share(True),
     'weight_decay': _at_least(0),
-    'seed': ((lambda v: 0 <= v < 2**32), 'must be at least 0 and below 2**32'),
+    'seed': _SEED,
     'log_every_steps': _at_least(1),
     'checkpoint_every_steps': _at_least(1),
     'bootstrap_draws': _at_least(100),
-    'bootstrap_seed': _at_least(0),
+    'bootstrap_seed': _SEED,
     'overlay_images': _at_least(0),
 }
 
@@ -71,15 +74,8 @@ _ELEMENTS = {'positive': (str,), 'dermo_attributes': (str,), 'taps': (str,),
 
 def check(config: Mapping[str, Any]) -> None:
   """Raises UserError for the first field that is unknown, or contradicts another."""
-  for name, types in _ELEMENTS.items():
-    if not all(isinstance(item, types) for item in config[name]):
-      kind = ' or '.join(t.__name__ for t in types)
-      raise errors.UserError(f'{name}={config[name]!r} has to hold {kind} only')
-  for name, allowed in _CHOICES.items():
-    errors.check_choice(name, config[name], allowed)
-  for name, (holds, rule) in _RANGES.items():
-    if not holds(config[name]):
-      raise errors.UserError(f'{name}={config[name]} is out of range: it {rule}')
+  _check_values(config)
+  _check_taps(config)
   if config['image_size'] > config['resize_size']:
     raise errors.UserError(
         f'image_size={config["image_size"]} is larger than '
@@ -88,17 +84,43 @@ def check(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         f'fold={config["fold"]} is out of range: with num_folds={config["num_folds"]} '
         f'it is one of 0 to {config["num_folds"] - 1}')
-  _check_taps(config)
   if config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
     raise errors.UserError(
         f'roi={config["roi"]!r} needs attention maps, and '
         f'model={config["model"]!r} has none; choose roi=\'none\' or '
         "model='attnmel_cnn'")
+  if (config['accumulate_steps'] > 1 and config['backbone'] == 'vgg16_bn'
+      and not config['accumulate_batch_norm']):
+    raise errors.UserError(
+        f'accumulate_steps={config["accumulate_steps"]} would let the BatchNorm of '
+        "backbone='vgg16_bn' normalise each micro-batch by itself, unlike the whole "
+        "batch; accept that with accumulate_batch_norm=True, or choose "
+        "backbone='vgg16'")
   if config['rescale_pretrained'] and (
       config['backbone'] != 'vgg16' or not config['pretrained']):
     raise errors.UserError(
         'rescale_pretrained=True needs pretrained weights and backbone=\'vgg16\'; '
         'BatchNorm undoes any scale')
+
+
+def _check_values(config: Mapping[str, Any]) -> None:
+  """Each field by itself."""
+  for name, types in _ELEMENTS.items():
+    if not all(isinstance(item, types) and not isinstance(item, bool)
+               for item in config[name]):
+      kind = ' or '.join(t.__name__ for t in types)
+      raise errors.UserError(f'{name}={config[name]!r} has to hold {kind} only')
+  for name, value in config.items():
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
+      raise errors.UserError(f'{name}={value} is out of range: it must be finite')
+  if len(set(config['positive'])) != len(config['positive']):
+    raise errors.UserError(f'positive={config["positive"]} names a class twice')
+  for name, allowed in _CHOICES.items():
+    errors.check_choice(name, config[name], allowed)
+  for name, (holds, rule) in _RANGES.items():
+    if not holds(config[name]):
+      raise errors.UserError(f'{name}={config[name]} is out of range: it {rule}')
 
 
 def _check_taps(config: Mapping[str, Any]) -> None:

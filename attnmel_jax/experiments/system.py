@@ -30,14 +30,15 @@ def loss_dtype(config: Mapping[str, Any]) -> jnp.dtype:
   return jnp.dtype('float64' if config['dtype'] == 'float64' else 'float32')
 
 
-def create_model(config: Mapping[str, Any], num_classes: int) -> flax.linen.Module:
-  """The Flax module that the config names."""
+def create_model(config: Mapping[str, Any], num_classes: int, *, remat: bool
+                 ) -> flax.linen.Module:
+  """The Flax module that the config names; `remat` matters to gradients alone."""
   return classifiers.create(
       config['model'], num_classes=num_classes, backbone=config['backbone'],
       width=config['width'], taps=tuple(config['taps']),
       gate_width=config['gate_width'], gate_norm=config['gate_norm'],
       dropout_rate=config['dropout_rate'], dtype=config['dtype'],
-      axis_name=parallel.AXIS)
+      axis_name=parallel.AXIS, remat=remat)
 
 
 def variable_shapes(config: Mapping[str, Any], num_classes: int) -> Any:
@@ -51,7 +52,7 @@ def count_parameters(variables: Any) -> int:
 
 
 def _initialiser(config, num_classes):
-  model = create_model(config, num_classes)
+  model = create_model(config, num_classes, remat=False)
   size = config['image_size']
   blank = jnp.zeros((1, size, size, 3), loss_dtype(config))
   return lambda key: model.init(key, blank, train=False)
@@ -94,11 +95,13 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
 def training_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
   """The per-device `step(state, batch, hyper)` with its statics bound."""
   return functools.partial(
-      step_lib.train_step, model=create_model(config, num_classes),
+      step_lib.train_step,
+      model=create_model(config, num_classes, remat=config['remat']),
       tx=_optimiser(config), taps=tuple(config['taps']),
       normalisation=config['normalisation'], dtype=loss_dtype(config),
-      image_size=config['image_size'], random_crop=config['random_crop'],
-      random_rotation=config['random_rotation'], random_flip=config['random_flip'],
+      image_size=config['image_size'],
+      random_crop=config['random_crop'], random_rotation=config['random_rotation'],
+      random_flip=config['random_flip'], accumulate_steps=config['accumulate_steps'],
       axis_name=parallel.AXIS)
 
 
@@ -135,5 +138,6 @@ def state_template(config: Mapping[str, Any], num_classes: int
 def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
   """`step(variables, batch)` of `predict.predict`."""
   return predict.make_step(
-      create_model(config, num_classes), normalisation=config['normalisation'],
-      dtype=loss_dtype(config), image_size=config['image_size'])
+      create_model(config, num_classes, remat=False),
+      normalisation=config['normalisation'], dtype=loss_dtype(config),
+      image_size=config['image_size'])

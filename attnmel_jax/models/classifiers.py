@@ -3,7 +3,7 @@
   model = classifiers.create('attnmel_cnn', num_classes=2, backbone='vgg16_bn',
                              width=1., taps=('pool3', 'pool4'), gate_width=256,
                              gate_norm='sigmoid', dropout_rate=.5,
-                             dtype='float32', axis_name=None)
+                             dtype='float32', axis_name=None, remat=False)
   variables = model.init(key, images, train=False)
   logits, out = model.apply(variables, images, train=False)
   out['attention']['pool3']  # [B, H/8, W/8]
@@ -34,7 +34,7 @@ _NORMAL = nn.initializers.normal(0.01)
 def create(
     name: str, *, num_classes: int, backbone: str, width: float,
     taps: tuple[str, ...], gate_width: int, gate_norm: str, dropout_rate: float,
-    dtype: jnp.dtype | str, axis_name: str | None) -> nn.Module:
+    dtype: jnp.dtype | str, axis_name: str | None, remat: bool) -> nn.Module:
   """Builds the classifier `name`, whose call is described at PooledClassifier.
 
   Args:
@@ -50,6 +50,7 @@ def create(
     dtype: of the computation, named by one of DTYPES. Parameters, logits and attention
       are float32, or float64 where that is `dtype`.
     axis_name: device axis of the batch statistics in training, or None.
+    remat: save memory in the backward pass, see `vgg.VGG16`.
 
   Raises:
     UserError: an unknown name.
@@ -63,7 +64,7 @@ def create(
     errors.check_choice('taps', tap, vgg.TAPS)
   common = {
       'num_classes': num_classes, 'batch_norm': backbone == 'vgg16_bn',
-      'width': width, 'dtype': dtype, 'axis_name': axis_name,
+      'width': width, 'dtype': dtype, 'axis_name': axis_name, 'remat': remat,
       'param_dtype': jnp.promote_types(dtype, jnp.float32)}
   if name == 'vgg16':
     return DenseClassifier(dropout_rate=dropout_rate, **common)
@@ -88,6 +89,7 @@ class PooledClassifier(nn.Module):
   dtype: Any
   param_dtype: Any
   axis_name: str | None
+  remat: bool
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool,
@@ -133,6 +135,7 @@ class DenseClassifier(nn.Module):
   dtype: Any
   param_dtype: Any
   axis_name: str | None
+  remat: bool
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool,
@@ -153,7 +156,7 @@ class DenseClassifier(nn.Module):
 
 def _backbone(parent: nn.Module) -> vgg.VGG16:
   return vgg.VGG16(parent.batch_norm, parent.width, parent.dtype, parent.param_dtype,
-                   parent.axis_name, name='backbone')
+                   parent.axis_name, parent.remat, name='backbone')
 
 
 def _classifier(parent: nn.Module) -> nn.Dense:

@@ -4,6 +4,7 @@ Five blocks of 3x3 convolutions, each closed by a 2x2 max pooling; with batch
 normalisation as in torchvision's `vgg16_bn` or without as in its `vgg16`.
 """
 
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -93,6 +94,9 @@ class VGG16(nn.Module):
     dtype: of the computation.
     param_dtype: of the parameters and running averages.
     axis_name: device axis over which batch statistics run in training, or None.
+    remat: keep only the pooled maps for the backward pass, which computes the
+      layers of a block again: a forward pass more for less memory, though not on
+      a CPU, where XLA drops the barriers that keep the two computations apart.
   """
 
   batch_norm: bool
@@ -100,22 +104,32 @@ class VGG16(nn.Module):
   dtype: Any
   param_dtype: Any
   axis_name: str | None
+  remat: bool
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Normalised images [B, H, W, 3] -> {'pool1': [B, H/2, W/2, 64], ...}."""
     x = images.astype(self.dtype)
     pools = {}
-    for block, (layers, count) in enumerate(BLOCKS, 1):
-      for layer in range(1, layers + 1):
-        x = Conv3x3(channels(count, self.width), self.dtype, self.param_dtype,
-                    name=f'conv{block}_{layer}')(x)
-        if self.batch_norm:
-          x = BatchNorm(self.param_dtype, self.axis_name,
-                        name=f'bn{block}_{layer}')(x, train=train)
-        x = nn.relu(x)
-      x = pools[f'pool{block}'] = convolution.max_pool2x2(x)
+    for block in range(1, len(BLOCKS) + 1):
+      layers = functools.partial(_block, block=block, train=train)
+      # A function and no module of its own: the parameters keep their names.
+      layers = nn.remat(layers) if self.remat else layers
+      x = pools[f'pool{block}'] = layers(self, x)
     return pools
+
+
+def _block(backbone: VGG16, x: jax.Array, *, block: int, train: bool) -> jax.Array:
+  """The convolutions of a block and its pooling, [B, H, W, C] -> [B, H/2, W/2, D]."""
+  layers, count = BLOCKS[block - 1]
+  for layer in range(1, layers + 1):
+    x = Conv3x3(channels(count, backbone.width), backbone.dtype, backbone.param_dtype,
+                name=f'conv{block}_{layer}')(x)
+    if backbone.batch_norm:
+      x = BatchNorm(backbone.param_dtype, backbone.axis_name,
+                    name=f'bn{block}_{layer}')(x, train=train)
+    x = nn.relu(x)
+  return convolution.max_pool2x2(x)
 
 
 def flatten(x: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ def augment(image: jax.Array, roi: jax.Array, keys: jax.Array, *, image_size: in
     if random_crop:
       top, left = jax.random.randint(crop_key, (2,), 0, margin + 1, jnp.int32)
     else:
-      top = left = margin // 2
+      top = left = jnp.int32(margin // 2)
     turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32) if random_rotation else 0
     if random_flip:
       across, down = jax.random.randint(flip_key, (2,), 0, 2, jnp.int32)

@@ -32,14 +32,38 @@ def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: jax.Array) -> jax
   return jnp.exp(-gamma * jax.nn.softplus(-z)) * jax.nn.softplus(z)
 
 
+def dice_sums(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
+              ) -> tuple[jax.Array, jax.Array]:
+  """The overlap sum a abar and the total sum (a + abar) that Eq. 2.6 divides.
+
+  Args:
+    attention: [B, h, w] in [0, 1].
+    reference: [B, h, w] in [0, 1], soft targets.
+    has_roi: bool [B]; images without annotation enter neither sum.
+
+  Returns:
+    Two scalars.
+  """
+  weight = has_roi[:, None, None].astype(attention.dtype)
+  return (jnp.sum(weight * attention * reference),
+          jnp.sum(weight * (attention + reference)))
+
+
+def dice_of_sums(overlap: jax.Array, total: jax.Array) -> jax.Array:
+  """1 - 2 overlap / total (Eq. 2.6); 0 with gradient 0 where `total` is 0."""
+  # The inner where keeps 0 / 0 out of the gradient; a NaN stays one.
+  empty = total == 0
+  return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
+
+
 def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
               axis_name: str | None) -> jax.Array:
   """1 - Dice of the whole global batch taken as one tensor (Eq. 2.6).
 
   Args:
-    attention: [B, h, w] in [0, 1], this device's share of the batch.
-    reference: [B, h, w] in [0, 1], soft targets.
-    has_roi: bool [B]; images without annotation enter neither sum.
+    attention: see `dice_sums`, this device's share of the batch.
+    reference: likewise.
+    has_roi: likewise.
     axis_name: device axis over which numerator and denominator are summed
       before the ratio; None on one device.
 
@@ -47,14 +71,17 @@ def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
     Scalar in [0, 1]; 0 with gradient 0 where no image of the global batch is
     annotated or all annotated maps and attentions vanish.
   """
-  weight = has_roi[:, None, None].astype(attention.dtype)
-  overlap = jnp.sum(weight * attention * reference)
-  total = jnp.sum(weight * (attention + reference))
+  sums = dice_sums(attention, reference, has_roi)
   if axis_name is not None:
-    overlap, total = jax.lax.psum((overlap, total), axis_name)
-  # The inner where keeps 0 / 0 out of the gradient; a NaN stays one.
-  empty = total == 0
-  return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
+    sums = jax.lax.psum(sums, axis_name)
+  return dice_of_sums(*sums)
+
+
+def references(attention: Mapping[str, jax.Array], roi: jax.Array
+               ) -> dict[str, jax.Array]:
+  """The soft target of each map: block means of `roi` [B, H, W] at its size."""
+  return {tap: images.block_mean(roi, maps.shape[1:])
+          for tap, maps in attention.items()}
 
 
 def total_loss(logits: jax.Array, attention: Mapping[str, jax.Array],
@@ -78,12 +105,26 @@ def total_loss(logits: jax.Array, attention: Mapping[str, jax.Array],
     The loss of this device, whose mean over devices is the loss of the global
     batch, and its terms by name.
   """
-  terms = {'focal_loss': focal_loss(logits, labels, gamma=gamma).mean()}
-  loss = terms['focal_loss']
+  focal = focal_loss(logits, labels, gamma=gamma).mean()
+  dice = {tap: dice_loss(attention[tap], reference, has_roi, axis_name=axis_name)
+          for tap, reference in references(attention, roi).items()}
+  return weighted_sum(focal, dice, taps=taps, dice_weights=dice_weights)
+
+
+def weighted_sum(focal: jax.Array, dice: Mapping[str, jax.Array], *,
+                 taps: Sequence[str], dice_weights: jax.Array
+                 ) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Eq. 2.7 of its terms: the sum, and the terms by name.
+
+  Args:
+    focal: mean focal loss.
+    dice: Dice loss by tap, of those taps that have a gate.
+    taps: see `total_loss`.
+    dice_weights: likewise.
+  """
+  loss, terms = focal, {'focal_loss': focal}
   for tap, weight in zip(taps, dice_weights, strict=True):
-    if tap in attention:
-      reference = images.block_mean(roi, attention[tap].shape[1:])
-      term = dice_loss(attention[tap], reference, has_roi, axis_name=axis_name)
-      loss = loss + weight * term
-      terms[f'dice_loss_{tap}'] = term
+    if tap in dice:
+      loss = loss + weight * dice[tap]
+      terms[f'dice_loss_{tap}'] = dice[tap]
   return loss, {'loss': loss, **terms}

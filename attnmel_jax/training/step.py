@@ -4,6 +4,8 @@
   state, metrics = update(state, parallel.shard(batch), hyper)
 """
 
+import functools
+from typing import Any
 
 import flax
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from attnmel_jax import images
+from attnmel_jax.training import accumulation
 from attnmel_jax.training import augment
 from attnmel_jax.training import losses
 from attnmel_jax.training import state as state_lib
@@ -30,7 +33,7 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
                tx: optax.GradientTransformation, taps: tuple[str, ...],
                normalisation: str, dtype: jnp.dtype, image_size: int,
                random_crop: bool, random_rotation: bool, random_flip: bool,
-               axis_name: str | None
+               accumulate_steps: int, axis_name: str | None
                ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
   """One step of SGD on Eq. 2.7 over the global batch.
 
@@ -49,6 +52,7 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
     random_crop: see `augment.augment`; likewise the next two.
     random_rotation: by quarter turns.
     random_flip: along both axes.
+    accumulate_steps: micro-batches that the share is divided into; 1: none.
     axis_name: device axis, or None to run on one device outside of pmap.
 
   Returns:
@@ -60,21 +64,19 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
       batch['image'], batch['roi'], augment_keys, image_size=image_size,
       random_crop=random_crop, random_rotation=random_rotation,
       random_flip=random_flip)
-  image = images.normalise(image, normalisation, dtype)
-  roi = roi.astype(dtype) / 255
-
-  def loss_fn(params):
-    variables = {'params': params, 'batch_stats': state.batch_stats}
-    (logits, out), updated = model.apply(
-        variables, image, train=True, example_keys=dropout_keys,
-        mutable=['batch_stats'])
-    loss, metrics = losses.total_loss(
-        logits, out['attention'], batch['label'], roi, batch['has_roi'], taps=taps,
-        gamma=hyper['focal_gamma'], dice_weights=hyper['dice_weights'],
-        axis_name=axis_name)
-    return loss, (metrics, updated.get('batch_stats', {}))
-
-  gradients, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+  share = {'image': image, 'roi': roi, 'has_roi': batch['has_roi'],
+           'label': batch['label'], 'keys': dropout_keys}
+  forward = functools.partial(_forward, model=model, normalisation=normalisation,
+                              dtype=dtype)
+  loss = {'taps': taps, 'gamma': hyper['focal_gamma'],
+          'dice_weights': hyper['dice_weights'], 'axis_name': axis_name}
+  if accumulate_steps == 1:
+    gradients, metrics, batch_stats = _gradients(
+        forward, state.params, state.batch_stats, share, **loss)
+  else:
+    gradients, metrics, batch_stats = accumulation.gradients(
+        forward, state.params, state.batch_stats, share,
+        accumulate_steps=accumulate_steps, **loss)
   if axis_name is not None:
     # The Dice term's psum sends every device the gradient of all devices' copies
     # of it, so the mean over devices is the gradient of the global loss.
@@ -84,3 +86,30 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
       state, gradients, batch_stats, tx=tx, learning_rate=hyper['learning_rate'],
       weight_decay=hyper['weight_decay'])
   return new_state, metrics
+
+
+def _forward(params: Any, batch_stats: Any, share: dict[str, jax.Array], *,
+             model: flax.linen.Module, normalisation: str, dtype: jnp.dtype
+             ) -> tuple[jax.Array, dict[str, jax.Array], jax.Array, Any]:
+  """Logits, attention, the map of reference in [0, 1], and new batch statistics."""
+  image = images.normalise(share['image'], normalisation, dtype)
+  (logits, out), updated = model.apply(
+      {'params': params, 'batch_stats': batch_stats}, image, train=True,
+      example_keys=share['keys'], mutable=['batch_stats'])
+  roi = share['roi'].astype(dtype) / 255
+  return logits, out['attention'], roi, updated.get('batch_stats', {})
+
+
+def _gradients(forward: accumulation.Forward, params: Any, batch_stats: Any,
+               share: dict[str, jax.Array], **loss: Any
+               ) -> tuple[Any, dict[str, jax.Array], Any]:
+  """Gradients of this device's loss, its terms, and new batch statistics."""
+
+  def loss_fn(params):
+    logits, attention, roi, updated = forward(params, batch_stats, share)
+    value, metrics = losses.total_loss(
+        logits, attention, share['label'], roi, share['has_roi'], **loss)
+    return value, (metrics, updated)
+
+  gradients, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)
+  return gradients, metrics, batch_stats

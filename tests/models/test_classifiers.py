@@ -28,7 +28,8 @@ def _create(name, **changes):
   return classifiers.create(name, **{
       'num_classes': 2, 'backbone': 'vgg16', 'width': 1 / 8,
       'taps': ('pool3', 'pool4'), 'gate_width': 8, 'gate_norm': 'sigmoid',
-      'dropout_rate': .5, 'dtype': 'float32', 'axis_name': None, **changes})
+      'dropout_rate': .5, 'dtype': 'float32', 'axis_name': None, 'remat': False,
+      **changes})
 
 
 def _shapes(model, size, batch=1):

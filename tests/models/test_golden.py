@@ -71,7 +71,7 @@ def _model(model, backbone, dtype):
   return classifiers.create(
       model, num_classes=inputs.NUM_CLASSES, backbone=backbone, width=inputs.WIDTH,
       taps=('pool3', 'pool4'), gate_width=inputs.GATE_WIDTH, gate_norm='sigmoid',
-      dropout_rate=0., dtype=dtype, axis_name=None)
+      dropout_rate=0., dtype=dtype, axis_name=None, remat=False)
 
 
 def _close(got, want, tolerance):

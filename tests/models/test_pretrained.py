@@ -27,7 +27,7 @@ def _model(name, backbone='vgg16', width=golden_inputs.WIDTH):
   return classifiers.create(
       name, num_classes=2, backbone=backbone, width=width, taps=('pool3', 'pool4'),
       gate_width=8, gate_norm='sigmoid', dropout_rate=.5, dtype='float32',
-      axis_name=None)
+      axis_name=None, remat=False)
 
 
 def _shapes(model):

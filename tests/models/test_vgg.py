@@ -14,7 +14,8 @@ def test_pools_halve_the_side(size):
   pools, variables = jax.eval_shape(
       lambda images: vgg.VGG16(
           batch_norm=True, width=1, dtype=jnp.float32, param_dtype=jnp.float32,
-          axis_name=None).init_with_output(jax.random.key(0), images, train=False),
+          axis_name=None, remat=False).init_with_output(
+              jax.random.key(0), images, train=False),
       images)
   channels = (64, 128, 256, 512, 512)
   assert {name: pool.shape for name, pool in pools.items()} == {
@@ -27,6 +28,32 @@ def test_pools_halve_the_side(size):
     (1, 64), (.25, 16), (1 / 3, 21), (1e-3, 1)])
 def test_width_keeps_at_least_one_channel(width, expected):
   assert vgg.channels(64, width) == expected
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_remat_keeps_pools_alone_for_the_backward_pass(batch_norm):
+  images = jnp.zeros((2, 32, 32, 3))
+
+  def kept(remat):
+    backbone = vgg.VGG16(
+        batch_norm=batch_norm, width=1 / 8, dtype=jnp.float32,
+        param_dtype=jnp.float32, axis_name=None, remat=remat)
+    variables = jax.eval_shape(lambda key: backbone.init(key, images, train=False),
+                               jax.random.key(0))
+    residuals = jax.eval_shape(lambda variables: jax.vjp(
+        lambda params: backbone.apply(
+            {**variables, 'params': params}, images, train=True,
+            mutable=['batch_stats'])[0], variables['params'])[1], variables)
+    shapes = {leaf.shape for leaf in jax.tree.leaves(residuals) if leaf.ndim == 4}
+    return {s for s in shapes if s[0] == 2}, jax.tree.map(jnp.shape, variables)
+
+  some, variables = kept(True)
+  everything, unchanged = kept(False)
+  assert variables == unchanged  # by name, as pretrained weights are loaded
+  # The images and what the blocks 2 to 5 start from.
+  assert some == {(2, 32, 32, 3), (2, 16, 16, 8), (2, 8, 8, 16), (2, 4, 4, 32),
+                  (2, 2, 2, 64)}
+  assert (2, 32, 32, 8) in everything
 
 
 def test_first_kernel_is_he_normal_over_the_fan_out(getkey):

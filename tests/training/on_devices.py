@@ -1,12 +1,15 @@
 """Trains on all devices in float64 and writes down what came of it.
 
-  python -m tests.training.on_devices MODEL BACKBONE STEPS OUT.npz
+  python -m tests.training.on_devices MODEL BACKBONE STEPS ACCUMULATE_STEPS OUT.npz
 
 The losses of each step, the momentum after the first (the gradient and the
 weight decay) and all of the last state. Ends with status 1 where two devices
 hold different states.
 """
 
+import os
+import pathlib
+import subprocess
 import sys
 
 import jax
@@ -16,11 +19,31 @@ from attnmel_jax import parallel
 from tests.training import tiny
 
 
+def train_on(counts, arguments, folder):
+  """Runs this on forced CPU devices, all counts at once, and reads what they wrote."""
+  runs = {}
+  for count in counts:
+    flags = f'--xla_force_host_platform_device_count={count}'
+    out = folder / f'{count}.npz'
+    runs[out] = subprocess.Popen(
+        [sys.executable, '-W', 'error', '-m', 'tests.training.on_devices',
+         *arguments, out],
+        cwd=pathlib.Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags})
+  for process in runs.values():
+    _, messages = process.communicate()
+    assert process.returncode == 0, messages
+  results = [dict(np.load(out)) for out in runs]
+  assert [r.pop('devices') for r in results] == list(counts)
+  return results
+
+
 def main() -> None:
   """Trains, compares the devices' copies, and saves."""
-  name, backbone, steps, out = sys.argv[1:]
+  name, backbone, steps, accumulate_steps, out = sys.argv[1:]
   jax.config.update('jax_enable_x64', True)
-  update = parallel.update(tiny.step(name, backbone, 'float64'))
+  update = parallel.update(tiny.step(
+      name, backbone, 'float64', accumulate_steps=int(accumulate_steps)))
   state = parallel.replicated(tiny.state(name, backbone, 'float64'))
   result = {}
   for number in range(int(steps)):

@@ -25,13 +25,15 @@ class Small(nn.Module):
   """What the step asks of a classifier, in a layer: compiled in a second."""
 
   dtype: Any
+  batch_norm: bool
   axis_name: str | None
 
   @nn.compact
   def __call__(self, images, *, train, example_keys=None):
     """Logits, attention maps of pool3 and pool4; BatchNorm and dropout in between."""
     x = nn.Conv(6, (8, 8), strides=8, dtype=self.dtype, param_dtype=self.dtype)(images)
-    x = vgg.BatchNorm(self.dtype, self.axis_name)(x, train=train)
+    if self.batch_norm:
+      x = vgg.BatchNorm(self.dtype, self.axis_name)(x, train=train)
     pool3 = nn.sigmoid(x)
     pool4 = pool3.reshape(-1, 2, 2, 2, 2, 6).mean((2, 4))
     features = (x * pool3).mean((1, 2))
@@ -41,26 +43,30 @@ class Small(nn.Module):
     return logits, {'attention': {'pool3': pool3[..., 0], 'pool4': pool4[..., 1]}}
 
 
-def model(name: str, backbone: str, dtype: str, axis_name: str | None) -> nn.Module:
+def model(name: str, backbone: str, dtype: str, axis_name: str | None,
+          remat: bool = False) -> nn.Module:
   """'small', or a real classifier with a sixteenth of the channels."""
   if name == 'small':
-    return Small(dtype=jnp.dtype(dtype), axis_name=axis_name)
+    return Small(dtype=jnp.dtype(dtype), batch_norm=backbone != 'vgg16',
+                 axis_name=axis_name)
   return classifiers.create(
       name, num_classes=2, backbone=backbone, width=1 / 16, taps=TAPS, gate_width=8,
-      gate_norm='sigmoid', dropout_rate=0.5, dtype=dtype, axis_name=axis_name)
+      gate_norm='sigmoid', dropout_rate=0.5, dtype=dtype, axis_name=axis_name,
+      remat=remat)
 
 
 def _loss_dtype(dtype):
   return jnp.promote_types(dtype, jnp.float32)
 
 
-def step(name: str, backbone: str, dtype: str, axis_name: str | None = parallel.AXIS):
+def step(name: str, backbone: str, dtype: str, axis_name: str | None = parallel.AXIS,
+         *, accumulate_steps: int = 1, remat: bool = False):
   """The per-device step."""
   return functools.partial(
-      step_lib.train_step, model=model(name, backbone, dtype, axis_name), tx=TX,
+      step_lib.train_step, model=model(name, backbone, dtype, axis_name, remat), tx=TX,
       taps=TAPS, normalisation='isic2017', dtype=_loss_dtype(dtype), image_size=SIZE,
       random_crop=True, random_rotation=True, random_flip=True,
-      axis_name=axis_name)
+      accumulate_steps=accumulate_steps, axis_name=axis_name)
 
 
 def state(name: str, backbone: str, dtype: str) -> state_lib.TrainState:

@@ -1,0 +1,167 @@
+"""Accumulated and rematerialised steps against the plain step of the large batch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnmel_jax import images
+from attnmel_jax.training import losses
+from attnmel_jax.training import step as step_lib
+from tests.training import on_devices
+from tests.training import tiny
+
+# Sums run in another order; nothing else may differ.
+_ROUNDING = 1e-12
+
+
+def _close(got, want, name=''):
+  scale = np.abs(want).max()
+  np.testing.assert_allclose(got, want, rtol=0, atol=_ROUNDING * scale + 1e-15,
+                             err_msg=name)
+
+
+def _train(name, backbone, *, steps=3, **changed):
+  """State and losses of each step, in float64 on one device."""
+  step = jax.jit(tiny.step(name, backbone, 'float64', None, **changed))
+  state, history = tiny.state(name, backbone, 'float64'), []
+  for number in range(steps):
+    state, metrics = step(state, tiny.batch(number), tiny.hyper('float64'))
+    history.append((state, metrics))
+  return history
+
+
+def _assert_equal(history, expected):
+  for got, want in zip(history, expected, strict=True):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got),
+                            jax.tree.leaves(want), strict=True):
+      _close(a, b, jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize('accumulate_steps', [2, 8])
+def test_micro_batches_train_like_the_large_batch(float64, accumulate_steps):
+  # With dropout, and with images without annotation: of 8 micro-batches of one
+  # image four have none, and of 2 none is like the other.
+  expected = _train('small', 'vgg16')
+  _assert_equal(_train('small', 'vgg16', accumulate_steps=accumulate_steps), expected)
+  _, first = expected[0]
+  assert first['dice_loss_pool3'] > 0.1
+  assert first['dice_loss_pool4'] > 0.1
+
+
+@pytest.mark.parametrize(('name', 'backbone', 'changed'), [
+    ('attnmel_cnn', 'vgg16', {'accumulate_steps': 4, 'remat': True}),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ('attnmel_cnn', 'vgg16', {'accumulate_steps': 4}),
+        ('attnmel_cnn', 'vgg16', {'remat': True}),
+        ('attnmel_cnn', 'vgg16_bn', {'remat': True}),
+        ('vgg16', 'vgg16', {'accumulate_steps': 4, 'remat': True})))])  # with dropout
+def test_real_systems_train_alike(float64, name, backbone, changed):
+  _assert_equal(_train(name, backbone, steps=2, **changed),
+                _train(name, backbone, steps=2))
+
+
+def test_a_batch_without_any_annotation_has_no_dice_term(float64):
+  step = jax.jit(tiny.step('small', 'vgg16', 'float64', None, accumulate_steps=4))
+  batch = tiny.batch(0) | {'has_roi': np.zeros(tiny.BATCH_SIZE, bool)}
+  state = tiny.state('small', 'vgg16', 'float64')
+  with_dice, metrics = step(state, batch, tiny.hyper('float64'))
+  without, _ = step(state, batch, tiny.hyper('float64', dice_weights=(0., 0.)))
+  assert metrics['dice_loss_pool3'] == metrics['dice_loss_pool4'] == 0
+  jax.tree.map(np.testing.assert_array_equal, with_dice, without)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(with_dice))
+
+
+def test_micro_batches_on_4_devices_train_like_the_large_batch_on_1(tmp_path):
+  folders = {n: tmp_path / str(n) for n in (1, 2)}
+  for folder in folders.values():
+    folder.mkdir()
+  whole, = on_devices.train_on([1], ['small', 'vgg16', '3', '1'], folders[1])
+  micro, = on_devices.train_on([4], ['small', 'vgg16', '3', '2'], folders[2])
+  assert micro.keys() == whole.keys()
+  for key, value in whole.items():
+    _close(micro[key], value, key)
+
+
+def _micro_batches(count):
+  """The cropped batch of step 0 in micro-batches, and their dropout keys."""
+  keys = step_lib.example_keys(
+      np.uint32(3), np.int32(0), tiny.BATCH_SIZE, None)
+  keys = jax.vmap(lambda key: jax.random.split(key)[1])(keys)
+  return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]),
+                      (_cropped(), keys))
+
+
+def _cropped():
+  batch = tiny.batch(0)
+  return batch | {name: batch[name][:, :tiny.SIZE, :tiny.SIZE]
+                  for name in ('image', 'roi')}
+
+
+def test_batch_norm_is_that_of_each_micro_batch(float64):
+  # What the opt-in accepts, in a plain loop: the loss of the whole batch over
+  # examples that were normalised in micro-batches, statistics one after another.
+  model = tiny.model('small', 'vgg16_bn', 'float64', None)
+  state = tiny.state('small', 'vgg16_bn', 'float64')
+  hyper = tiny.hyper('float64')
+  batch, keys = _micro_batches(2)
+
+  def loss(params):
+    stats, outputs = state.batch_stats, []
+    for k in range(2):
+      (logits, out), updated = model.apply(
+          {'params': params, 'batch_stats': stats},
+          images.normalise(batch['image'][k], 'isic2017', jnp.float64), train=True,
+          example_keys=keys[k], mutable=['batch_stats'])
+      stats = updated['batch_stats']
+      outputs.append((logits, out['attention']))
+    logits, attention = jax.tree.map(lambda *x: jnp.concatenate(x), *outputs)
+    value, terms = losses.total_loss(
+        logits, attention, batch['label'].ravel(),
+        batch['roi'].reshape(-1, tiny.SIZE, tiny.SIZE) / 255, batch['has_roi'].ravel(),
+        taps=tiny.TAPS, gamma=hyper['focal_gamma'],
+        dice_weights=hyper['dice_weights'], axis_name=None)
+    return value, (terms, stats)
+
+  gradients, (terms, stats) = jax.jit(jax.grad(loss, has_aux=True))(state.params)
+  step = jax.jit(functools.partial(
+      tiny.step('small', 'vgg16_bn', 'float64', None, accumulate_steps=2),
+      random_rotation=False, random_flip=False))
+  new, metrics = step(state, _cropped(), hyper | {'weight_decay': np.float64(0)})
+  jax.tree.map(_close, metrics, terms)
+  jax.tree.map(_close, new.batch_stats, stats)
+  jax.tree.map(_close, new.momentum.trace, gradients)
+
+
+def _lower(name, backbone, **changed):
+  step = tiny.step(name, backbone, 'float32', None, **changed)
+  return jax.jit(step).lower(
+      tiny.state(name, backbone, 'float32'), tiny.batch(0), tiny.hyper('float32'))
+
+
+def _convolutions(lowered):
+  return lowered.as_text().count('stablehlo.convolution')
+
+
+def test_only_what_accumulates_runs_forward_twice():
+  # 13 layers forward and 12 gradients of inputs; those of kernels are products.
+  assert _convolutions(_lower('attnmel_cnn', 'vgg16')) == 13 + 12
+  two = _lower('attnmel_cnn', 'vgg16', accumulate_steps=2)
+  assert _convolutions(two) == 2 * 13 + 12
+  # Without gates there is no Dice loss to sum up first.
+  assert _convolutions(_lower('vgg16_gap', 'vgg16', accumulate_steps=2)) == 13 + 12
+  assert _convolutions(_lower('vgg16_gap', 'vgg16', remat=True)) == 2 * 13 + 12
+  # A loop: more micro-batches are no more program.
+  eight = _lower('attnmel_cnn', 'vgg16', accumulate_steps=8)
+  assert len(eight.as_text().splitlines()) < 1.05 * len(two.as_text().splitlines())
+
+
+@pytest.mark.slow
+def test_accumulation_takes_less_memory():
+  whole, micro = (
+      _lower('vgg16_gap', 'vgg16', accumulate_steps=n).compile().memory_analysis()
+      for n in (1, 8))
+  assert micro.temp_size_in_bytes < 0.6 * whole.temp_size_in_bytes
