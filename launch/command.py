@@ -6,7 +6,9 @@ stopped by SIGTERM.
 """
 
 from collections.abc import Callable
+import os
 import pathlib
+import signal
 import sys
 from typing import Any
 from typing import NoReturn
@@ -19,6 +21,23 @@ from ml_collections import config_dict
 from attnmel_jax import errors
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _stop_at_start(signum: int, frame: object) -> None:
+  """Ends a command that is still importing: there is nothing to save yet."""
+  del frame
+  print(f'error: {_stopped(signum)}', file=sys.stderr, flush=True)
+  os._exit(128 + signum)
+
+
+def _stopped(signum: int) -> str:
+  name = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}[signum]
+  return f'stopped by {name}; start the same command again to finish'
+
+
+# From the import of this module, the first of each command, until `run`.
+for _signum in (signal.SIGINT, signal.SIGTERM):
+  signal.signal(_signum, _stop_at_start)
 
 
 def _absolute_config(argv: list[str]) -> list[str]:
@@ -50,6 +69,8 @@ def _parse(argv: list[str]) -> list[str]:
     return flags.FLAGS(_absolute_config(argv))
   except errors.UserError as error:
     fail(str(error))
+  except (SyntaxError, ImportError, NameError, OSError) as error:
+    fail(f'the file of --config cannot be loaded: {type(error).__name__}: {error}')
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     # A config override of a wrong name or type surfaces as one of these.
     fail(f'{_message(error)}; see --help')
@@ -77,7 +98,16 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
   if config is None:
     raise errors.UserError(
         '--config is missing; name an experiment, as --config=configs/isic2017.py')
+  if not isinstance(config, config_dict.ConfigDict):
+    raise errors.UserError(
+        f'get_config() of --config gives a {type(config).__name__}; it has to return '
+        'an ml_collections.ConfigDict, as configs/common.py does')
   return config.to_dict()
+
+
+def path(text: str) -> pathlib.Path:
+  """A path of the command line; ~ is the home folder."""
+  return pathlib.Path(text).expanduser()
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -93,11 +123,17 @@ def run(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
     logging.set_verbosity(logging.WARNING)  # libraries are quiet; we print
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
       main()
     except errors.UserError as error:
       fail(str(error))
+    except OSError as error:
+      if error.filename is None:
+        raise  # no path of the user's
+      fail(f'{error.filename}: {error.strerror}; check the path, its permissions and '
+           'the space left')
     except KeyboardInterrupt:
-      fail('stopped by Ctrl-C; the same command goes on from here', 130)
+      fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=_parse)

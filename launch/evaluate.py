@@ -10,19 +10,21 @@ import sys
 # Python puts launch/ on the path, not the repository.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
 from absl import flags
 
 from attnmel_jax import parallel
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
-from launch import command
 
 RUN = flags.DEFINE_string('run', None, 'folder of a finished run', required=True)
 DATASET = flags.DEFINE_string('dataset', '', "prepared data set; default the run's")
 DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'folder of prepared data; default $ATTNMEL_DATA, else '
-    '~/attnmel_data')
+    'data_dir', '', "folder of prepared data; default the run's")
 SPLIT = flags.DEFINE_enum(
     'split', 'test', ['train', 'validation', 'test'], 'which split to score')
 OUT = flags.DEFINE_string(
@@ -32,12 +34,14 @@ OUT = flags.DEFINE_string(
 def main() -> None:
   """Writes predictions, maps and scores; prints one line of result."""
   parallel.cache_compilations()
-  run = pathlib.Path(RUN.value)
-  dataset = DATASET.value or run_folder.read_config(run)['dataset']
-  out = (pathlib.Path(OUT.value) if OUT.value
+  run = command.path(RUN.value)
+  config = run_folder.read_config(run)
+  dataset = DATASET.value or config['dataset']
+  out = (command.path(OUT.value) if OUT.value
          else run / 'evaluations' / f'{dataset}-{SPLIT.value}')
-  summary = evaluate.evaluate(run, dataset=dataset, data_dir=DATA_DIR.value,
-                              split=SPLIT.value, out=out)
+  summary = evaluate.evaluate(
+      run, dataset=dataset, data_dir=DATA_DIR.value or config['data_dir'],
+      split=SPLIT.value, out=out)
   print(run_lib.result_line(summary, SPLIT.value, out))
 
 

@@ -10,13 +10,16 @@ import sys
 # Python puts launch/ on the path, not the repository.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
 from absl import flags
 from ml_collections import config_flags
 
 from attnmel_jax import parallel
 from attnmel_jax.experiments import run
 from attnmel_jax.training import loop
-from launch import command
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'experiment file, such as configs/isic2017.py', lock_config=True)
@@ -32,10 +35,11 @@ def main() -> None:
   config = command.require_config(CONFIG.value)
   parallel.cache_compilations()
   if DRY_RUN.value:
+    plan = run.plan(config)  # before the first line, so that a mistake stands alone
     print(*(f'{name} = {value!r}' for name, value in sorted(config.items())), sep='\n')
-    print(*run.plan(config), sep='\n')
+    print(*plan, sep='\n')
     return
-  folder = pathlib.Path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
+  folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
   if not QUIET.value:
     print(*run.plan(config), f'workdir: {folder}', sep='\n', file=sys.stderr)
   try:

@@ -11,12 +11,15 @@ import sys
 # Python puts launch/ on the path; the packages lie one folder above it.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
 from absl import flags
 
 from attnmel_jax import errors
 from attnmel_jax.data import phantom
 from attnmel_jax.data import phantom_artefacts
-from launch import command
 
 _YEAR = flags.DEFINE_integer('year', 2017, 'Challenge whose archives are written.')
 _OUT = flags.DEFINE_string('out', '', 'Folder for the archives.')

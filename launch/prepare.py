@@ -14,13 +14,16 @@ import time
 
 sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # the repository
 
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
 from absl import flags
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import builders
 from attnmel_jax.data import download
-from launch import command
 
 _DATASET = flags.DEFINE_enum(
     'dataset', None, sorted(archives.DATASETS), 'Data set to prepare.', required=True)

@@ -108,7 +108,7 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(home, run, tmp_path):
   assert kills
   done = run('main', *TINY, f'--workdir={killed}')
   assert done.returncode == 0, done.stderr
-  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/validation.csv',
+  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv',
                'summary.json'):
     assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -164,3 +164,36 @@ def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0
   assert '--' in done.stdout
+
+
+@pytest.mark.slow
+def test_outputs_that_cannot_be_written_are_one_line(run, tmp_path):
+  assert run('main', *TINY, '--workdir=run', '--quiet').returncode == 0
+  for name, arguments in (
+      ('evaluate', ['--run=run', '--out=/dev/null/x']),
+      ('report', ['--runs=run', '--out=/dev/null/x'])):
+    done = run(name, *arguments)
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert '/dev/null/x' in done.stderr.splitlines()[-1]
+  (tmp_path / 'bad.py').write_text('def get_config(:\n')
+  done = run('main', '--config=bad.py')
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: ')
+  assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['main', 'evaluate', 'prepare', 'phantom'])
+def test_ctrl_c_while_it_starts_is_one_line(home, tmp_path, name):
+  for delay in (0.5, 1.0, 1.5):
+    with subprocess.Popen(_command(name, '--help'), cwd=tmp_path, text=True,
+                          env=_environment(home), stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE) as process:
+      time.sleep(delay)
+      process.send_signal(signal.SIGINT)
+      text = process.stderr.read()
+      status = process.wait(timeout=60)
+    assert (status, text) == (0, '') or (
+        status == 130 and text.startswith('error: stopped by Ctrl-C'))
+    assert text.count('\n') <= 1

@@ -37,16 +37,16 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       are not the run's.
   """
   config = run_folder.read_config(run)
-  trained = run_folder.read_json(run / 'summary.json')
+  trained = run_folder.read_summary(run)
   config |= {'dataset': dataset, 'data_dir': data_dir}
   system.enable_float64(config)
-  parallel.check_batch_size(config['batch_size'])
+  parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
   part, class_names = task_lib.open_part(config, split)
   if list(class_names) != trained['class_names']:
     raise errors.UserError(
         f'dataset={config["dataset"]} has the classes {", ".join(class_names)}, the '
         f'run {", ".join(trained["class_names"])}; choose a data set with the same')
-  with checkpoint.Checkpoints(run / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         system.state_template(config, len(class_names)).variables())
   region = pipeline.find_region('none', dermo_attributes=(), available=())

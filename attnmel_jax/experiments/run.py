@@ -71,7 +71,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
              if name != 'test'}
     run_folder.bind(folder, config, bound, _environment())
     if (folder / 'summary.json').exists():
-      return run_folder.read_json(folder / 'summary.json')
+      return run_folder.read_summary(folder)
     stores = task_lib.open_stores(config, task)
     step = system.prediction_step(config, len(task.class_names))
 
@@ -90,7 +90,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
 def _check(config: Mapping[str, Any]) -> None:
   checks.check(config)
   system.enable_float64(config)
-  parallel.check_batch_size(config['batch_size'])
+  parallel.check_batch_size(
+      config['batch_size'], accumulate_steps=config['accumulate_steps'])
 
 
 def _environment() -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     name, value = scoring.selection_score(predict_part('validation', state.variables()))
     return {name: value, 'score': value}
 
-  with checkpoint.Checkpoints(folder / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     # In this order: 1. the latest checkpoint of this folder, 2. pretrained
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:

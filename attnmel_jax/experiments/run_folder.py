@@ -41,7 +41,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise errors.UserError(
-        f'{path} does not exist; name a run folder, as launch/main.py makes one'
+        f'{path} does not exist; name a whole run folder, as launch/main.py makes one'
     ) from None
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path} cannot be read: {error}') from None
@@ -50,6 +50,25 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
   """The config of a run, as a plain dict with tuples."""
   return tuples(read_json(folder / 'config.json'))
+
+
+def read_summary(folder: pathlib.Path) -> dict[str, Any]:
+  """The summary of a finished run.
+
+  Raises:
+    UserError: the run is not finished, or its summary is damaged.
+  """
+  read_config(folder)
+  if not (folder / 'summary.json').exists():
+    raise errors.UserError(
+        f'{folder} is not finished: it has no summary.json; run its launch/main.py '
+        'command again')
+  summary = read_json(folder / 'summary.json')
+  if not {'class_names', 'threshold', 'best', 'synthetic'} <= summary.keys():
+    raise errors.UserError(
+        f'{folder / "summary.json"} is damaged; delete it and run the launch/main.py '
+        'command of the run again')
+  return summary
 
 
 @contextlib.contextmanager

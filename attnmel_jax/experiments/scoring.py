@@ -53,10 +53,15 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
   return result
 
 
-def write(folder: pathlib.Path, name: str, predictions: predict.Predictions,
+# Names of files, where the house calls a split by another name.
+FILE_NAMES = {'train': 'train', 'validation': 'val', 'test': 'test'}
+
+
+def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
           part: task_lib.Part, class_names: tuple[str, ...],
           config: Mapping[str, Any]) -> None:
   """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png."""
+  name = FILE_NAMES[split]
   for sub in ('predictions', 'attention'):
     (folder / sub).mkdir(parents=True, exist_ok=True)
   prediction_files.write_predictions(
@@ -68,7 +73,7 @@ def write(folder: pathlib.Path, name: str, predictions: predict.Predictions,
       folder / 'attention' / f'{name}.npz', part.ids, predictions.attention)
   shown = shown_rows(predictions.label, config['overlay_images'])
   if len(shown):
-    _draw(folder / 'attention' / f'{name}.png', name, predictions, part, class_names,
+    _draw(folder / 'attention' / f'{name}.png', split, predictions, part, class_names,
           shown, config['image_size'])
 
 
@@ -80,7 +85,7 @@ def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
   return np.array(turns[:number], dtype=int)
 
 
-def _draw(path, name, predictions, part, class_names, shown, image_size) -> None:
+def _draw(path, split, predictions, part, class_names, shown, image_size) -> None:
   photographs = np.stack(
       [part.prepared.load(int(part.rows[i]))['image'] for i in shown])
   margin = (photographs.shape[1] - image_size) // 2
@@ -96,4 +101,4 @@ def _draw(path, name, predictions, part, class_names, shown, image_size) -> None
       photographs[window],
       {tap: maps[shown] for tap, maps in predictions.attention.items()},
       predictions.lesion[shown][window], predictions.has_lesion[shown], titles, path,
-      heading=f'Attention maps, {name}')
+      heading=f'Attention maps, {split}')

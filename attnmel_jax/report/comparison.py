@@ -42,7 +42,7 @@ def find_runs(root: pathlib.Path) -> tuple[list[FinishedRun], list[pathlib.Path]
         f'--runs={root} holds no finished run; launch/main.py makes them')
   runs = [FinishedRun(folder, run_folder.read_config(folder),
                       run_folder.read_json(folder / 'environment.json'),
-                      run_folder.read_json(folder / 'summary.json'))
+                      run_folder.read_summary(folder))
           for folder in finished]
   return runs, [folder for folder in folders if folder not in finished]
 

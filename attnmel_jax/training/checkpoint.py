@@ -10,15 +10,18 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from attnmel_jax import errors
 from attnmel_jax.training import state as state_lib
 
 
-def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+def _manager(directory: pathlib.Path, keep: int, create: bool
+             ) -> ocp.CheckpointManager:
   return ocp.CheckpointManager(
       directory.absolute(),
       options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep, create=True, enable_async_checkpointing=False,
-          cleanup_tmp_directories=True),  # what a kill left half-written
+          max_to_keep=keep if create else None, create=create,
+          read_only=not create, enable_async_checkpointing=False,
+          cleanup_tmp_directories=create),  # what a kill left half-written
       item_names=('tree', 'meta'))
 
 
@@ -29,9 +32,22 @@ def _template(tree: Any) -> Any:
 class Checkpoints:
   """The checkpoint folder of one run; a context manager."""
 
-  def __init__(self, directory: pathlib.Path):
-    self._latest = _manager(directory / 'latest', keep=2)
-    self._best = _manager(directory / 'best', keep=1)
+  def __init__(self, directory: pathlib.Path, *, create: bool):
+    """Opens `directory`.
+
+    Args:
+      directory: of the run's checkpoints.
+      create: make it, and allow saving; otherwise nothing is written.
+
+    Raises:
+      UserError: it does not exist and is not to be made.
+    """
+    if not create and not (directory / 'best').is_dir():
+      raise errors.UserError(
+          f'{directory} holds no best checkpoint; run the launch/main.py command of '
+          'the run again in a new --workdir')
+    self._latest = _manager(directory / 'latest', 2, create)
+    self._best = _manager(directory / 'best', 1, create)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -68,6 +84,7 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: nothing was saved.
+      UserError: the files are damaged.
     """
     return self._restore(self._best, like)
 
@@ -81,6 +98,12 @@ class Checkpoints:
     step = manager.latest_step()
     if step is None:
       raise FileNotFoundError(f'no checkpoint in {manager.directory}')
-    restored = manager.restore(step, args=ocp.args.Composite(
-        tree=ocp.args.StandardRestore(_template(like)), meta=ocp.args.JsonRestore()))
+    try:
+      restored = manager.restore(step, args=ocp.args.Composite(
+          tree=ocp.args.StandardRestore(_template(like)),
+          meta=ocp.args.JsonRestore()))
+    except Exception as error:  # Orbax and its storage raise whatever they like
+      raise errors.UserError(
+          f'checkpoint {manager.directory}/{step} cannot be read '
+          f'({type(error).__name__}); delete that folder and start again') from error
     return restored.tree, restored.meta

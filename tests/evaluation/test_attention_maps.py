@@ -91,6 +91,22 @@ def test_attention_jaccard_crops_the_mask_and_thresholds_the_map():
   np.testing.assert_array_equal(found, [0.5, 0, 0, np.nan])
 
 
+def test_maps_are_rescaled_after_they_are_upsampled():
+  # A peak between zeros: 12 / 3 pixels a cell weigh it .625, .875, .875, .625 along
+  # each axis, so its corners hold .39 of the peak but .51 of the largest pixel.
+  peak = np.zeros((1, 3, 3))
+  peak[0, 1, 1] = 1
+  lesion = np.zeros((1, 12, 12), np.uint8)
+  lesion[0, 4:8, 4:8] = 255
+  index = attention_maps.attention_jaccard(
+      peak, lesion, np.array([True]), image_size=12, threshold=0.5)
+  assert index[0] == 1
+
+
+def test_the_threshold_of_the_thesis():
+  assert attention_maps.THRESHOLD == 0.5
+
+
 def test_the_crop_is_that_of_the_network():
   rng = np.random.default_rng(0)
   lesion = np.where(rng.random((3, 9, 9)) < 0.5, 0, 255).astype(np.uint8)

@@ -41,7 +41,7 @@ def _batches(sizes, batch_size, side=6):
 
 @pytest.fixture(scope='module')
 def step():
-  return predict.make_step(_Mean(), normalisation='imagenet', dtype=jnp.float32,
+  return predict.make_step(_Mean(), normalisation='isic2018', dtype=jnp.float32,
                            image_size=4)
 
 
@@ -57,8 +57,8 @@ def test_predictions_are_those_of_the_valid_rows_in_order(step):
     np.testing.assert_array_equal(getattr(result, name), join(name), err_msg=name)
     assert getattr(result, name).dtype == batches[0][name].dtype
   assert len(result.index) == size + 3
-  # The central 4 x 4 of 6 x 6; red of ImageNet's normalisation.
-  red = (join('image')[:, 1:5, 1:5, 0] / 255 - 0.485) / 0.229
+  # The central 4 x 4 of 6 x 6; red of ISIC 2018's normalisation.
+  red = (join('image')[:, 1:5, 1:5, 0] / 255 - 0.7560) / 0.0909
   positive = 1 / (1 + np.exp(-2 * red.mean((1, 2))))
   np.testing.assert_allclose(
       result.probabilities, np.stack([1 - positive, positive], 1), rtol=1e-5)

@@ -31,8 +31,15 @@ def test_shipped_configs_pass(module):
     ({'image_size': 100}, ['image_size=100', 'multiple of 32']),
     ({'image_size': 288}, ['image_size=288', 'resize_size=256']),
     ({'batch_size': 0}, ['batch_size=0']),
+    ({'accumulate_steps': 0}, ['accumulate_steps=0', 'at least 1']),
+    ({'accumulate_steps': 4},
+     ['accumulate_steps=4', 'BatchNorm', 'accumulate_batch_norm=True']),
     ({'learning_rate': 0.0}, ['learning_rate=0.0']),
     ({'learning_rate': float('nan')}, ['learning_rate=nan']),
+    ({'weight_decay': float('inf')}, ['weight_decay=inf', 'finite']),
+    ({'dice_weights': (float('inf'), 0.1)}, ['dice_weights', 'finite']),
+    ({'oversample_factors': (True, 1, 1)}, ['oversample_factors', 'int']),
+    ({'positive': ('melanoma', 'melanoma')}, ['positive', 'twice']),
     ({'momentum': 1.0}, ['momentum=1.0']),
     ({'seed': -1}, ['seed=-1']),
     ({'fold': 1}, ['fold=1', 'num_folds=1']),
@@ -48,3 +55,9 @@ def test_a_wrong_field_is_named(change, words):
   assert '\n' not in message
   for word in words:
     assert word in message
+
+
+@pytest.mark.parametrize('change', [
+    {'backbone': 'vgg16'}, {'accumulate_batch_norm': True}])
+def test_accumulation_asks_for_consent_with_batch_norm_alone(change):
+  checks.check(common.get_config().to_dict() | {'accumulate_steps': 4} | change)

@@ -37,7 +37,7 @@ def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
 
 def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):
   run_folder.bind(tmp_path, config, {}, {})
-  with pytest.raises(errors.UserError, match=r'summary\.json does not exist'):
+  with pytest.raises(errors.UserError, match='is not finished'):
     evaluate.evaluate(tmp_path, dataset='isic2017', data_dir=str(prepared),
                       split='test', out=tmp_path / 'out')
 

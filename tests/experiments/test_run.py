@@ -18,8 +18,8 @@ from attnmel_jax.training import loop
 def test_a_run_leaves_all_its_files(finished):
   folder, summary = finished
   for name in ('config.json', 'environment.json', 'metrics.jsonl', 'timing.jsonl',
-               'summary.json', 'predictions/validation.csv', 'predictions/test.csv',
-               'attention/validation.npz', 'attention/test.npz', 'attention/test.png'):
+               'summary.json', 'predictions/val.csv', 'predictions/test.csv',
+               'attention/val.npz', 'attention/test.npz', 'attention/test.png'):
     assert (folder / name).is_file(), name
   assert json.loads((folder / 'summary.json').read_text()) == summary
   with (folder / 'predictions' / 'test.csv').open() as file:
@@ -65,7 +65,7 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
       run_lib.run(config, other, quiet=True)
   assert not (other / 'summary.json').exists()
   assert run_lib.run(config, other, quiet=True) == summary
-  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/validation.csv'):
+  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv'):
     assert (other / name).read_bytes() == (folder / name).read_bytes(), name
 
 

@@ -63,7 +63,7 @@ def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-  with pytest.raises(errors.UserError, match='does not exist; name a run folder'):
+  with pytest.raises(errors.UserError, match='does not exist; name a whole run folder'):
     run_folder.read_config(tmp_path / 'nothing')
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(errors.UserError, match='cannot be read'):

@@ -1,5 +1,8 @@
 """Choice of checkpoint, threshold and pictured images."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 
@@ -38,3 +41,21 @@ def test_pictured_images_alternate_between_the_classes():
   np.testing.assert_array_equal(scoring.shown_rows(labels, 5), [0, 3, 1, 5, 2])
   np.testing.assert_array_equal(scoring.shown_rows(labels, 0), [])
   assert len(scoring.shown_rows(labels, 100)) == 6
+
+
+def test_images_without_a_mask_are_left_out_of_the_jaccard_index():
+  predictions = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4],
+                                            [0.2, 0.8]])
+  predictions = dataclasses.replace(
+      predictions, attention={'pool4': np.ones((4, 2, 2))},
+      has_lesion=np.array([True, True, False, False]),
+      lesion=np.array([255, 255, 0, 0], np.uint8)[:, None, None] * np.ones(
+          (1, 8, 8), np.uint8))
+  part = types.SimpleNamespace(groups=np.array(['a', 'b', 'c', 'd']))
+  result = scoring.score(
+      predictions, part, ('other', 'melanoma'),
+      {'bootstrap_draws': 100, 'bootstrap_seed': 0, 'image_size': 8}, threshold=0.5)
+  assert result['n_annotated'] == 2
+  assert result['jaccard_pool4']['estimate'] == 1
+  assert result['threshold'] == 0.5
+  assert result['sensitivity']['estimate'] == 0.5

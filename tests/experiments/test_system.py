@@ -1,5 +1,7 @@
 """Models, states and steps from a config."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -83,3 +85,59 @@ def test_numbers_of_the_step_keep_their_values(slim):
   assert hyper['seed'] == 2**32 - 1
   np.testing.assert_allclose(hyper['dice_weights'], [0.001, 0.01], rtol=1e-7)
   assert hyper['dice_weights'].dtype == np.float32
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('normalisation', 'imagenet'), ('image_size', 64), ('random_crop', False),
+    ('random_rotation', False), ('random_flip', False), ('taps', ('pool2',)),
+    ('accumulate_steps', 2)])
+def test_a_field_reaches_the_training_step(slim, field, value):
+  assert slim[field] != value
+  assert system.training_step(slim | {field: value}, 2).keywords[field] == value
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('gate_norm', 'softmax'), ('gate_width', 4), ('width', 0.125), ('taps', ('pool2',)),
+    ('dropout_rate', 0.25), ('remat', True)])
+def test_a_field_reaches_the_model(slim, field, value):
+  config = slim | ({'model': 'vgg16'} if field == 'dropout_rate' else {})
+  assert config[field] != value
+  model = system.training_step(config | {field: value}, 2).keywords['model']
+  assert getattr(model, field) == value
+
+
+@pytest.mark.parametrize('changed', [{'momentum': 0.5}, {'nesterov': False}])
+def test_momentum_reaches_the_optimiser(slim, changed):
+  gradients = {'w': np.ones(3, np.float32)}
+
+  def second_update(config):
+    tx = system.training_step(config, 2).keywords['tx']
+    state = tx.init(gradients)
+    _, state = tx.update(gradients, state)
+    return tx.update(gradients, state)[0]['w'][0]
+
+  # torch: the buffer is 1 + m; Nesterov adds 1 to m times it.
+  assert second_update(slim) == pytest.approx(1 + 0.9 * 1.9)
+  m, nesterov = changed.get('momentum', 0.9), changed.get('nesterov', True)
+  assert second_update(slim | changed) == pytest.approx(
+      1 + m * (1 + m) if nesterov else 1 + m)
+
+
+def test_systems_that_differ_in_numbers_share_one_program(slim):
+  def program(config):
+    step = system.training_step(config, 2)
+    step = functools.partial(step, axis_name=None,
+                             model=step.keywords['model'].clone(axis_name=None))
+    size = config['resize_size']
+    batch = {'image': np.zeros((2, size, size, 3), np.uint8),
+             'roi': np.zeros((2, size, size), np.uint8),
+             'has_roi': np.zeros(2, bool), 'label': np.zeros(2, np.int32)}
+    shapes = jax.eval_shape(lambda key: system.state_lib.create(
+        system._initialiser(config, 2)(key), step.keywords['tx']), jax.random.key(0))
+    hyper = system.hyperparameters(config) | {'learning_rate': np.float32(0.1)}
+    return jax.jit(step).lower(shapes, batch, hyper).as_text()
+
+  slim |= {'resize_size': 36}
+  assert program(slim) == program(slim | {
+      'dice_weights': (0.5, 0.7), 'focal_gamma': 1.0, 'weight_decay': 0.1,
+      'learning_rate': 0.5, 'seed': 7, 'roi': 'lesion'})

@@ -20,7 +20,8 @@ def _make_run(folder, *, auc, roi, finished=True):
     interval = {'estimate': auc, 'low': auc - 0.1, 'high': auc + 0.05}
     undefined = {'estimate': None, 'low': None, 'high': None}
     (folder / 'summary.json').write_text(json.dumps(
-        {'best': {'step': 7}, 'synthetic': roi == 'none',
+        {'best': {'step': 7}, 'class_names': [], 'threshold': 0.5,
+         'synthetic': roi == 'none',
          'test': {'n': 20, 'auc': interval, 'ap': undefined}}))
 
 

@@ -72,7 +72,7 @@ def _batches(start, total, at=None):
 def _train(folder, state=None, best=-math.inf, *, schedule=None, validate=None,
            update=None, at=None):
   schedule, state = schedule or _schedule(), state or _start()
-  with checkpoint.Checkpoints(folder / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     return loop.train(
         state, best, update=update or _fake_update(),
         batches=_batches(int(state.step), schedule.total_steps, at),
@@ -85,7 +85,7 @@ def _lines(folder, name='metrics.jsonl'):
 
 
 def _restore(folder):
-  with checkpoint.Checkpoints(folder / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     return (*checkpoints.restore_latest(_start()),
             *checkpoints.restore_best(_start().variables()))
 
@@ -161,7 +161,7 @@ def test_a_signal_saves_and_the_run_goes_on_from_there(tmp_path, signum):
   assert (stopped.value.step, stopped.value.signum) == (6, signum)
   assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
-  with checkpoint.Checkpoints(parts / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(parts / 'checkpoints', create=True) as checkpoints:
     state, meta = checkpoints.restore_latest(_start())
   assert int(state.step) == 6
   assert meta == {'best_score': 0.6}
@@ -195,12 +195,12 @@ def test_a_signal_while_metrics_are_written_is_not_taken_before_a_save(
 
   monkeypatch.setattr(loop.MetricsFile, 'write', writing)
   with (pytest.raises(loop.Stopped) as stopped,
-        checkpoint.Checkpoints(tmp_path / 'checkpoints') as checkpoints):
+        checkpoint.Checkpoints(tmp_path / 'checkpoints', create=True) as checkpoints):
     loop.train(
         _start(), -math.inf, update=_fake_update(), batches=_batches(0, 12),
         hyper={'weight_decay': np.float32(0)}, schedule=_schedule(), validate=None,
         checkpoints=checkpoints, folder=tmp_path, quiet=True)
-  with checkpoint.Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(tmp_path / 'checkpoints', create=True) as checkpoints:
     assert checkpoints.latest_step() == stopped.value.step
 
 
@@ -268,7 +268,7 @@ def _run_tiny(folder, update, stop_at=None):
   def validate(state):  # reads the state that the next step is given
     return {'score': float(np.sum(state.batch_stats['BatchNorm_0']['mean']))}
 
-  with checkpoint.Checkpoints(folder / 'checkpoints') as checkpoints:
+  with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     if checkpoints.latest_step() is not None:
       state, meta = checkpoints.restore_latest(state)
       best = meta['best_score']

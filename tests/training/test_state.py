@@ -10,10 +10,11 @@ from attnmel_jax.training import state as state_lib
 
 
 @pytest.mark.parametrize('nesterov', [False, True])
-def test_sgd_is_torchs(float64, nesterov):
+@pytest.mark.parametrize('shape', [(3, 2), (4,)], ids=['kernel', 'bias'])
+def test_sgd_is_torchs(float64, nesterov, shape):
   rng = np.random.default_rng(0)
-  param = rng.normal(size=(3, 2))
-  gradients = rng.normal(size=(6, 3, 2))
+  param = rng.normal(size=shape)  # weight decay is on biases too
+  gradients = rng.normal(size=(6, *shape))
   rates = [0.1, 0.1, 0.01, 0.01, 0.5, 0.1]  # the rate is not part of the buffer
   decay, momentum = 0.03, 0.9
 

@@ -1,39 +1,21 @@
 """The whole step: over devices, over dtypes, over platforms, compiled once."""
 
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
+from flax import linen as nn
 import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
+from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
+from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
+from tests.training import on_devices
 from tests.training import tiny
-
-
-def _train_on(counts, arguments, folder):
-  """Runs on_devices on forced CPU devices, all counts at once."""
-  runs = {}
-  for count in counts:
-    flags = f'--xla_force_host_platform_device_count={count}'
-    out = folder / f'{count}.npz'
-    runs[out] = subprocess.Popen(
-        [sys.executable, '-W', 'error', '-m', 'tests.training.on_devices',
-         *arguments, out],
-        cwd=pathlib.Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags})
-  for process in runs.values():
-    _, messages = process.communicate()
-    assert process.returncode == 0, messages
-  results = [dict(np.load(out)) for out in runs]
-  assert [r.pop('devices') for r in results] == list(counts)
-  return results
 
 
 @pytest.mark.parametrize(('name', 'backbone'), [
@@ -41,7 +23,7 @@ def _train_on(counts, arguments, folder):
     pytest.param('attnmel_cnn', 'vgg16_bn', marks=pytest.mark.slow),
     pytest.param('vgg16', 'vgg16', marks=pytest.mark.slow)])  # with dropout
 def test_1_and_4_devices_train_alike(tmp_path, name, backbone):
-  one, four = _train_on([1, 4], [name, backbone, '20'], tmp_path)
+  one, four = on_devices.train_on([1, 4], [name, backbone, '20', '1'], tmp_path)
   assert one.keys() == four.keys()
   for key, value in one.items():
     # A bias that BatchNorm takes away again has no gradient but rounding's 1e-15.
@@ -91,7 +73,7 @@ def test_the_step_compiles_once(tmp_path):
     state = step(0, fresh[0])
     state = step(1, state, learning_rate=0.1, weight_decay=0., focal_gamma=0.)
     state = step(2, state, dice_weights=(0., 7.), seed=2**32 - 1)
-    with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    with checkpoint.Checkpoints(tmp_path, create=True) as checkpoints:
       checkpoints.save_latest(state, {})
       state, _ = checkpoints.restore_latest(fresh[1])
     step(3, step(3, state))
@@ -128,3 +110,59 @@ def test_keys_depend_on_seed_step_and_global_position():
   for seed, step in ((2, 5), (1, 6), (2**32 - 1, 5)):
     other = jax.random.key_data(keys(np.uint32(seed), np.int32(step), 8, None))
     assert not (np.asarray(other) == whole).all(axis=1).any()
+
+
+class Mirror(nn.Module):
+  """Shows the red channel it is given, in [0, 1], as both attention maps."""
+
+  normalisation: str
+
+  @nn.compact
+  def __call__(self, image, *, train, example_keys=None):
+    """Logits are a dense layer over the mean of the image."""
+    mean, deviation = images.NORMALISATIONS[self.normalisation]
+    red = image[..., 0] * deviation[0] + mean[0]
+    maps = {'pool3': images.block_mean(red, (4, 4)),
+            'pool4': images.block_mean(red, (2, 2))}
+    return nn.Dense(2, kernel_init=nn.initializers.normal(1))(image.mean((1, 2))), {
+        'attention': maps}
+
+
+@pytest.mark.parametrize('normalisation', ['isic2017', 'imagenet'])
+def test_image_and_map_reach_the_loss_as_the_config_says(normalisation):
+  """The loss by hand, for an image whose red channel is its own region."""
+  batch = tiny.batch(0)
+  batch['image'][..., 0] = batch['roi']
+  batch['has_roi'][:] = True
+  model = Mirror(normalisation)
+  state = state_lib.create(
+      model.init(jax.random.key(0), np.zeros((1, 32, 32, 3)), train=False), tiny.TX)
+  step = functools.partial(
+      step_lib.train_step, model=model, tx=tiny.TX, taps=tiny.TAPS,
+      normalisation=normalisation, dtype=np.dtype('float32'), image_size=32,
+      random_crop=False, random_rotation=True, random_flip=True, accumulate_steps=1,
+      axis_name=None)
+  _, metrics = jax.jit(step)(state, batch, tiny.hyper('float32'))
+
+  crop = batch['image'][:, 2:34, 2:34] / 255.0
+  for tap, side in (('pool3', 4), ('pool4', 2)):
+    # Dice of a map with itself, whatever the rotation: sum a^2 over sum a.
+    blocks = crop[..., 0].reshape(8, side, 32 // side, side, 32 // side).mean((2, 4))
+    np.testing.assert_allclose(
+        metrics[f'dice_loss_{tap}'], 1 - (blocks**2).sum() / blocks.sum(), rtol=1e-5)
+  mean, deviation = (np.array(v) for v in images.NORMALISATIONS[normalisation])
+  dense = state.params['Dense_0']
+  logits = ((crop - mean) / deviation).mean((1, 2)) @ np.asarray(dense['kernel'])
+  margin = np.where(batch['label'] == 1, 1, -1) * (logits[:, 1] - logits[:, 0])
+  p = 1 / (1 + np.exp(-margin))
+  np.testing.assert_allclose(
+      metrics['focal_loss'], np.mean(-(1 - p)**2 * np.log(p)), rtol=1e-4)
+
+
+def test_a_central_crop_works_in_float64():
+  with jax.enable_x64(True):
+    step = functools.partial(tiny.step('small', '', 'float64', axis_name=None))
+    step.keywords['random_crop'] = False
+    new, _ = jax.eval_shape(step, tiny.state('small', '', 'float64'), tiny.batch(0),
+                            tiny.hyper('float64'))
+  assert new.step.dtype == np.int32
