@@ -21,12 +21,22 @@ from attnmel_jax import errors
 AXIS = 'batch'
 
 
-def cache_compilations() -> None:
-  """Keeps compiled steps on disk, so that a second start need not compile.
+# XLA hands convolutions and matrix products of a CPU to YNNPACK by default, which is
+# slower than its Eigen kernels here: 1.3 times for wide layers, 2 to 5 times for the
+# gradient of a kernel. An empty list of operations turns that off.
+_CPU_KERNELS = '--xla_cpu_experimental_ynn_fusion_type'
 
-  They lie in $XDG_CACHE_HOME or ~/.cache, unless JAX was told another folder by
-  $JAX_COMPILATION_CACHE_DIR.
+
+def configure_compiler() -> None:
+  """Chooses the faster kernels of a CPU, and keeps compiled steps on disk.
+
+  To be called before JAX computes anything. A second start need not compile: the
+  steps lie in $XDG_CACHE_HOME or ~/.cache, unless JAX was told another folder by
+  $JAX_COMPILATION_CACHE_DIR. A choice of kernels in $XLA_FLAGS stands, too.
   """
+  chosen = os.environ.get('XLA_FLAGS', '')
+  if _CPU_KERNELS not in chosen:
+    os.environ['XLA_FLAGS'] = f'{chosen} {_CPU_KERNELS}='.lstrip()
   if jax.config.jax_compilation_cache_dir is None:
     cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
     jax.config.update('jax_compilation_cache_dir', str(cache / 'attnmel_jax' / 'xla'))

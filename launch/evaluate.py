@@ -33,7 +33,7 @@ OUT = flags.DEFINE_string(
 
 def main() -> None:
   """Writes predictions, maps and scores; prints one line of result."""
-  parallel.cache_compilations()
+  parallel.configure_compiler()
   run = command.path(RUN.value)
   config = run_folder.read_config(run)
   dataset = DATASET.value or config['dataset']

@@ -33,7 +33,7 @@ QUIET = flags.DEFINE_bool('quiet', False, 'print the result alone')
 def main() -> None:
   """Prints the plan, or runs it and prints one line of result."""
   config = command.require_config(CONFIG.value)
-  parallel.cache_compilations()
+  parallel.configure_compiler()
   if DRY_RUN.value:
     plan = run.plan(config)  # before the first line, so that a mistake stands alone
     print(*(f'{name} = {value!r}' for name, value in sorted(config.items())), sep='\n')

@@ -16,6 +16,10 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 import jax
 import pytest
 
+from attnmel_jax import parallel
+
+parallel.configure_compiler()  # the kernels that the commands compute with
+
 
 @pytest.fixture
 def getkey() -> Callable[[], jax.Array]:

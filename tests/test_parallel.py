@@ -1,5 +1,7 @@
 """The device axis; several devices are in training/test_step.py."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,10 +62,28 @@ def test_compilations_are_cached_where_the_environment_says(monkeypatch, tmp_pat
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   try:
     jax.config.update('jax_compilation_cache_dir', None)
-    parallel.cache_compilations()
+    parallel.configure_compiler()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'attnmel_jax/xla')
     jax.config.update('jax_compilation_cache_dir', 'elsewhere')
-    parallel.cache_compilations()  # another choice stands
+    parallel.configure_compiler()  # another choice stands
     assert jax.config.jax_compilation_cache_dir == 'elsewhere'
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_kernels_of_the_cpu_are_chosen_once_and_a_choice_of_the_user_stands(
+    monkeypatch):
+  before = jax.config.jax_compilation_cache_dir
+  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+  try:
+    for _ in range(2):
+      parallel.configure_compiler()
+      assert os.environ['XLA_FLAGS'] == (
+          '--xla_force_host_platform_device_count=2 '
+          '--xla_cpu_experimental_ynn_fusion_type=')
+    chosen = '--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT'
+    monkeypatch.setenv('XLA_FLAGS', chosen)
+    parallel.configure_compiler()
+    assert os.environ['XLA_FLAGS'] == chosen
   finally:
     jax.config.update('jax_compilation_cache_dir', before)

@@ -15,18 +15,16 @@ from attnmel_jax.models import convolution
 SHAPES = [  # batch, height, width, channels, outputs
     (1, 1, 1, 1, 1),
     (1, 5, 7, 1, 3),
-    (3, 7, 5, 4, 2),    # whole images a tile, odd sizes
-    (6, 16, 16, 2, 3),  # several images a tile
-    (2, 40, 36, 3, 4),  # strips of rows
-    (2, 37, 41, 2, 2),  # a prime number of rows
-    (1, 2, 1100, 1, 2),  # a row longer than a tile
+    (2, 37, 41, 2, 2),
+    (1, 6, 4, 127, 128),   # a channel short of Winograd's
+    (1, 5, 6, 128, 128),   # an odd height, an odd width
+    (1, 6, 5, 128, 128),
+    (1, 2, 2, 128, 128),   # from here on by Winograd: a single block
+    (6, 8, 10, 128, 130),  # whole images a tile
+    (7, 32, 34, 130, 128),  # one image a tile, a prime number of them
+    (2, 76, 58, 128, 128),  # strips of rows; 38 = 2 x 19 of them
+    (1, 2, 2100, 128, 129),  # a row longer than a tile
 ]
-
-
-@pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
 
 
 def _operands(shape, dtype, seed=0):
@@ -68,6 +66,40 @@ def test_kernel_gradient_by_hand(float64):
       np.testing.assert_allclose(got[i, j], want, rtol=1e-12, atol=1e-12)
 
 
+def test_winograd_by_hand(float64):
+  x, kernel, gradient = _operands((1, 4, 6, 128, 128), jnp.float64)
+  value, input_gradient, kernel_gradient = _pull_back(
+      convolution.conv3x3, x, kernel, gradient)
+  padded, slopes = (np.pad(np.asarray(a), ((0, 0), (1, 1), (1, 1), (0, 0)))
+                    for a in (x, gradient))
+  want_value, want_input = np.zeros(value.shape), np.zeros(x.shape)
+  for i in range(3):
+    for j in range(3):
+      window = padded[:, i:i + 4, j:j + 6]
+      want_value += window @ kernel[i, j]
+      want_input += slopes[:, 2 - i:6 - i, 2 - j:8 - j] @ kernel[i, j].T
+      np.testing.assert_allclose(
+          kernel_gradient[i, j], np.einsum('bhwc,bhwk->ck', window, gradient),
+          rtol=1e-11, atol=1e-11)
+  np.testing.assert_allclose(value, want_value, rtol=1e-11, atol=1e-11)
+  np.testing.assert_allclose(input_gradient, want_input, rtol=1e-11, atol=1e-11)
+
+
+def test_winograd_rounds_no_worse_than_a_few_units_in_float32():
+  x, kernel, _ = _operands((1, 16, 16, 512, 512), jnp.float32)
+  exact = _numpy_convolution(np.asarray(x, np.float64), np.asarray(kernel, np.float64))
+  # Direct summation reaches about 4e-7 of the largest value.
+  error = np.abs(convolution.conv3x3(x, kernel) - exact).max()
+  assert error < 2e-6 * np.abs(exact).max()
+
+
+def _numpy_convolution(x, kernel):
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  height, width = x.shape[1:3]
+  return sum(padded[:, i:i + height, j:j + width] @ kernel[i, j]
+             for i in range(3) for j in range(3))
+
+
 def test_bfloat16_sums_in_float32():
   shape = (2, 40, 40, 2, 3)
   x, kernel, gradient = _operands(shape, jnp.bfloat16)
@@ -78,8 +110,9 @@ def test_bfloat16_sums_in_float32():
   np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=2**-8, atol=1e-3)
 
 
-def test_gradient_under_pmap_and_shard_map():
-  x, kernel, gradient = _operands((2, 8, 8, 2, 3), jnp.float32)
+@pytest.mark.parametrize('channels', [3, 128])
+def test_gradient_under_pmap_and_shard_map(channels):
+  x, kernel, gradient = _operands((2, 8, 8, channels, channels), jnp.float32)
   want = _pull_back(_xla, x, kernel, gradient)[2]
 
   def step(kernel, x, gradient):
@@ -93,12 +126,12 @@ def test_gradient_under_pmap_and_shard_map():
   by_shard_map = jax.jit(jax.shard_map(
       step, mesh=mesh, in_specs=(PartitionSpec(), split, split),
       out_specs=PartitionSpec(), check_vma=False))(kernel, x, gradient)
-  np.testing.assert_allclose(by_pmap, want, rtol=1e-4, atol=1e-4)
-  np.testing.assert_allclose(by_shard_map, want, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(by_pmap, want, rtol=1e-4, atol=1e-3)
+  np.testing.assert_allclose(by_shard_map, want, rtol=1e-4, atol=1e-3)
 
 
 def test_gradient_lowers_for_every_platform():
-  operands = _operands((2, 32, 40, 4, 4), jnp.float32)
+  operands = _operands((2, 8, 10, 128, 128), jnp.float32)
   gradient = jax.jit(functools.partial(_pull_back, convolution.conv3x3))
   for platform, loops in (('cpu', True), ('cuda', False), ('tpu', False)):
     module = export.export(gradient, platforms=[platform])(*operands).mlir_module()
@@ -106,7 +139,7 @@ def test_gradient_lowers_for_every_platform():
     assert ('stablehlo.while' in module) == loops, platform
   exported = export.export(gradient, platforms=['cpu', 'cuda', 'tpu'])(*operands)
   for got, want in zip(exported.call(*operands), gradient(*operands), strict=True):
-    np.testing.assert_allclose(got, want, rtol=1e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
 def test_max_pool_value_and_gradient(float64):
