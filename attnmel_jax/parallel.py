@@ -1,16 +1,22 @@
-"""The device axis, and the only pmap of the project.
+"""Devices and processes: the device axis, and the only pmap of the project.
 
 A step is written for one device's share of the batch. It names the axis
 `AXIS` where a statistic has to run over the global batch. State goes in and
 comes out un-stacked: every device holds the same copy.
+
+With several processes (one a host), each feeds its own devices with its own part of
+the global batch, `batch_part`, and all take every decision alike; the main one alone
+writes.
 """
 
 from collections.abc import Callable
+import json
 import os
 import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
@@ -42,15 +48,120 @@ def configure_compiler() -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache / 'attnmel_jax' / 'xla'))
 
 
+def start_processes(coordinator: str | None, num_processes: int | None,
+                    process_id: int | None) -> None:
+  """Joins the processes of a run; to be called before JAX looks for devices.
+
+  Args:
+    coordinator: host:port of process 0, the same in all; None: SLURM, Open MPI or
+      the TPU pod says, and the next two as well.
+    num_processes: of the run.
+    process_id: of this one, 0 to num_processes - 1.
+
+  Raises:
+    UserError: there is no such environment, or the others do not come.
+  """
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except (RuntimeError, ValueError) as error:  # JAX raises these, with a long story
+    reason = str(error).splitlines()[0]
+    raise errors.UserError(
+        f'the processes of the run do not come together ({reason}); start one on each '
+        'host under SLURM, Open MPI or on a TPU pod, or give --coordinator, '
+        '--num_processes and --process_id') from None
+
+
+def is_main_process() -> bool:
+  """Whether this process writes: process 0, or the only one."""
+  return jax.process_index() == 0
+
+
+def batch_part(batch_size: int) -> slice:
+  """Positions in the global batch of what this process feeds to its devices."""
+  share = batch_size // jax.process_count()
+  return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def any_process(flag: bool) -> bool:
+  """Whether `flag` is set in any process; with several, all have to ask."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def broadcast(tree: Any) -> Any:
+  """The main process's arrays, in every process; all have to give such a tree."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
+def from_main(produce: Callable[[], Any]) -> Any:
+  """What `produce` returns in the main process, which alone calls it.
+
+  Args:
+    produce: returns something that JSON can hold; with several processes it comes
+      out as JSON has it, with lists for tuples.
+
+  Raises:
+    UserError: the main process raised it.
+  """
+  if jax.process_count() == 1:
+    return produce()
+  outcome = {}
+  if is_main_process():
+    try:
+      outcome = {'value': produce()}
+    except errors.UserError as error:
+      outcome = {'error': str(error)}
+  text = np.frombuffer(json.dumps(outcome).encode(), np.uint8)
+  length = int(broadcast(np.asarray(len(text))))
+  text = text if is_main_process() else np.zeros(length, np.uint8)
+  outcome = json.loads(np.asarray(broadcast(text)).tobytes())
+  if 'error' in outcome:
+    raise errors.UserError(outcome['error'])
+  return outcome['value']
+
+
+def check_equal(what: str, value: str) -> None:
+  """Raises UserError in every process unless `value` is the same in all."""
+  if any_process(from_main(lambda: value) != value):
+    raise errors.UserError(
+        f'{what} differ between the {jax.process_count()} processes of the run; start '
+        'all of them with the same command on the same prepared data')
+
+
+def gather_batches(arrays: Any, part_size: int) -> Any:
+  """The parts of all processes, joined batch by batch in the order of positions.
+
+  Args:
+    arrays: numpy [n b, ...], this process's parts of n batches.
+    part_size: b, the positions of a part.
+
+  Returns:
+    numpy [n P b, ...] with P processes, the same in every process.
+  """
+  processes = jax.process_count()
+  if processes == 1:
+    return arrays
+
+  def join(x):  # [P, n b, ...] -> [n, P, b, ...]
+    parts = np.asarray(multihost_utils.process_allgather(x))
+    parts = parts.reshape(processes, -1, part_size, *x.shape[1:])
+    return parts.swapaxes(0, 1).reshape(-1, *x.shape[1:])
+
+  return jax.tree.map(join, arrays)
+
+
 def check_batch_size(batch_size: int, *, accumulate_steps: int) -> None:
-  """Raises UserError unless the batch divides evenly among the local devices.
+  """Raises UserError unless the batch divides evenly among all devices.
 
   Args:
     batch_size: of the global batch.
     accumulate_steps: micro-batches that each device divides its share into; 1
       where nothing is trained.
   """
-  devices = jax.local_device_count()
+  devices = jax.device_count()
   if batch_size % devices:
     raise errors.UserError(
         f'batch_size={batch_size} does not divide among {devices} devices; '
@@ -64,10 +175,10 @@ def check_batch_size(batch_size: int, *, accumulate_steps: int) -> None:
 
 
 def shard(batch: Any) -> Any:
-  """Splits the first axis [B, ...] of every array over the local devices.
+  """Splits the first axis [b, ...] of every array over the local devices.
 
-  Returns arrays [devices, B / devices, ...]; the position of an example in the
-  global batch is `axis_index * (B / devices) + i`.
+  Returns arrays [devices, b / devices, ...]. Where the arrays are `batch_part` of a
+  global batch, the position of an example in that is `axis_index * (b / devices) + i`.
   """
   devices = jax.local_device_count()
   return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
@@ -87,13 +198,14 @@ def replication() -> NamedSharding:
 def replicated(state: Any) -> Any:
   """Places `state` on all local devices, as a parallel step returns it.
 
-  An unplaced state would compile the step a second time.
+  An unplaced state would compile the step a second time. With several processes
+  the main one's state goes to all.
   """
-  return jax.device_put(state, replication())
+  return jax.device_put(broadcast(state), replication())
 
 
 def update(step: Callable[..., Any]) -> Callable[..., Any]:
-  """`step(state, batch, hyper) -> (state, metrics)` over all local devices.
+  """`step(state, batch, hyper) -> (state, metrics)` over all devices.
 
   `state` is donated. The step must reduce every leaf it returns over `AXIS`.
   """
@@ -103,4 +215,5 @@ def update(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def apply(step: Callable[..., Any]) -> Callable[..., Any]:
   """`step(variables, batch) -> outputs [B, ...]` over all local devices."""
-  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0,
+                  devices=jax.local_devices())

@@ -2,6 +2,10 @@
 
   python launch/main.py --config=configs/isic2017.py
   python launch/main.py --config=configs/isic2017.py --config.roi=lesion --dry_run
+
+On several hosts, one process each (docs/scaling.md):
+
+  srun python launch/main.py --config=configs/isic2017.py --distributed
 """
 
 import pathlib
@@ -17,6 +21,7 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 from ml_collections import config_flags
 
+from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.experiments import run
 from attnmel_jax.training import loop
@@ -28,29 +33,60 @@ WORKDIR = flags.DEFINE_string(
     'runs/<config>/<model>-<roi>-fold<k>-seed<s> in the current folder')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the config and the plan, and end')
 QUIET = flags.DEFINE_bool('quiet', False, 'print the result alone')
+DISTRIBUTED = flags.DEFINE_bool(
+    'distributed', False, 'this is one of several processes, of which SLURM, Open MPI '
+    'or the TPU pod tells')
+COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'the same without such help: host:port of process 0')
+NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'with --coordinator: how many', lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer(
+    'process_id', None, 'with --coordinator: which this is, from 0', lower_bound=0)
 
 
 def main() -> None:
   """Prints the plan, or runs it and prints one line of result."""
   config = command.require_config(CONFIG.value)
   parallel.configure_compiler()
+  start_processes()
   if DRY_RUN.value:
     plan = run.plan(config)  # before the first line, so that a mistake stands alone
-    print(*(f'{name} = {value!r}' for name, value in sorted(config.items())), sep='\n')
-    print(*plan, sep='\n')
+    if parallel.is_main_process():
+      print(*(f'{name} = {value!r}' for name, value in sorted(config.items())),
+            sep='\n')
+      print(*plan, sep='\n')
     return
   folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
-  if not QUIET.value:
+  quiet = QUIET.value or not parallel.is_main_process()
+  if not quiet:
     print(*run.plan(config), f'workdir: {folder}', sep='\n', file=sys.stderr)
   try:
-    summary = run.run(config, folder, quiet=QUIET.value)
+    summary = run.run(config, folder, quiet=quiet)
   except loop.Stopped as stop:
     command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
+  if not parallel.is_main_process():
+    return
   scored = [split for split in ('test', 'validation') if split in summary]
   if scored:
     print(run.result_line(summary, scored[0], folder))
   else:
     print(f'{folder}: trained; there is neither a validation nor a test set')
+
+
+def start_processes() -> None:
+  """Joins the other processes of the run, where the flags say that there are any."""
+  explicit = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  given = [value is not None for value in explicit]
+  if any(given) and (DISTRIBUTED.value or not all(given)):
+    raise errors.UserError(
+        'of several processes give either --distributed alone or all of --coordinator, '
+        '--num_processes and --process_id')
+  if all(given) and PROCESS_ID.value >= NUM_PROCESSES.value:
+    raise errors.UserError(
+        f'--process_id={PROCESS_ID.value} is none of --num_processes='
+        f'{NUM_PROCESSES.value}; they count from 0')
+  if DISTRIBUTED.value or all(given):
+    parallel.start_processes(*explicit)
 
 
 def default_workdir(config) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import os
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def test_shard_splits_in_order_and_unshard_joins(monkeypatch):
 
 
 def test_batch_size_has_to_divide_among_the_devices(monkeypatch):
-  monkeypatch.setattr(jax, 'local_device_count', lambda: 4)
+  monkeypatch.setattr(jax, 'device_count', lambda: 4)
   parallel.check_batch_size(32, accumulate_steps=1)
   parallel.check_batch_size(32, accumulate_steps=8)
   with pytest.raises(errors.UserError, match='batch_size=30 .* 4 devices'):
@@ -87,3 +88,36 @@ def test_kernels_of_the_cpu_are_chosen_once_and_a_choice_of_the_user_stands(
     assert os.environ['XLA_FLAGS'] == chosen
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_parts_cover_the_batch_and_are_joined_in_its_order(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 3)
+  batches = [np.arange(12), np.arange(12, 24)]  # two batches of 12 positions
+  parts = []
+  for process in range(3):
+    monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+    part = parallel.batch_part(12)
+    parts.append(np.concatenate([batch[part] for batch in batches]))
+  monkeypatch.setattr(
+      multihost_utils, 'process_allgather', lambda x: np.stack(parts))
+  joined = parallel.gather_batches({'x': parts[0]}, 4)['x']
+  np.testing.assert_array_equal(joined, np.arange(24))
+
+
+def test_a_mistake_of_the_main_process_is_raised_in_all(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  sent = []
+  monkeypatch.setattr(multihost_utils, 'broadcast_one_to_all',
+                      lambda x: sent.append(x) or x)
+
+  def fail():
+    raise errors.UserError('no such folder')
+
+  with pytest.raises(errors.UserError, match='no such folder'):
+    parallel.from_main(fail)
+  received = iter(sent)
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  monkeypatch.setattr(multihost_utils, 'broadcast_one_to_all',
+                      lambda x: next(received))
+  with pytest.raises(errors.UserError, match='no such folder'):
+    parallel.from_main(lambda: pytest.fail('the main process alone calls it'))

@@ -154,6 +154,7 @@ class TrainingBatches:
     sampler: see `sampling.pass_rows`; it balances the data set's classes.
     oversample_factors: likewise.
     seed: of the order.
+    part: which positions of each batch to load; slice(None) for all.
 
   Raises:
     UserError: an option is out of range, fewer rows than a batch, or no
@@ -169,6 +170,7 @@ class TrainingBatches:
   sampler: str
   oversample_factors: Sequence[int]
   seed: int
+  part: slice
 
   def __post_init__(self):
     sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
@@ -189,7 +191,7 @@ class TrainingBatches:
     return sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
 
   def batch_at(self, step: int) -> Batch:
-    """The batch of step `step` = 0, 1, ..."""
+    """The `part` of the batch of step `step` = 0, 1, ..."""
     rows = self._rows_at(step)
     return _assemble(self.store, rows, self.labels, self.region)[0]
 
@@ -213,24 +215,27 @@ class TrainingBatches:
   def _rows_at(self, step: int) -> np.ndarray:
     pass_number, position = divmod(step, self.steps_per_pass)
     start = position * self.batch_size
-    return self._pass_rows(pass_number)[start:start + self.batch_size]
+    return self._pass_rows(pass_number)[start:start + self.batch_size][self.part]
 
 
 def evaluation_batches(
     store: ImageStore, rows: np.ndarray, labels: np.ndarray, *, region: Region,
-    batch_size: int,
+    batch_size: int, part: slice,
 ) -> Iterator[Batch]:
   """Yields batches that hold each of `rows` once, in order, prefetched.
 
   The last one is padded to `batch_size`: valid False, index -1, and zeros for
-  all else. `store` must hold the 'lesion' map; `labels` as in TrainingBatches.
+  all else. `store` must hold the 'lesion' map; `labels` and `part` as in
+  TrainingBatches.
   """
+  size = len(range(batch_size)[part])
+
   def batch_at(number: int) -> Batch:
-    chosen = rows[number * batch_size:(number + 1) * batch_size]
+    chosen = rows[number * batch_size:(number + 1) * batch_size][part]
     batch, maps = _assemble(store, chosen, labels, region)
     batch['lesion'] = maps['lesion']
     batch['has_lesion'] = store.split.has_lesion[chosen]
-    padding = batch_size - len(chosen)
+    padding = size - len(chosen)
     if padding:
       batch = {key: np.concatenate([value, np.zeros_like(value, shape=(
           padding, *value.shape[1:]))]) for key, value in batch.items()}

@@ -50,6 +50,8 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
             batches: Iterable[dict[str, np.ndarray]]) -> Predictions:
   """Runs `step` over padded evaluation batches and drops the padding.
 
+  With several processes each gives its part of every batch, and gets all predictions.
+
   Raises:
     ValueError: no batch.
     UserError: a probability is not finite.
@@ -58,12 +60,15 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
   for batch in batches:
     outputs = parallel.unshard(
         step(variables, parallel.shard({'image': batch['image']})))
-    kept = {name: batch[name] for name in ('index', 'label', 'lesion', 'has_lesion')}
-    valid = batch['valid']
-    parts.append(jax.tree.map(lambda x, valid=valid: x[valid], outputs | kept))
+    kept = {name: batch[name]
+            for name in ('index', 'label', 'lesion', 'has_lesion', 'valid')}
+    parts.append(outputs | kept)
   if not parts:
     raise ValueError('nothing to predict: no batches')
   merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+  merged = parallel.gather_batches(merged, len(parts[0]['valid']))
+  valid = merged.pop('valid')
+  merged = jax.tree.map(lambda x: x[valid], merged)
   if not np.isfinite(merged['probabilities']).all():
     raise errors.UserError(
         'predicted probabilities are not finite: the training diverged; lower '

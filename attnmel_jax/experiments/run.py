@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
+import dataclasses
 import importlib.metadata
+import json
 import pathlib
 import sys
 from typing import Any
@@ -45,7 +48,8 @@ def plan(config: Mapping[str, Any]) -> list[str]:
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
           f'{schedule.steps_per_epoch})',
           f'parameters: {system.count_parameters(shapes)}',
-          f'devices: {jax.local_device_count()} x {jax.local_devices()[0].device_kind}']
+          f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}'
+          + (f' in {jax.process_count()} processes' if jax.process_count() > 1 else '')]
 
 
 def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
@@ -66,25 +70,44 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
   """
   _check(config)
   task = task_lib.open_task(config)
-  with run_folder.claim(folder):
-    bound = {name: part.prepared.fingerprint for name, part in task.parts.items()
-             if name != 'test'}
-    run_folder.bind(folder, config, bound, _environment())
-    if (folder / 'summary.json').exists():
-      return run_folder.read_summary(folder)
-    stores = task_lib.open_stores(config, task)
-    step = system.prediction_step(config, len(task.class_names))
+  bound = {name: part.prepared.fingerprint for name, part in task.parts.items()
+           if name != 'test'}
+  parallel.check_equal('config or data', json.dumps([dict(config) | {'data_dir': ''},
+                                                     bound], sort_keys=True))
+  with contextlib.ExitStack() as stack:
 
-    def predict_part(name: str, variables: Any) -> predict.Predictions:
-      return predict.predict(step, variables, task_lib.evaluation_batches(
-          config, task.parts[name], task.region, stores[name]))
+    def enter():
+      stack.enter_context(run_folder.claim(folder))
+      run_folder.bind(folder, config, bound, _environment())
+      finished = (folder / 'summary.json').exists()
+      return run_folder.read_summary(folder) if finished else None
 
-    variables, best = _train(config, task, stores['train'], predict_part, folder,
-                             quiet=quiet)
+    summary = parallel.from_main(enter)
+    return summary or _run(config, task, folder, quiet=quiet)
+
+
+def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *,
+         quiet: bool) -> dict[str, Any]:
+  """`run` in a folder that is ours."""
+  stores = task_lib.open_stores(config, task)
+  step = system.prediction_step(config, len(task.class_names))
+
+  def predict_part(name: str, variables: Any) -> predict.Predictions:
+    return predict.predict(step, variables, task_lib.evaluation_batches(
+        config, task.parts[name], task.region, stores[name]))
+
+  variables, best = _train(config, task, stores['train'], predict_part, folder,
+                           quiet=quiet)
+  predictions = {name: predict_part(name, variables)
+                 for name in ('validation', 'test') if name in task.parts}
+
+  def finish():
     summary = {'best': best, 'synthetic': task.synthetic,
-               **_score(config, task, predict_part, variables, folder)}
+               **_score(config, task, predictions, folder)}
     prediction_files.write_json(folder / 'summary.json', summary)
     return summary
+
+  return parallel.from_main(finish)
 
 
 def _check(config: Mapping[str, Any]) -> None:
@@ -117,7 +140,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:
       variables, notes = system.initial_variables(
-          config, num_classes, lambda: batches.batch_at(0)['image'])
+          config, num_classes, lambda: _first_images(batches))
       state, best_score = system.initial_state(config, variables), -np.inf
     else:
       state, meta = checkpoints.restore_latest(
@@ -137,21 +160,23 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     return checkpoints.restore_best(state.variables())
 
 
+def _first_images(batches: pipeline.TrainingBatches) -> np.ndarray:
+  """The images of the whole first batch, not of this process's part alone."""
+  return dataclasses.replace(batches, part=slice(None)).batch_at(0)['image']
+
+
 def _score(config: Mapping[str, Any], task: task_lib.Task,
-           predict_part: Callable[[str, Any], predict.Predictions], variables: Any,
-           folder: pathlib.Path) -> dict[str, Any]:
-  """Predicts validation and test, writes the files, returns the scores."""
+           predictions: Mapping[str, predict.Predictions], folder: pathlib.Path
+           ) -> dict[str, Any]:
+  """Writes the files of validation and test, returns the scores."""
   threshold = scoring.DEFAULT_THRESHOLD if len(task.class_names) == 2 else None
   summary = {}
-  for name in ('validation', 'test'):
-    if name in task.parts:
-      predictions = predict_part(name, variables)
-      if name == 'validation':
-        threshold = scoring.choose_threshold(predictions)
-      scoring.write(folder, name, predictions, task.parts[name], task.class_names,
-                    config)
-      summary[name] = scoring.score(predictions, task.parts[name], task.class_names,
-                                    config, threshold=threshold)
+  for name, predicted in predictions.items():
+    if name == 'validation':
+      threshold = scoring.choose_threshold(predicted)
+    scoring.write(folder, name, predicted, task.parts[name], task.class_names, config)
+    summary[name] = scoring.score(predicted, task.parts[name], task.class_names,
+                                  config, threshold=threshold)
   return {'class_names': list(task.class_names), 'threshold': threshold, **summary}
 
 

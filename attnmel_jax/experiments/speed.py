@@ -81,7 +81,7 @@ def random_batches(config: Mapping[str, Any]) -> tuple[pipeline.TrainingBatches,
       pipeline.ImageStore(split, maps, arrays), np.arange(count),
       split.labels % task_classes, region=region, batch_size=config['batch_size'],
       sampler=config['sampler'], oversample_factors=config['oversample_factors'],
-      seed=config['seed']), task_classes
+      seed=config['seed'], part=slice(None)), task_classes
 
 
 class Ours:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import parallel
 from attnmel_jax.data import builders
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
@@ -148,12 +149,13 @@ def open_stores(config: Mapping[str, Any], task: Task
 
 def training_batches(config: Mapping[str, Any], task: Task, store: pipeline.ImageStore
                      ) -> pipeline.TrainingBatches:
-  """The batch of every training step."""
+  """This process's part of the batch of every training step."""
   train = task.parts['train']
   return pipeline.TrainingBatches(
       store, train.rows, train.labels, region=task.region,
       batch_size=config['batch_size'], sampler=config['sampler'],
-      oversample_factors=config['oversample_factors'], seed=config['seed'])
+      oversample_factors=config['oversample_factors'], seed=config['seed'],
+      part=parallel.batch_part(config['batch_size']))
 
 
 def undecoded(task: Task) -> pipeline.ImageStore:
@@ -163,9 +165,10 @@ def undecoded(task: Task) -> pipeline.ImageStore:
 
 def evaluation_batches(config: Mapping[str, Any], part: Part, region: pipeline.Region,
                        store: pipeline.ImageStore) -> Iterator[pipeline.Batch]:
-  """Every row of the part once, in padded batches."""
+  """Every row of the part once, in padded batches; this process's part of each."""
   return pipeline.evaluation_batches(
-      store, part.rows, part.labels, region=region, batch_size=config['batch_size'])
+      store, part.rows, part.labels, region=region, batch_size=config['batch_size'],
+      part=parallel.batch_part(config['batch_size']))
 
 
 def schedule(config: Mapping[str, Any], steps_per_pass: int) -> loop.Schedule:

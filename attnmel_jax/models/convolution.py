@@ -47,7 +47,6 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return _convolve(x, kernel)
 
 
-@jax.jit  # outside another jit its loop would compile anew at every call
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   if not _winograd_pays(x, kernel.shape[-1]):
     return _direct(x, kernel)
@@ -81,7 +80,6 @@ def _backward(residuals, gradient):
 conv3x3.defvjp(_forward, _backward)
 
 
-@jax.jit
 def _kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
   if not _winograd_pays(x, gradient.shape[-1]):
     return _direct_kernel_gradient(x, gradient)
@@ -95,6 +93,7 @@ def _direct_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
   return jax.linear_transpose(lambda kernel: _direct(x, kernel), kernel)(gradient)[0]
 
 
+@jax.jit  # outside another jit its loop would compile anew at every call
 def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """`_direct` as sixteen matrix products a tile."""
   batch, height, width, _ = x.shape
@@ -120,6 +119,7 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
                        jnp.zeros((batch, height, width, outputs), x.dtype))
 
 
+@jax.jit
 def _winograd_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
   """The transpose of `_winograd` in its kernel, summed over the tiles."""
   channels, outputs = x.shape[-1], gradient.shape[-1]

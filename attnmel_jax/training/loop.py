@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import signal
 import time
@@ -51,6 +52,10 @@ class Schedule:
     """Whether a checkpoint is due after `step` steps."""
     return self.ends_epoch(step) or step % self.checkpoint_every_steps == 0
 
+  def is_reported(self, step: int) -> bool:
+    """Whether metrics are written after `step` steps, if nothing else asks for it."""
+    return step % self.log_every_steps == 0
+
 
 class Stopped(Exception):
   """Training was asked to stop and has saved its state."""
@@ -81,7 +86,13 @@ class MetricsFile:
   """metrics.jsonl: one line a step and one an epoch, and never a time."""
 
   def __init__(self, path: pathlib.Path, step: int):
-    """Opens `path` for appending, without what lies beyond the restored `step`."""
+    """Opens `path` for appending, without what lies beyond the restored `step`.
+
+    In a process that does not write, the lines go nowhere.
+    """
+    if not parallel.is_main_process():
+      self._file = open(os.devnull, 'w')
+      return
     kept = []
     if path.exists():
       for line in path.read_text().splitlines(keepends=True):
@@ -136,7 +147,8 @@ def train(state: state_lib.TrainState, best_score: float, *,
   start = int(state.step)
   metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
-  timing = (folder / 'timing.jsonl').open('a')
+  writes = parallel.is_main_process()
+  timing = open(folder / 'timing.jsonl' if writes else os.devnull, 'a')
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
@@ -148,9 +160,9 @@ def train(state: state_lib.TrainState, best_score: float, *,
       step = done + 1
       pending.append((step, metrics))
       # Read once: a later signal waits for the next step, as this may go unsaved.
-      stopping = bool(stop)
+      stopping = _is_stopping(stop, step, schedule)
       due = schedule.is_due(step) or stopping
-      if due or step % schedule.log_every_steps == 0:
+      if due or schedule.is_reported(step):
         _report(pending, len(batch['label']), since, metrics_file, timing, bar)
         since = time.perf_counter()
       if schedule.ends_epoch(step):
@@ -161,9 +173,18 @@ def train(state: state_lib.TrainState, best_score: float, *,
         since = time.perf_counter()
       if stopping:
         break
-    if stop:
-      raise Stopped(int(state.step), stop[0])
+    if parallel.any_process(bool(stop)):
+      raise Stopped(int(state.step), stop[0] if stop else signal.SIGTERM)
   return state, best_score
+
+
+def _is_stopping(stop: list[int], step: int, schedule: Schedule) -> bool:
+  """Whether to save and end after `step` because a signal came to any process."""
+  if jax.process_count() == 1:
+    return bool(stop)
+  # Processes wait for each other to answer, and the metrics wait anyway.
+  asked = schedule.is_due(step) or schedule.is_reported(step)
+  return asked and parallel.any_process(bool(stop))
 
 
 def _report(pending, batch_size, since, metrics_file, timing, bar) -> None:

@@ -58,17 +58,18 @@ def training_batches(split, *, roi='lesion', cache_gib=1.0, **changes):
   store = pipeline.open_store(
       split, maps=pipeline.needed_maps(region, evaluation=False), cache_gib=cache_gib)
   options = {'batch_size': 4, 'sampler': 'repeat', 'oversample_factors': (3, 1),
-             'seed': 7}
+             'seed': 7, 'part': slice(None)}
   return pipeline.TrainingBatches(
       store, np.arange(2, 23), split.labels, region=region, **options | changes)
 
 
-def evaluate(split, rows, *, roi='none', cache_gib=1.0, batch_size=4):
+def evaluate(split, rows, *, roi='none', cache_gib=1.0, batch_size=4,
+             part=slice(None)):
   region = find_region(roi)
   store = pipeline.open_store(
       split, maps=pipeline.needed_maps(region, evaluation=True), cache_gib=cache_gib)
   return list(pipeline.evaluation_batches(
-      store, rows, split.labels, region=region, batch_size=batch_size))
+      store, rows, split.labels, region=region, batch_size=batch_size, part=part))
 
 
 def assert_same(first, second):
@@ -325,3 +326,27 @@ def test_prefetching_stays_bounded():
   # At most 16 threads, each at a batch of 4, and a few batches ready.
   assert len(split.loaded) <= 4 * (1 + 2 * 16 + 3)
   iterator.close()
+
+
+@pytest.mark.parametrize('cache_gib', [0, 1])
+def test_parts_of_a_batch_are_the_whole(cache_gib):
+  split = FakeSplit()
+  whole = training_batches(split, cache_gib=cache_gib)
+  parts = [training_batches(split, cache_gib=cache_gib, part=part)
+           for part in (slice(0, 1), slice(1, 4))]
+  for step in (0, 3):
+    joined = [part.batch_at(step) for part in parts]
+    assert len(joined[0]['label']) == 1
+    assert_same(whole.batch_at(step), {
+        key: np.concatenate([batch[key] for batch in joined]) for key in joined[0]})
+
+
+def test_parts_of_evaluation_batches_are_padded_alike():
+  split = FakeSplit()
+  rows = np.arange(3, 8)  # five rows: the second batch holds one
+  whole = evaluate(split, rows)
+  parts = [evaluate(split, rows, part=part) for part in (slice(0, 2), slice(2, 4))]
+  assert [len(part) for part in parts] == [2, 2]
+  for number, batch in enumerate(whole):
+    assert_same(batch, {key: np.concatenate([part[number][key] for part in parts])
+                        for key in batch})

@@ -147,13 +147,16 @@ def _convolutions(lowered):
 
 
 def test_only_what_accumulates_runs_forward_twice():
-  # 13 layers forward and 12 gradients of inputs; those of kernels are products.
-  assert _convolutions(_lower('attnmel_cnn', 'vgg16')) == 13 + 12
+  # 13 layers, the gradients of 12 inputs (images have none) and of 13 kernels.
+  forward, backward = 13, 12 + 13
+  assert _convolutions(_lower('attnmel_cnn', 'vgg16')) == forward + backward
   two = _lower('attnmel_cnn', 'vgg16', accumulate_steps=2)
-  assert _convolutions(two) == 2 * 13 + 12
+  assert _convolutions(two) == 2 * forward + backward
   # Without gates there is no Dice loss to sum up first.
-  assert _convolutions(_lower('vgg16_gap', 'vgg16', accumulate_steps=2)) == 13 + 12
-  assert _convolutions(_lower('vgg16_gap', 'vgg16', remat=True)) == 2 * 13 + 12
+  one_pass = _lower('vgg16_gap', 'vgg16', accumulate_steps=2)
+  assert _convolutions(one_pass) == forward + backward
+  remat = _lower('vgg16_gap', 'vgg16', remat=True)
+  assert _convolutions(remat) == 2 * forward + backward
   # A loop: more micro-batches are no more program.
   eight = _lower('attnmel_cnn', 'vgg16', accumulate_steps=8)
   assert len(eight.as_text().splitlines()) < 1.05 * len(two.as_text().splitlines())

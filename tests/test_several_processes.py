@@ -1,0 +1,167 @@
+"""Runs of several processes on this host, as one of several hosts would be started."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TINY = ['--config=configs/isic2017.py', '--config.resize_size=36',
+        '--config.image_size=32', '--config.width=0.0625', '--config.gate_width=8',
+        '--config.pretrained=', '--config.batch_size=8', '--config.num_epochs=2',
+        '--config.passes_per_epoch=1', '--config.checkpoint_every_steps=4',
+        '--config.log_every_steps=2', '--config.roi=lesion', '--config.dtype=float64',
+        '--config.learning_rate=0.001', '--config.bootstrap_draws=100',
+        '--config.overlay_images=2']
+
+
+def _environment(home, devices):
+  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
+  return kept | {
+      'HOME': str(home), 'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+
+
+def _start(home, arguments, *, devices=1):
+  return subprocess.Popen(
+      [sys.executable, str(ROOT / 'launch/main.py'), *arguments], cwd=home, text=True,
+      env=_environment(home, devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _start_two(home, arguments, *, devices=1):
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    address = f'localhost:{probe.getsockname()[1]}'
+  return [_start(home, [*arguments, f'--coordinator={address}', '--num_processes=2',
+                        f'--process_id={number}'], devices=devices)
+          for number in range(2)]
+
+
+def _finish(*processes):
+  outputs = []
+  for process in processes:
+    outputs.append(process.communicate(timeout=600))
+    assert process.returncode == 0, outputs[-1][1]
+  return outputs
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A home folder with prepared phantom data, and a run of one process on it."""
+  home = tmp_path_factory.mktemp('home')
+  for name, *arguments in (
+      ('phantom', '--year=2017', '--out=archives', '--train=40', '--validation=13',
+       '--test=11', '--size=60'),
+      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
+    subprocess.run([sys.executable, str(ROOT / f'launch/{name}.py'), *arguments],
+                   cwd=home, env=_environment(home, 1), check=True, timeout=300)
+  _finish(_start(home, [*TINY, '--workdir=one']))
+  return home
+
+
+def _assert_same_run(home, name):
+  """Folder `name` holds what the run of one process wrote, up to rounding."""
+  files = [{path.relative_to(home / run) for path in (home / run).rglob('*')
+            if path.is_file() and 'checkpoints' not in path.parts}
+           for run in ('one', name)]
+  assert files[0] == files[1]
+  lines = [[json.loads(line) for line in
+            (home / run / 'metrics.jsonl').read_text().splitlines()]
+           for run in ('one', name)]
+  assert len(lines[0]) == len(lines[1])
+  for want, got in zip(*lines, strict=True):
+    assert got == pytest.approx(want, rel=1e-9)
+  for split in ('val', 'test'):
+    tables = []
+    for run in ('one', name):
+      with (home / run / f'predictions/{split}.csv').open() as file:
+        tables.append(list(csv.reader(file)))
+    assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]
+    values = [np.array([row[2:] for row in table[1:]], float) for table in tables]
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [1, 2])
+def test_two_processes_write_the_run_of_one(home, devices):
+  name = f'two-{devices}'
+  first, second = _finish(
+      *_start_two(home, [*TINY, f'--workdir={name}'], devices=devices))
+  assert f'{name}: test (11 synthetic images)' in first[0]
+  assert f'devices: {2 * devices} x cpu in 2 processes' in first[1]
+  # The main process alone speaks, but for Gloo's greeting on stdout.
+  assert second[1] == '' and 'synthetic' not in second[0]
+  _assert_same_run(home, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('asked', [0, 1])
+def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked):
+  name = f'stopped-{asked}'
+  long = [*TINY, f'--workdir={name}', '--config.num_epochs=40']
+  processes = _start_two(home, long)
+  metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
+  while not (metrics.exists() and metrics.read_text().count('\n') > 3):
+    assert time.time() < deadline
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.1)
+  processes[asked].send_signal(signal.SIGTERM)
+  for process in processes:
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 143, messages
+    assert 'the same command goes on from there' in messages
+  saved = len(metrics.read_text().splitlines())
+  alone = _start(home, long)
+  while f'step {saved}/' not in metrics.read_text() and alone.poll() is None:
+    if len(metrics.read_text().splitlines()) > saved + 3:
+      break
+    assert time.time() < deadline
+    time.sleep(0.1)
+  alone.send_signal(signal.SIGTERM)
+  _, messages = alone.communicate(timeout=120)
+  assert 'resumed after step' in messages
+  assert alone.returncode == 143, messages
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped(home):
+  name = 'begun-by-one'
+  alone = _start(home, [*TINY, f'--workdir={name}'])
+  metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
+  while not (metrics.exists() and metrics.read_text().count('\n') > 1):
+    assert time.time() < deadline
+    time.sleep(0.05)
+  alone.send_signal(signal.SIGTERM)
+  alone.communicate(timeout=120)
+  assert alone.returncode == 143
+  _finish(*_start_two(home, [*TINY, f'--workdir={name}']))
+  _assert_same_run(home, name)
+
+
+@pytest.mark.slow
+def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
+  processes = _start_two(home, [*TINY, '--workdir=one', '--config.seed=5'])
+  for process in processes:
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 2, messages
+    assert 'holds a run of another config (seed: 0 -> 5)' in messages
+
+
+def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
+  for arguments, said in (
+      (['--num_processes=2'], 'give either --distributed alone or all of'),
+      (['--distributed', '--process_id=0'], 'give either --distributed alone or all'),
+      (['--coordinator=localhost:1', '--num_processes=2', '--process_id=2'],
+       '--process_id=2 is none of --num_processes=2')):
+    process = _start(tmp_path, [*TINY, *arguments])
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert messages.count('\n') == 1 and said in messages
