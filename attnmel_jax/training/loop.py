@@ -8,7 +8,6 @@ import json
 import math
 import pathlib
 import signal
-import time
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import progress
 from attnmel_jax.training import state as state_lib
+from attnmel_jax.training import timing as timing_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,29 +136,30 @@ def train(state: state_lib.TrainState, best_score: float, *,
   start = int(state.step)
   metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
-  timing = (folder / 'timing.jsonl').open('a')
+  timing = timing_lib.Timing(folder / 'timing.jsonl', start)
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
-    since = time.perf_counter()
     for done, batch in batches:
       rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
       state, metrics = update(state, parallel.shard(batch),
                               hyper | {'learning_rate': rate})
       step = done + 1
       pending.append((step, metrics))
+      if step == start + 1:  # it waits for the compilation: timed by itself
+        jax.block_until_ready(metrics)
+        timing.steps('first_step', step, len(batch['label']))
       # Read once: a later signal waits for the next step, as this may go unsaved.
       stopping = bool(stop)
       due = schedule.is_due(step) or stopping
       if due or step % schedule.log_every_steps == 0:
-        _report(pending, len(batch['label']), since, metrics_file, timing, bar)
-        since = time.perf_counter()
+        _report(pending, len(batch['label']), metrics_file, timing, bar)
       if schedule.ends_epoch(step):
         best_score = _end_epoch(
-            state, best_score, validate, checkpoints, metrics_file, bar)
+            state, best_score, validate, checkpoints, metrics_file, timing, bar)
       if due:
         checkpoints.save_latest(state, {'best_score': best_score})
-        since = time.perf_counter()
+        timing.lap('saving', step)
       if stopping:
         break
     if stop:
@@ -166,21 +167,21 @@ def train(state: state_lib.TrainState, best_score: float, *,
   return state, best_score
 
 
-def _report(pending, batch_size, since, metrics_file, timing, bar) -> None:
+def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   """Writes and shows the metrics of the pending steps, and clears them."""
   mean = _flush(pending, metrics_file)
-  step, seconds = pending[-1][0], time.perf_counter() - since
-  images = len(pending) * batch_size
-  timing.write(json.dumps({'step': step, 'seconds': seconds, 'images': images}) + '\n')
-  bar.report(step, mean, images / seconds)
+  step = pending[-1][0]
+  timing.steps('steps', step, batch_size)
+  bar.report(step, mean, timing.images_per_second)
   pending.clear()
 
 
 def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
            ) -> dict[str, float]:
   """Writes the metrics of pending steps; their mean. Waits for the device."""
-  values = [{k: float(v) for k, v in jax.device_get(row).items()}
-            for _, row in pending]
+  # In one go: the copies of all rows are under way before the first is waited for.
+  rows = jax.device_get([row for _, row in pending])
+  values = [{k: float(v) for k, v in row.items()} for row in rows]
   for (step, _), row in zip(pending, values, strict=True):
     if not all(map(math.isfinite, row.values())):
       raise errors.UserError(
@@ -191,13 +192,16 @@ def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
   return {k: float(np.mean([row[k] for row in values])) for k in values[0]}
 
 
-def _end_epoch(state, best_score, validate, checkpoints, metrics_file, bar) -> float:
+def _end_epoch(state, best_score, validate, checkpoints, metrics_file, timing, bar
+               ) -> float:
   """Validates, and keeps the state where its score strictly improves."""
   step = int(state.step)
   if validate is None:
     checkpoints.save_best(state, {'step': step})
+    timing.lap('saving', step)
     return best_score
   scores = validate(state)
+  timing.lap('validation', step)
   metrics_file.write(step, {f'validation_{k}': v for k, v in scores.items()})
   improved = scores['score'] > best_score
   bar.note(f'step {step}: validation '
@@ -205,5 +209,6 @@ def _end_epoch(state, best_score, validate, checkpoints, metrics_file, bar) -> f
            + (' (best so far)' if improved else ''))
   if improved:
     checkpoints.save_best(state, {'step': step, **scores})
+    timing.lap('saving', step)
     return scores['score']
   return best_score
