@@ -159,7 +159,8 @@ def test_a_mistake_is_told_in_one_line(run, name, arguments, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['phantom', 'prepare', 'main', 'evaluate', 'report'])
+@pytest.mark.parametrize('name', [
+    'phantom', 'prepare', 'main', 'evaluate', 'report', 'benchmark', 'accelerator'])
 def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0

@@ -136,7 +136,8 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
       say('PyTorch')
       variables, batch, outputs = process.call('given')
       other = stack.enter_context(
-          processes.Process(speed.Torch, config, variables, batch))
+          processes.Process(
+              speed.Torch, config, variables, batch, backend=warm['backend']))
       cell['torch'] = {'description': other.call('description'),
                        'output_difference': other.call('difference', outputs),
                        **_in_turns(process, other, limits, say)}
@@ -233,7 +234,10 @@ def lines(cell: Mapping[str, Any]) -> list[str]:
 def _quantities(cell: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
   yield 'compilation of the step', f'{cell["compile_seconds"]:.1f} s'
   yield 'first step, cold cache', f'{cell["first_step_cold_seconds"]:.1f} s'
-  yield 'first step, warm cache', f'{cell["first_step_warm_seconds"]:.1f} s'
+  warm = cell['first_step_warm_seconds']
+  yield 'first step, warm cache', (
+      f'{warm:.1f} s, {max(0., warm - cell["step_seconds"]["median"]):.1f} s of them '
+      'before the step')
   yield 'training step', _spread(cell['step_seconds'])
   yield 'training', f'{cell["images_per_second"]:.4g} images/s'
   yield 'waiting for input', f'{cell["input_wait_share"]:.2%} of the training time'

@@ -115,7 +115,7 @@ class Ours:
         lambda: jax.block_until_ready(self._step(self._batch)))
     devices = jax.local_devices()
     return {'first_step_seconds': time.perf_counter() - started,
-            'compile_seconds': compiling,
+            'compile_seconds': compiling, 'backend': jax.default_backend(),
             'devices': f'{len(devices)} x {devices[0].device_kind}'}
 
   def _step(self, batch):
@@ -220,11 +220,12 @@ class Torch:
   """The same config in PyTorch."""
 
   def __init__(self, config: Mapping[str, Any], variables: Any,
-               batch: dict[str, np.ndarray]):
-    """Compiles and warms up."""
+               batch: dict[str, np.ndarray], *, backend: str):
+    """Compiles and warms up; `backend`: JAX's, whose kind of device it takes."""
     self._batch = batch
     self._reference = torch_reference.Reference(
-        config, variables, threads=processes.cores(), learning_rate=0.)
+        config, variables, device='cuda' if backend == 'gpu' else 'cpu',
+        threads=processes.cores(), learning_rate=0.)
     self._group = _group_size(self._reference.device_type)
     self.time_steps()
     self.time_inference()

@@ -6,8 +6,9 @@
 
 PyTorch is no requirement of this project: it is imported where it is used.
 Written as one would write it for speed there: channels-last tensors, library
-kernels, ReLU in place; autocast under bfloat16; on a GPU torch.compile and
-cuDNN's search for the fastest kernels. Images are augmented and normalised on
+kernels, ReLU in place; autocast under bfloat16; on a GPU torch.compile, cuDNN's
+search for the fastest kernels and, under float32, products in TF32, which is what
+XLA's default precision takes there too. Images are augmented and normalised on
 the device within the step, as in ours.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax.models import vgg
 
@@ -39,23 +41,33 @@ def to_torch_layout(variables: Any) -> dict[str, np.ndarray]:
 class Reference:
   """A network in training: its weights, its optimiser and its two steps."""
 
-  def __init__(self, config: Mapping[str, Any], variables: Any, *, threads: int,
-               learning_rate: float):
+  def __init__(self, config: Mapping[str, Any], variables: Any, *, device: str,
+               threads: int, learning_rate: float):
     """Takes over the weights.
 
     Args:
       config: flat, as configs/common.py lists it.
       variables: of our model, as numpy arrays.
+      device: 'cuda' or 'cpu', as JAX has it.
       threads: of a CPU.
       learning_rate: of every step.
+
+    Raises:
+      UserError: this PyTorch cannot use the device.
     """
     import torch  # noqa: PLC0415 - no requirement
     self._torch, self._functional = torch, torch.nn.functional
+    if device == 'cuda' and not torch.cuda.is_available():
+      raise errors.UserError(
+          f'JAX computes on a GPU and torch {torch.__version__} cannot; install a '
+          'PyTorch for CUDA, or measure without it')
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision('high')  # TF32 on a GPU, as XLA does it
+    # TF32 on a GPU, of products and of convolutions.
+    torch.set_float32_matmul_precision('high')
+    torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     self._config = config
-    self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    self._device = torch.device(device)
     self._dtype = torch.float64 if config['dtype'] == 'float64' else torch.float32
     self._mean, self._std = (
         torch.tensor(values, dtype=self._dtype, device=self._device)
@@ -74,13 +86,14 @@ class Reference:
         # Without momentum both kinds are the same, and torch refuses Nesterov's.
         nesterov=config['nesterov'] and config['momentum'] > 0,
         weight_decay=config['weight_decay'])
-    compiled = self._device.type == 'cuda'
+    compiled = device == 'cuda'
+    arithmetic = {'bfloat16': ['autocast'], 'float32': ['TF32'] if compiled else []}
     self._network = torch.compile(self._forward) if compiled else self._forward
     self.description = ', '.join((
         f'torch {torch.__version__}',
         torch.cuda.get_device_name() if compiled else f'cpu, {threads} threads',
         'channels-last', 'torch.compile' if compiled else 'eager',
-        *(['autocast'] if config['dtype'] == 'bfloat16' else [])))
+        *arithmetic.get(config['dtype'], [])))
 
   def step(self, batch: Mapping[str, np.ndarray]) -> Any:
     """One step of SGD on Eq. 2.7; returns the loss before it, a tensor.

@@ -9,7 +9,6 @@ import math
 import os
 import pathlib
 import signal
-import time
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import progress
 from attnmel_jax.training import state as state_lib
+from attnmel_jax.training import timing as timing_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,20 +90,9 @@ class MetricsFile:
 
     In a process that does not write, the lines go nowhere.
     """
-    if not parallel.is_main_process():
-      self._file = open(os.devnull, 'w')
-      return
-    kept = []
-    if path.exists():
-      for line in path.read_text().splitlines(keepends=True):
-        # A kill may have cut the last line short.
-        if not line.endswith('\n') or json.loads(line)['step'] > step:
-          break
-        kept.append(line)
-    scratch = path.with_suffix('.tmp')
-    scratch.write_text(''.join(kept))
-    scratch.replace(path)
-    self._file = path.open('a')
+    if parallel.is_main_process():
+      _truncate(path, step)
+    self._file = _written(path).open('a')
 
   def write(self, step: int, values: dict[str, Any]) -> None:
     """Appends one line."""
@@ -113,6 +102,25 @@ class MetricsFile:
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
+
+
+def _truncate(path: pathlib.Path, step: int) -> None:
+  """Drops the lines beyond `step`, all at once."""
+  kept = []
+  if path.exists():
+    for line in path.read_text().splitlines(keepends=True):
+      # A kill may have cut the last line short.
+      if not line.endswith('\n') or json.loads(line)['step'] > step:
+        break
+      kept.append(line)
+  scratch = path.with_suffix('.tmp')
+  scratch.write_text(''.join(kept))
+  scratch.replace(path)
+
+
+def _written(path: pathlib.Path) -> pathlib.Path:
+  """`path` in the process that writes, elsewhere a file that keeps nothing."""
+  return path if parallel.is_main_process() else pathlib.Path(os.devnull)
 
 
 def train(state: state_lib.TrainState, best_score: float, *,
@@ -147,30 +155,30 @@ def train(state: state_lib.TrainState, best_score: float, *,
   start = int(state.step)
   metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
-  writes = parallel.is_main_process()
-  timing = open(folder / 'timing.jsonl' if writes else os.devnull, 'a')
+  timing = timing_lib.Timing(_written(folder / 'timing.jsonl'), start)
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
-    since = time.perf_counter()
     for done, batch in batches:
       rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
       state, metrics = update(state, parallel.shard(batch),
                               hyper | {'learning_rate': rate})
       step = done + 1
       pending.append((step, metrics))
+      if step == start + 1:  # it waits for the compilation: timed by itself
+        jax.block_until_ready(metrics)
+        timing.steps('first_step', step, len(batch['label']))
       # Read once: a later signal waits for the next step, as this may go unsaved.
       stopping = _is_stopping(stop, step, schedule)
       due = schedule.is_due(step) or stopping
       if due or schedule.is_reported(step):
-        _report(pending, len(batch['label']), since, metrics_file, timing, bar)
-        since = time.perf_counter()
+        _report(pending, len(batch['label']), metrics_file, timing, bar)
       if schedule.ends_epoch(step):
         best_score = _end_epoch(
-            state, best_score, validate, checkpoints, metrics_file, bar)
+            state, best_score, validate, checkpoints, metrics_file, timing, bar)
       if due:
         checkpoints.save_latest(state, {'best_score': best_score})
-        since = time.perf_counter()
+        timing.lap('saving', step)
       if stopping:
         break
     if parallel.any_process(bool(stop)):
@@ -187,21 +195,21 @@ def _is_stopping(stop: list[int], step: int, schedule: Schedule) -> bool:
   return asked and parallel.any_process(bool(stop))
 
 
-def _report(pending, batch_size, since, metrics_file, timing, bar) -> None:
+def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   """Writes and shows the metrics of the pending steps, and clears them."""
   mean = _flush(pending, metrics_file)
-  step, seconds = pending[-1][0], time.perf_counter() - since
-  images = len(pending) * batch_size
-  timing.write(json.dumps({'step': step, 'seconds': seconds, 'images': images}) + '\n')
-  bar.report(step, mean, images / seconds)
+  step = pending[-1][0]
+  timing.steps('steps', step, batch_size)
+  bar.report(step, mean, timing.images_per_second)
   pending.clear()
 
 
 def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
            ) -> dict[str, float]:
   """Writes the metrics of pending steps; their mean. Waits for the device."""
-  values = [{k: float(v) for k, v in jax.device_get(row).items()}
-            for _, row in pending]
+  # In one go: the copies of all rows are under way before the first is waited for.
+  rows = jax.device_get([row for _, row in pending])
+  values = [{k: float(v) for k, v in row.items()} for row in rows]
   for (step, _), row in zip(pending, values, strict=True):
     if not all(map(math.isfinite, row.values())):
       raise errors.UserError(
@@ -212,13 +220,16 @@ def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
   return {k: float(np.mean([row[k] for row in values])) for k in values[0]}
 
 
-def _end_epoch(state, best_score, validate, checkpoints, metrics_file, bar) -> float:
+def _end_epoch(state, best_score, validate, checkpoints, metrics_file, timing, bar
+               ) -> float:
   """Validates, and keeps the state where its score strictly improves."""
   step = int(state.step)
   if validate is None:
     checkpoints.save_best(state, {'step': step})
+    timing.lap('saving', step)
     return best_score
   scores = validate(state)
+  timing.lap('validation', step)
   metrics_file.write(step, {f'validation_{k}': v for k, v in scores.items()})
   improved = scores['score'] > best_score
   bar.note(f'step {step}: validation '
@@ -226,5 +237,6 @@ def _end_epoch(state, best_score, validate, checkpoints, metrics_file, bar) -> f
            + (' (best so far)' if improved else ''))
   if improved:
     checkpoints.save_best(state, {'step': step, **scores})
+    timing.lap('saving', step)
     return scores['score']
   return best_score

@@ -30,9 +30,10 @@ def optimiser(*, momentum: float, nesterov: bool) -> optax.GradientTransformatio
 def create(variables: Any, tx: optax.GradientTransformation) -> TrainState:
   """A state at step 0 from a model's initial variables."""
   params = variables['params']
+  # jit: one program of all the zeros, where each shape would be compiled by itself.
   return TrainState(step=jnp.zeros((), jnp.int32), params=params,
                     batch_stats=variables.get('batch_stats', {}),
-                    momentum=tx.init(params))
+                    momentum=jax.jit(tx.init)(params))
 
 
 def apply_gradients(state: TrainState, gradients: Any, batch_stats: Any, *,

@@ -117,7 +117,8 @@ def test_a_cell_is_shown_with_units(cell, compared):
   assert text.startswith('attnmel_cnn on vgg16_bn, 224 px, batch 32, float32\n')
   for shown in ('2 s (quartiles 1.8 to 2.2 s, 5 measurements)', '16 images/s',
                 '20 ms (quartiles 18 to 22 ms', '100 GFLOP/s, 50% of the peak',
-                '3.00 GiB', '0.50 GiB of temporaries', '0.10% of the training time'):
+                '3.00 GiB', '0.50 GiB of temporaries', '0.10% of the training time',
+                '3.0 s, 1.0 s of them before the step'):
     assert shown in text
   assert 'ratio' not in text
   assert benchmark.lines(compared)[-2:] == [

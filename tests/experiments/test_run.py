@@ -69,6 +69,61 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
     assert (other / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+@pytest.fixture
+def compilations(monkeypatch):
+  """(name, compilations in each call) of every step function made meanwhile."""
+  events, made = [], []
+
+  def listen(event, seconds, **_):
+    if event.endswith('backend_compile_duration'):
+      events.append(event)
+
+  def counted(name, make):
+    def make_counted(step):
+      function, counts = make(step), []
+      made.append((name, counts))
+
+      def call(*arguments):
+        before = len(events)
+        outputs = function(*arguments)
+        counts.append(len(events) - before)
+        return outputs
+      return call
+    monkeypatch.setattr(run_lib.parallel, name, make_counted)
+
+  for name in ('update', 'apply'):
+    counted(name, getattr(run_lib.parallel, name))
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield made
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_run_and_its_resumption_compile_each_step_once(
+    config, tmp_path, monkeypatch, compilations):
+  """Over varied batches, learning rates, checkpoints and a padded last batch."""
+  config |= {'decay_every_epochs': 1}
+  flush = loop.MetricsFile.write
+
+  def stopping(file, step, values):
+    if step == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+    flush(file, step, values)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(loop.MetricsFile, 'write', stopping)
+    with pytest.raises(loop.Stopped):
+      run_lib.run(config, tmp_path, quiet=True)
+  started = len(compilations)
+  summary = run_lib.run(config, tmp_path, quiet=True)
+  # 20 images in batches of 16: the second of the test set is padded.
+  assert summary['test']['n'] == 20
+  for made, batches in ((compilations[:started], {'update': 5, 'apply': 1}),
+                        (compilations[started:], {'update': 1, 'apply': 4})):
+    assert sorted(name for name, _ in made) == ['apply', 'update']
+    for name, counts in made:
+      assert counts == [1] + [0] * (batches[name] - 1), name
+
+
 def test_the_plan_counts_without_weights(config):
   config |= {'width': 1.0, 'gate_width': 256, 'pretrained': 'imagenet'}
   lines = '\n'.join(run_lib.plan(config))

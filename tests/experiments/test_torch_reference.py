@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.experiments import system
 from attnmel_jax.experiments import torch_reference
@@ -42,7 +43,7 @@ def test_two_steps_and_a_prediction_agree(backbone, float64):
   variables, _ = system.initial_variables(config, 2, sample=None)
   variables = jax.device_get(variables)
   reference = torch_reference.Reference(
-      config, variables, threads=1, learning_rate=0.01)
+      config, variables, device='cpu', threads=1, learning_rate=0.01)
   state = system.initial_state(config, variables)
   update = parallel.update(system.training_step(config, 2))
   hyper = system.hyperparameters(config) | {'learning_rate': np.float64(0.01)}
@@ -73,7 +74,8 @@ def test_augmentation_draws_symmetries_of_crops():
       'image_size': 32, 'random_crop': True, 'random_rotation': True,
       'random_flip': True}
   reference = torch_reference.Reference(
-      config, {'params': {'bias': np.zeros(1)}}, threads=1, learning_rate=0.)
+      config, {'params': {'bias': np.zeros(1)}}, device='cpu', threads=1,
+      learning_rate=0.)
   torch.manual_seed(0)
   roi = torch.arange(34 * 34).reshape(1, 34, 34).expand(200, -1, -1)
   image, crops = reference._augment(roi[..., None].expand(-1, -1, -1, 3), roi)
@@ -86,3 +88,31 @@ def test_augmentation_draws_symmetries_of_crops():
   assert len(windows) == 72
   assert drawn <= windows
   assert len(drawn) > 55  # 200 draws of 72 leave out 4 or 5
+
+
+def test_a_pytorch_without_cuda_is_one_line(monkeypatch):
+  torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+  monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+  with pytest.raises(errors.UserError, match='PyTorch for CUDA'):
+    torch_reference.Reference(
+        common.get_config().to_dict(), {}, device='cuda', threads=1, learning_rate=0.)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_network_compiles_as_one_graph(dtype):
+  """Under autocast too, and it computes what the eager network does."""
+  torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+  config = common.get_config().to_dict() | {
+      'width': 1 / 16, 'gate_width': 8, 'image_size': SIZE, 'resize_size': SIZE,
+      'dtype': dtype}
+  variables, _ = system.initial_variables(config | {'pretrained': ''}, 2, sample=None)
+  reference = torch_reference.Reference(
+      config, jax.device_get(variables), device='cpu', threads=1, learning_rate=0.)
+  image = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+  eager = reference.predict(image)
+  reference._network = torch.compile(
+      reference._forward, backend='aot_eager', fullgraph=True)
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a.float(), b.float(), atol=1e-6),
+      eager, reference.predict(image))
+  assert eager['probabilities'].dtype == torch.float32

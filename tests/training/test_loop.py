@@ -103,10 +103,19 @@ def test_metrics_have_a_line_a_step_and_an_epoch_and_no_times(tmp_path):
       expected.append(
           {'step': step, 'validation_auc': 0.5, 'validation_score': 0.5})
   assert _lines(tmp_path) == expected
-  timing = _lines(tmp_path, 'timing.jsonl')
+
+
+def test_the_time_of_compilation_steps_validation_and_saving_stands_apart(tmp_path):
+  _train(tmp_path, validate=lambda s: {'score': -int(s.step)})
+  lines = _lines(tmp_path, 'timing.jsonl')
+  steps = {what: [line['step'] for line in lines if line['what'] == what]
+           for what in ('first_step', 'steps', 'validation', 'saving')}
   # Logged every 2 steps and wherever a checkpoint is due: every 3 and 4.
-  assert [line['step'] for line in timing] == [2, 3, 4, 6, 8, 9, 10, 12]
-  assert sum(line['images'] for line in timing) == 12 * 8 * jax.local_device_count()
+  assert steps == {
+      'first_step': [1], 'steps': [2, 3, 4, 6, 8, 9, 10, 12], 'validation': [4, 8, 12],
+      'saving': [3, 4, 4, 6, 8, 9, 12]}  # at 4 the best and the latest
+  assert sum(line.get('images', 0) for line in lines) == (
+      12 * 8 * jax.local_device_count())
 
 
 def test_the_best_has_to_improve_strictly(tmp_path):

@@ -52,6 +52,25 @@ def test_a_step_keeps_all_shapes_and_types(name, backbone, dtype):
   assert {m.dtype for m in metrics.values()} == {np.dtype(computed)}
 
 
+@pytest.mark.parametrize(('name', 'backbone'), [
+    ('attnmel_cnn', 'vgg16'), ('small', 'vgg16_bn')])
+def test_a_bfloat16_step_stays_close_to_float32(name, backbone):
+  """The loss within 1 %, the gradient within 15 % of its length."""
+  found = {}
+  for dtype in ('float32', 'bfloat16'):
+    state = tiny.state(name, backbone, dtype)
+    step = jax.jit(tiny.step(name, backbone, dtype, axis_name=None))
+    state, metrics = step(state, tiny.batch(0), tiny.hyper('float32', weight_decay=0.))
+    # After the first step the momentum is the gradient.
+    gradient = [np.ravel(leaf) for leaf in jax.tree.leaves(state.momentum)]
+    found[dtype] = np.concatenate(gradient), metrics
+  (exact, metrics), (rounded, rounded_metrics) = found['float32'], found['bfloat16']
+  assert rounded_metrics['loss'] != metrics['loss']  # it did compute in another type
+  for term, value in metrics.items():
+    np.testing.assert_allclose(rounded_metrics[term], value, rtol=0.01, err_msg=term)
+  assert np.linalg.norm(rounded - exact) < 0.15 * np.linalg.norm(exact)
+
+
 def test_the_step_compiles_once(tmp_path):
   """Over batches, numbers, a fresh state and a restored one."""
   update = parallel.update(tiny.step('small', '', 'float32'))
