@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import calibration
+from attnmel_jax.evaluation import comparisons
+from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import statistics
 
 # Of every interval in a summary or a table.
 LEVEL = 0.95
+# What sensitivity and specificity are held at, one for the other.
+OPERATING_POINT = 0.95
+# Of the reliability curve, as Guo et al. 2017 have it.
+NUM_BINS = 15
+# Of the threshold sweep; that of the thesis is among them.
+THRESHOLDS = np.arange(1, 20) / 20
 
 
 def classification_scores(
@@ -43,11 +52,12 @@ def classification_scores(
     seed: of the bootstrap; the same for all systems that are to be compared.
 
   Returns:
-    Always `n`, `groups` (how many lesions), `class_counts`, `auc`, `level`,
-    `num_draws`, `seed`. Binary: `positive`, `ap`, `auc`, `threshold`,
-    `sensitivity`, `specificity`. Multi-class: `balanced_accuracy`, `auc_mean`
-    (over the classes that have one), `recall` and `auc` by class name,
-    `confusion_matrix` (row the true class).
+    Always `n`, `groups` (how many lesions), `class_counts`, `auc`, `calibration`,
+    `level`, `num_draws`, `seed`, `error_source` (what the intervals hold). Binary:
+    `positive`, `ap`, `auc`, `threshold`, `sensitivity`, `specificity`,
+    `sensitivity_at_95_specificity` and the reverse. Multi-class:
+    `balanced_accuracy`, `auc_mean` (over the classes that have one), `recall` and
+    `auc` by class name, `confusion_matrix` (row the true class).
   """
   labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
   num_classes = len(class_names)
@@ -69,7 +79,10 @@ def classification_scores(
     result |= _binary(labels, probabilities[:, 1], draws, threshold)
   else:
     result |= _multiclass(labels, probabilities, draws, class_names)
-  return result | {'level': LEVEL, 'num_draws': num_draws, 'seed': seed}
+  return result | {
+      'calibration': _calibration(labels, probabilities), 'level': LEVEL,
+      'num_draws': num_draws, 'seed': seed,
+      'error_source': comparisons.error_source(num_seeds=1)}
 
 
 def attention_scores(
@@ -77,20 +90,23 @@ def attention_scores(
     lesion: np.ndarray,
     has_lesion: np.ndarray,
     *,
+    jaccards: Mapping[str, np.ndarray],
     labels: np.ndarray,
     groups: np.ndarray,
     image_size: int,
     num_draws: int,
     seed: int,
 ) -> dict[str, Any]:
-  """Mean Jaccard index of every attention map with the lesion masks.
+  """How well every map finds the lesion, beside what no network is needed for.
 
-  Images without annotation are left out of the mean and of the draws.
+  Images without annotation are left out of the means and of the draws; from
+  `mass_*` and `pointing_*` also those whose mask is empty after the crop.
 
   Args:
-    maps: name -> [N, h, w]; empty for a model without gates.
+    maps: name -> [N, h, w].
     lesion: uint8 [N, S, S].
     has_lesion: bool [N].
+    jaccards: name -> [N], indices that were worked out elsewhere.
     labels: int [N], strata of the bootstrap.
     groups: [N] lesion of each row, or its id where lesions are not known.
     image_size: side of the network's input, the centre of the S x S image.
@@ -98,26 +114,41 @@ def attention_scores(
     seed: of the bootstrap; the same for all systems that are to be compared.
 
   Returns:
-    `n_annotated`, `jaccard_<name>` for each map, and as the baseline
-    `jaccard_all_ones`, the map that marks the whole image.
+    `n_annotated`; `jaccard_<name>` of each map, of `jaccards`, and of the
+    baselines `all_ones` and `disc` (of `disc_radius`, as a share of the side);
+    `mass_<name>` and `pointing_<name>` of each map and of `all_ones`; and
+    `threshold_sweep`: `thresholds` and the mean `jaccard_<name>` at each.
   """
   annotated = np.asarray(has_lesion, bool)
   maps = {**maps, 'all_ones': np.broadcast_to(
       attention_maps.all_ones(1), (len(annotated), 1, 1))}
-  result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
-  if not annotated.any():
-    return result | {f'jaccard_{name}': _undefined() for name in maps}
-  draws = statistics.bootstrap_draws(
-      np.asarray(labels)[annotated], np.asarray(groups)[annotated],
-      num_draws=num_draws, seed=seed)
+  disc = lesion_baselines.best_disc(lesion, annotated, image_size=image_size)
+  indices, others, sweeps = {}, {}, {}
   for name, values in maps.items():
-    index = attention_maps.attention_jaccard(
-        values, lesion, annotated, image_size=image_size,
-        threshold=attention_maps.THRESHOLD)[annotated]
-    result[f'jaccard_{name}'] = _interval(
-        functools.partial(statistics.draws_mean, values=index,
-                          include=np.ones(len(index), bool)), draws)
-  return result
+    arguments = (values, lesion, annotated)
+    sweep = attention_maps.threshold_sweep(
+        *arguments, image_size=image_size, thresholds=THRESHOLDS)
+    indices[name] = sweep[THRESHOLDS == attention_maps.THRESHOLD][0]
+    sweeps[f'jaccard_{name}'] = _means(sweep[:, annotated])
+    for kind, score in (('mass', attention_maps.mass_inside),
+                        ('pointing', attention_maps.pointing_game)):
+      others[f'{kind}_{name}'] = score(*arguments, image_size=image_size)
+  indices |= {'disc': disc.jaccard, **jaccards}
+  per_image = {f'jaccard_{name}': index for name, index in indices.items()} | others
+  result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
+  if annotated.any():
+    draws = statistics.bootstrap_draws(
+        np.asarray(labels)[annotated], np.asarray(groups)[annotated],
+        num_draws=num_draws, seed=seed)
+    for name, values in per_image.items():
+      own = values[annotated]
+      result[name] = _interval(functools.partial(
+          statistics.draws_mean, values=own, include=~np.isnan(own)), draws)
+  else:
+    result |= {name: _undefined() for name in per_image}
+  return result | {
+      'disc_radius': _or_none(disc.radius),
+      'threshold_sweep': {'thresholds': THRESHOLDS.tolist(), **sweeps}}
 
 
 def _binary(
@@ -129,6 +160,13 @@ def _binary(
           statistics.draws_average_precision, labels=positive, scores=scores), draws),
       'auc': _interval(functools.partial(
           statistics.draws_auc, labels=positive, scores=scores), draws),
+      'sensitivity_at_95_specificity': _interval(functools.partial(
+          statistics.draws_sensitivity_at_specificity, labels=positive, scores=scores,
+          specificity=OPERATING_POINT), draws),
+      # The reverse: classes and sign exchanged.
+      'specificity_at_95_sensitivity': _interval(functools.partial(
+          statistics.draws_sensitivity_at_specificity, labels=~positive,
+          scores=-scores, specificity=OPERATING_POINT), draws),
   }
   if threshold is None or np.isnan(threshold):
     return result | {'threshold': None, 'sensitivity': _undefined(),
@@ -168,6 +206,33 @@ def _multiclass(
   }
 
 
+def _calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+  """Of the positive class in a binary task, of the likeliest class with more."""
+  if probabilities.shape[1] == 2:
+    hits, confidence = labels == 1, probabilities[:, 1]
+  else:
+    hits, confidence = calibration.top_label(labels, probabilities)
+  curve = calibration.reliability(hits, confidence, num_bins=NUM_BINS)
+  return {
+      'expected_error': calibration.expected_error(curve),
+      'log_loss': calibration.log_loss(labels, probabilities),
+      'counts': curve.counts.tolist(),
+      'confidence': list(map(_or_none, curve.confidence.tolist())),
+      'accuracy': list(map(_or_none, curve.accuracy.tolist())),
+  }
+
+
+def _means(values: np.ndarray) -> list[float | None]:
+  """[T, N] -> the mean of each row."""
+  if not values.shape[1]:
+    return [None] * len(values)
+  return values.mean(axis=1).tolist()
+
+
+def _or_none(value: float) -> float | None:
+  return None if np.isnan(value) else value
+
+
 def _interval(metric, draws: np.ndarray) -> dict[str, float | None]:
   return _bounds(statistics.bootstrap_values(metric, draws=draws))
 
@@ -176,7 +241,7 @@ def _bounds(values: np.ndarray) -> dict[str, float | None]:
   """[1 + D] values -> estimate and bounds, None where undefined."""
   interval = statistics.percentile_interval(values, level=LEVEL)
   bounds = {'estimate': interval.estimate, 'low': interval.low, 'high': interval.high}
-  return {name: None if np.isnan(value) else value for name, value in bounds.items()}
+  return {name: _or_none(value) for name, value in bounds.items()}
 
 
 def _undefined() -> dict[str, float | None]:

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import predict
@@ -42,14 +45,37 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
           threshold: float | None) -> dict[str, Any]:
   """All scores of a part, with 95 % bootstrap intervals."""
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
+  rows = challenge.scored(part.ids)
+  labels, groups = predictions.label[rows], part.groups[rows]
   result = scores.classification_scores(
-      predictions.label, predictions.probabilities, class_names=class_names,
-      groups=part.groups, threshold=threshold, **draws)
+      labels, predictions.probabilities[rows], class_names=class_names,
+      groups=groups, threshold=threshold, **draws)
   if predictions.attention:
+    maps = {name: values[rows] for name, values in predictions.attention.items()}
+    lesion, has_lesion = predictions.lesion[rows], predictions.has_lesion[rows]
+    image_size = config['image_size']
+    jaccards = {'otsu': _otsu_jaccard(
+        lesion, has_lesion, part, np.flatnonzero(rows), image_size)}
+    if (positive := maps.pop(predict.POSITIVE_CAM, None)) is not None:
+      jaccards['cam_released'] = attention_maps.released_jaccard(
+          positive, lesion, has_lesion, image_size=image_size,
+          threshold=attention_maps.THRESHOLD)
     result |= scores.attention_scores(
-        predictions.attention, predictions.lesion, predictions.has_lesion,
-        labels=predictions.label, groups=part.groups,
-        image_size=config['image_size'], **draws)
+        maps, lesion, has_lesion, jaccards=jaccards, labels=labels, groups=groups,
+        image_size=image_size, **draws)
+  return result
+
+
+def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Part,
+                  rows: np.ndarray, image_size: int) -> np.ndarray:
+  """Of the dark part of each photograph with its mask; rows are those of `part`."""
+  result = np.full(len(lesion), np.nan)
+  masks = attention_maps.central(lesion, image_size)
+  for i in np.flatnonzero(has_lesion):
+    photograph = part.prepared.load(int(part.rows[rows[i]]))['image']
+    seen = attention_maps.central(photograph[None], image_size)[0]
+    dark = lesion_baselines.otsu_mask(np.ascontiguousarray(seen))
+    result[i] = attention_maps.jaccard(dark[None], masks[[i]] > 127)[0]
   return result
 
 
@@ -60,13 +86,21 @@ FILE_NAMES = {'train': 'train', 'validation': 'val', 'test': 'test'}
 def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
           part: task_lib.Part, class_names: tuple[str, ...],
           config: Mapping[str, Any]) -> None:
-  """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png."""
+  """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png.
+
+  For the seven classes of ISIC 2018 also predictions/<name>_submission.csv, in the
+  challenge's format.
+  """
   name = FILE_NAMES[split]
   for sub in ('predictions', 'attention'):
     (folder / sub).mkdir(parents=True, exist_ok=True)
   prediction_files.write_predictions(
       folder / 'predictions' / f'{name}.csv', part.ids, predictions.label,
       predictions.probabilities, class_names)
+  if tuple(class_names) == challenge.CLASSES:
+    challenge.write_submission(
+        folder / 'predictions' / f'{name}_submission.csv', part.ids,
+        predictions.probabilities)
   if not predictions.attention:
     return
   prediction_files.write_attention(
