@@ -122,19 +122,10 @@ def attention_scores(
   annotated = np.asarray(has_lesion, bool)
   maps = {**maps, 'all_ones': np.broadcast_to(
       attention_maps.all_ones(1), (len(annotated), 1, 1))}
+  per_image, sweeps = _score_maps(maps, lesion, annotated, image_size)
   disc = lesion_baselines.best_disc(lesion, annotated, image_size=image_size)
-  indices, others, sweeps = {}, {}, {}
-  for name, values in maps.items():
-    arguments = (values, lesion, annotated)
-    sweep = attention_maps.threshold_sweep(
-        *arguments, image_size=image_size, thresholds=THRESHOLDS)
-    indices[name] = sweep[THRESHOLDS == attention_maps.THRESHOLD][0]
-    sweeps[f'jaccard_{name}'] = _means(sweep[:, annotated])
-    for kind, score in (('mass', attention_maps.mass_inside),
-                        ('pointing', attention_maps.pointing_game)):
-      others[f'{kind}_{name}'] = score(*arguments, image_size=image_size)
-  indices |= {'disc': disc.jaccard, **jaccards}
-  per_image = {f'jaccard_{name}': index for name, index in indices.items()} | others
+  per_image |= {'jaccard_disc': disc.jaccard}
+  per_image |= {f'jaccard_{name}': values for name, values in jaccards.items()}
   result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
   if annotated.any():
     draws = statistics.bootstrap_draws(
@@ -149,6 +140,24 @@ def attention_scores(
   return result | {
       'disc_radius': _or_none(disc.radius),
       'threshold_sweep': {'thresholds': THRESHOLDS.tolist(), **sweeps}}
+
+
+def _score_maps(
+    maps: Mapping[str, np.ndarray], lesion: np.ndarray, annotated: np.ndarray,
+    image_size: int) -> tuple[dict[str, np.ndarray], dict[str, list[float | None]]]:
+  """Scores [N] by kind and map, and the mean Jaccard index at each threshold."""
+  per_image, sweeps = {}, {}
+  for name, values in maps.items():
+    arguments = (values, lesion, annotated)
+    sweep = attention_maps.threshold_sweep(
+        *arguments, image_size=image_size, thresholds=THRESHOLDS)
+    sweeps[f'jaccard_{name}'] = _means(sweep[:, annotated])
+    per_image |= {
+        f'jaccard_{name}': sweep[THRESHOLDS == attention_maps.THRESHOLD][0],
+        f'mass_{name}': attention_maps.mass_inside(*arguments, image_size=image_size),
+        f'pointing_{name}': attention_maps.pointing_game(
+            *arguments, image_size=image_size)}
+  return per_image, sweeps
 
 
 def _binary(
