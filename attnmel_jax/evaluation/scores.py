@@ -14,7 +14,6 @@ import numpy as np
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import comparisons
-from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import statistics
 
@@ -85,79 +84,96 @@ def classification_scores(
       'error_source': comparisons.error_source(num_seeds=1)}
 
 
-def attention_scores(
+def attention_per_image(
     maps: Mapping[str, np.ndarray],
     lesion: np.ndarray,
     has_lesion: np.ndarray,
     *,
-    jaccards: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: np.ndarray,
     image_size: int,
-    num_draws: int,
-    seed: int,
-) -> dict[str, Any]:
-  """How well every map finds the lesion, beside what no network is needed for.
-
-  Images without annotation are left out of the means and of the draws; from
-  `mass_*` and `pointing_*` also those whose mask is empty after the crop.
+) -> dict[str, np.ndarray]:
+  """How well every map finds the lesion of every image.
 
   Args:
     maps: name -> [N, h, w].
     lesion: uint8 [N, S, S].
     has_lesion: bool [N].
-    jaccards: name -> [N], indices that were worked out elsewhere.
+    image_size: side of the network's input, the centre of the S x S image.
+
+  Returns:
+    `jaccard_<name>`, `mass_<name>` and `pointing_<name>`, each [N], of each map and
+    of the baseline `all_ones`; nan where the image is not annotated, mass and
+    pointing also where its mask is empty after the crop.
+  """
+  maps = {**maps, 'all_ones': np.broadcast_to(
+      attention_maps.all_ones(1), (len(has_lesion), 1, 1))}
+  result = {}
+  for name, values in maps.items():
+    arguments = (values, lesion, has_lesion)
+    result |= {
+        f'jaccard_{name}': attention_maps.attention_jaccard(
+            *arguments, image_size=image_size, threshold=attention_maps.THRESHOLD),
+        f'mass_{name}': attention_maps.mass_inside(*arguments, image_size=image_size),
+        f'pointing_{name}': attention_maps.pointing_game(
+            *arguments, image_size=image_size)}
+  return result
+
+
+def attention_scores(
+    per_image: Mapping[str, np.ndarray],
+    has_lesion: np.ndarray,
+    *,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    num_draws: int,
+    seed: int,
+) -> dict[str, Any]:
+  """Means over the annotated images, with bootstrap intervals.
+
+  Images without annotation are left out of the means and of the draws; an image
+  whose own score is undefined (nan) of the mean.
+
+  Args:
+    per_image: name -> [N], from `attention_per_image` or of the same kind.
+    has_lesion: bool [N].
     labels: int [N], strata of the bootstrap.
     groups: [N] lesion of each row, or its id where lesions are not known.
-    image_size: side of the network's input, the centre of the S x S image.
     num_draws: of the bootstrap.
     seed: of the bootstrap; the same for all systems that are to be compared.
 
   Returns:
-    `n_annotated`; `jaccard_<name>` of each map, of `jaccards`, and of the
-    baselines `all_ones` and `disc` (of `disc_radius`, as a share of the side);
-    `mass_<name>` and `pointing_<name>` of each map and of `all_ones`; and
-    `threshold_sweep`: `thresholds` and the mean `jaccard_<name>` at each.
+    `n_annotated`, and an interval for each name of `per_image`.
   """
   annotated = np.asarray(has_lesion, bool)
-  maps = {**maps, 'all_ones': np.broadcast_to(
-      attention_maps.all_ones(1), (len(annotated), 1, 1))}
-  per_image, sweeps = _score_maps(maps, lesion, annotated, image_size)
-  disc = lesion_baselines.best_disc(lesion, annotated, image_size=image_size)
-  per_image |= {'jaccard_disc': disc.jaccard}
-  per_image |= {f'jaccard_{name}': values for name, values in jaccards.items()}
   result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
-  if annotated.any():
-    draws = statistics.bootstrap_draws(
-        np.asarray(labels)[annotated], np.asarray(groups)[annotated],
-        num_draws=num_draws, seed=seed)
-    for name, values in per_image.items():
-      own = values[annotated]
-      result[name] = _interval(functools.partial(
-          statistics.draws_mean, values=own, include=~np.isnan(own)), draws)
-  else:
-    result |= {name: _undefined() for name in per_image}
-  return result | {
-      'disc_radius': _or_none(disc.radius),
-      'threshold_sweep': {'thresholds': THRESHOLDS.tolist(), **sweeps}}
+  if not annotated.any():
+    return result | {name: _undefined() for name in per_image}
+  draws = statistics.bootstrap_draws(
+      np.asarray(labels)[annotated], np.asarray(groups)[annotated],
+      num_draws=num_draws, seed=seed)
+  for name, values in per_image.items():
+    own = values[annotated]
+    result[name] = _interval(functools.partial(
+        statistics.draws_mean, values=own, include=~np.isnan(own)), draws)
+  return result
 
 
-def _score_maps(
-    maps: Mapping[str, np.ndarray], lesion: np.ndarray, annotated: np.ndarray,
-    image_size: int) -> tuple[dict[str, np.ndarray], dict[str, list[float | None]]]:
-  """Scores [N] by kind and map, and the mean Jaccard index at each threshold."""
-  per_image, sweeps = {}, {}
+def threshold_sweep(
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    *,
+    image_size: int,
+) -> dict[str, list[float | None]]:
+  """`thresholds`, and the mean `jaccard_<name>` of each map [N, h, w] at each."""
+  annotated = np.asarray(has_lesion, bool)
+  result: dict[str, list[float | None]] = {'thresholds': THRESHOLDS.tolist()}
   for name, values in maps.items():
-    arguments = (values, lesion, annotated)
     sweep = attention_maps.threshold_sweep(
-        *arguments, image_size=image_size, thresholds=THRESHOLDS)
-    sweeps[f'jaccard_{name}'] = _means(sweep[:, annotated])
-    per_image |= {
-        f'jaccard_{name}': sweep[THRESHOLDS == attention_maps.THRESHOLD][0],
-        f'mass_{name}': attention_maps.mass_inside(*arguments, image_size=image_size),
-        f'pointing_{name}': attention_maps.pointing_game(
-            *arguments, image_size=image_size)}
-  return per_image, sweeps
+        values, lesion, annotated, image_size=image_size, thresholds=THRESHOLDS)
+    result[f'jaccard_{name}'] = (
+        sweep[:, annotated].mean(axis=1).tolist() if annotated.any()
+        else [None] * len(THRESHOLDS))
+  return result
 
 
 def _binary(
@@ -229,13 +245,6 @@ def _calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any
       'confidence': list(map(_or_none, curve.confidence.tolist())),
       'accuracy': list(map(_or_none, curve.accuracy.tolist())),
   }
-
-
-def _means(values: np.ndarray) -> list[float | None]:
-  """[T, N] -> the mean of each row."""
-  if not values.shape[1]:
-    return [None] * len(values)
-  return values.mean(axis=1).tolist()
 
 
 def _or_none(value: float) -> float | None:

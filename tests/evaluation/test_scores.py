@@ -6,7 +6,6 @@ import sklearn.metrics
 
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import curves
-from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import scores
 
@@ -182,10 +181,10 @@ def _attention(rows=20):
 
 def _attend(maps, lesion, has_lesion, **changes):
   rows = len(has_lesion)
-  arguments = {'jaccards': {}, 'labels': np.arange(rows) % 2,
-               'groups': np.arange(rows), 'image_size': 8, 'num_draws': 400,
-               'seed': 0} | changes
-  found = scores.attention_scores(maps, lesion, has_lesion, **arguments)
+  arguments = {'labels': np.arange(rows) % 2, 'groups': np.arange(rows),
+               'num_draws': 400, 'seed': 0} | changes
+  per_image = scores.attention_per_image(maps, lesion, has_lesion, image_size=8)
+  found = scores.attention_scores(per_image, has_lesion, **arguments)
   assert json.loads(json.dumps(found, allow_nan=False)) == found
   return found
 
@@ -222,17 +221,7 @@ def test_attention_interval_is_that_of_the_images():
       2 * 1.96 * 0.125, rel=0.12)
 
 
-def test_the_baselines_of_the_table():
-  maps, lesion = _attention()
-  elsewhere = np.where(np.arange(20) == 3, np.nan, 0.25)
-  found = _attend(maps, lesion, np.arange(20) != 3, jaccards={'otsu': elsewhere})
-  assert found['jaccard_otsu']['estimate'] == 0.25
-  disc = lesion_baselines.best_disc(lesion, np.arange(20) != 3, image_size=8)
-  assert found['disc_radius'] == disc.radius
-  assert found['jaccard_disc']['estimate'] == pytest.approx(np.nanmean(disc.jaccard))
-
-
-def test_mass_pointing_and_sweep():
+def test_mass_and_pointing():
   maps, lesion = _attention()
   lesion[0] = 0                           # annotated, with nothing in the crop
   found = _attend(maps, lesion, np.ones(20, bool))
@@ -241,22 +230,27 @@ def test_mass_pointing_and_sweep():
   # 9 images of 4/8 and 10 of 6/8.
   expected = pytest.approx((9 * 0.5 + 10 * 0.75) / 19)
   assert found['mass_all_ones']['estimate'] == expected
-  sweep = found['threshold_sweep']
-  assert len(sweep['thresholds']) == len(sweep['jaccard_pool3']) == 19
-  at_half = sweep['jaccard_all_ones'][sweep['thresholds'].index(
-      attention_maps.THRESHOLD)]
-  assert at_half == pytest.approx(found['jaccard_all_ones']['estimate'])
+
+
+def test_the_sweep_holds_the_threshold_of_the_thesis():
+  rng = np.random.default_rng(0)
+  maps, (_, lesion) = {'pool4': rng.random((20, 4, 4))}, _attention()
+  has_lesion = np.arange(20) != 3
+  sweep = scores.threshold_sweep(maps, lesion, has_lesion, image_size=8)
+  assert len(sweep['thresholds']) == len(sweep['jaccard_pool4']) == 19
+  at_half = sweep['jaccard_pool4'][sweep['thresholds'].index(attention_maps.THRESHOLD)]
+  assert at_half == pytest.approx(
+      _attend(maps, lesion, has_lesion)['jaccard_pool4']['estimate'])
+  sweep = scores.threshold_sweep(maps, lesion, np.zeros(20, bool), image_size=8)
+  assert sweep['jaccard_pool4'] == [None] * 19
 
 
 def test_without_annotation_or_maps():
   maps, lesion = _attention()
   found = _attend(maps, lesion, np.zeros(20, bool))
   undefined = {'estimate': None, 'low': None, 'high': None}
-  for name in ('pool3', 'pool4', 'all_ones', 'disc'):
-    assert found[f'jaccard_{name}'] == undefined
-  assert found['mass_pool3'] == found['pointing_all_ones'] == undefined
-  assert (found['n_annotated'], found['disc_radius']) == (0, None)
-  assert found['threshold_sweep']['jaccard_pool3'] == [None] * 19
+  names = [f'{kind}_{name}' for name in ('pool3', 'pool4', 'all_ones')
+           for kind in ('jaccard', 'mass', 'pointing')]
+  assert found == {'n_annotated': 0} | dict.fromkeys(names, undefined)
   found = _attend({}, lesion, np.ones(20, bool))
-  assert list(found['threshold_sweep']) == ['thresholds', 'jaccard_all_ones']
-  assert 'jaccard_pool3' not in found
+  assert list(found) == ['n_annotated', *names[-3:]]

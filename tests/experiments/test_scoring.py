@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import scoring
@@ -131,4 +132,27 @@ def test_seven_classes_are_written_as_a_submission_too(tmp_path):
   assert table.labels.tolist() == [0, 6]
   scoring.write(tmp_path / 'two', 'test', _FOUR, _part('abcd'), ('other', 'melanoma'),
                 _CONFIG)
-  assert [p.name for p in (tmp_path / 'two' / 'predictions').iterdir()] == ['test.csv']
+  assert sorted(p.name for p in (tmp_path / 'two' / 'predictions').iterdir()) == [
+      'test.csv', 'test_images.csv']
+
+
+def test_the_scores_of_each_image_are_written(tmp_path):
+  lesion = np.zeros((4, 8, 8), np.uint8)
+  lesion[:, :4] = 255
+  predictions = dataclasses.replace(
+      _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=lesion,
+      has_lesion=np.array([True, True, True, False]))
+  part = _part('abcd')
+  part.groups = np.array(['x', 'x', 'c', 'd'])
+  scoring.write(tmp_path, 'validation', predictions, part, ('other', 'melanoma'),
+                _CONFIG)
+  table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
+  assert table.ids.tolist() == ['a', 'b', 'c', 'd']
+  assert table.groups.tolist() == ['x', 'x', 'c', 'd']
+  np.testing.assert_array_equal(
+      table.scores['jaccard_pool4'], [0.5, 0.5, 0.5, np.nan])
+  result = scoring.score(
+      predictions, part, ('other', 'melanoma'), _CONFIG, threshold=0.5)
+  for name, values in table.scores.items():
+    assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
+  assert result['groups'] == 3
