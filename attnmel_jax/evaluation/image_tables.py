@@ -52,8 +52,8 @@ def write(path: str | os.PathLike, ids: Sequence[str], groups: Sequence[str],
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow([*_FIRST_COLUMNS, *scores])
     for row, (name, group) in enumerate(zip(ids, groups, strict=True)):
-      values = (column[row] for column in columns)
-      writer.writerow([name, group, *('' if math.isnan(v) else repr(v) for v in values)])
+      cells = (column[row] for column in columns)
+      writer.writerow([name, group, *('' if math.isnan(x) else repr(x) for x in cells)])
     text.detach()
 
 
