@@ -72,6 +72,13 @@ def test_just_enough_specificity_is_enough(negatives):
   assert curves.specificity_at_sensitivity(1 - labels, -scores, sensitivity=0.95) == 1
 
 
+def test_rounding_takes_no_row_away():
+  # 14 / 25 * 25 is more than 14, yet 11 of 25 are 0.44.
+  labels = np.repeat([1, 0, 1, 0], [1, 14, 1, 11])
+  scores = np.repeat([4, 3, 2, 1], [1, 14, 1, 11])
+  assert curves.sensitivity_at_specificity(labels, scores, specificity=0.44) == 1
+
+
 def test_what_is_undefined_and_what_is_wrong():
   assert not len(curves.roc_curve([1, 1], [0.1, 0.2]).thresholds)
   assert not len(curves.precision_recall_curve([1, 1], [0.1, 0.2]).recall)

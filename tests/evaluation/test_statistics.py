@@ -219,16 +219,18 @@ def test_balanced_accuracy_of_draws_is_that_of_repeated_rows():
         labels[rows], predicted[rows], labels=[0, 1, 3], average='macro'))
 
 
+# 63 negatives: two thirds are met exactly, 0.9 never.
+@pytest.mark.parametrize('specificity', [0.9, 2 / 3])
 @pytest.mark.parametrize('decimals', [0, 1, 8])
-def test_operating_points_of_draws_are_those_of_repeated_rows(decimals):
+def test_operating_points_of_draws_are_those_of_repeated_rows(decimals, specificity):
   labels, scores = _ranked(2, 90, decimals=decimals)
   draws = statistics.bootstrap_draws(labels, np.arange(90), num_draws=40, seed=0)
   found = statistics.draws_sensitivity_at_specificity(
-      draws, labels=labels, scores=scores, specificity=0.9)
+      draws, labels=labels, scores=scores, specificity=specificity)
   for draw, value in zip(draws, found, strict=True):
     rows = np.repeat(np.arange(90), draw)
     assert value == pytest.approx(curves.sensitivity_at_specificity(
-        labels[rows], scores[rows], specificity=0.9))
+        labels[rows], scores[rows], specificity=specificity))
   undefined = statistics.draws_sensitivity_at_specificity(
       draws, labels=np.ones(90), scores=scores, specificity=0.9)
   assert np.isnan(undefined).all()
