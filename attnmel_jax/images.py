@@ -58,6 +58,11 @@ def dihedral(image: jax.Array, element: jax.Array) -> jax.Array:
   return jnp.where(flip, turned[:, ::-1], turned)
 
 
+def inverse_dihedral(element: jax.Array) -> jax.Array:
+  """The element that undoes `element`: the turn back, or the same reflection."""
+  return jnp.where(element >= 4, element, -element % 4)
+
+
 def resize_bilinear(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """Maps [B, h, w] or features [B, h, w, C] -> `shape`, bilinear.
 

@@ -96,6 +96,9 @@ def get_config() -> ml_collections.ConfigDict:
   # --- running and scoring ---
   config.log_every_steps = 10
   config.checkpoint_every_steps = 200  # besides the end of each epoch
+  # Average predictions over the 8 flips and quarter turns: eight times the work,
+  # also whenever the validation set chooses a checkpoint.
+  config.tta = False
   config.bootstrap_draws = 2000        # of the 95 % intervals
   config.bootstrap_seed = 0            # the same draws for all runs to compare
   config.overlay_images = 8            # in the picture of attention maps

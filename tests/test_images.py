@@ -35,6 +35,14 @@ def test_dihedral_holds_all_combinations_of_turns_and_flips():
   assert len(ours) == 8
 
 
+@pytest.mark.parametrize('element', range(8))
+def test_the_inverse_undoes_each_symmetry(element):
+  image = np.arange(25).reshape(5, 5)
+  turned = images.dihedral(jnp.asarray(image), jnp.asarray(element))
+  back = images.dihedral(turned, images.inverse_dihedral(jnp.asarray(element)))
+  np.testing.assert_array_equal(back, image)
+
+
 def test_resize_bilinear_by_hand():
   # Half-pixel centres: outputs sit at -1/4, 1/4, 3/4, 5/4 of the inputs' grid.
   maps = jnp.array([[[0., 1.]]])

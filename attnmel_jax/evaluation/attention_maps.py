@@ -1,9 +1,12 @@
-"""Attention maps against lesion masks: the Jaccard index of Table 3.3.
+"""Attention maps against lesion masks: the Jaccard index of Table 3.3, and beyond.
 
 The protocol of the thesis: bring the map to the size of the network's input,
 rescale it to [0, 1], threshold it, and compare it with the lesion mask after the
-centre crop of the test images.
+centre crop of the test images. An index depends on its threshold; the sweep, the
+mass inside the lesion and the pointing game say how much.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -86,20 +89,116 @@ def attention_jaccard(
   Returns:
     float64 [N] in [0, 1]; nan where the image is not annotated.
   """
-  if not len(maps) == len(lesion) == len(has_lesion):
-    raise ValueError(f'{len(maps)} maps, {len(lesion)} masks and {len(has_lesion)} '
-                     'annotation flags do not belong together')
-  margin = (lesion.shape[1] - image_size) // 2
-  if margin < 0 or lesion.shape[1] != lesion.shape[2]:
-    raise ValueError(f'masks {lesion.shape} hold no square of side {image_size}')
-  window = slice(margin, margin + image_size)
   result = np.full(len(maps), np.nan)
-  annotated = np.flatnonzero(has_lesion)
-  for start in range(0, len(annotated), _CHUNK):
-    rows = annotated[start:start + _CHUNK]
+  for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
     attended = rescale(upsample(maps[rows], image_size)) >= threshold
-    result[rows] = jaccard(attended, lesion[rows, window, window] > 127)
+    result[rows] = jaccard(attended, masks)
   return result
+
+
+def released_jaccard(
+    maps: np.ndarray,
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    *,
+    image_size: int,
+    threshold: float,
+) -> np.ndarray:
+  """The Jaccard index as the thesis's released script works it out for CAM.
+
+  Rescaled and thresholded at its own few cells, and brought to the input's size
+  only then, so the edges are soft: sum of minima over sum of maxima with the
+  mask. It is harder on a coarse map than `attention_jaccard`.
+
+  Args and result are those of `attention_jaccard`.
+  """
+  result = np.full(len(maps), np.nan)
+  for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
+    cells = (rescale(maps[rows]) >= threshold).astype(np.float64)
+    attended = upsample(cells, image_size)
+    union = np.maximum(attended, masks).sum(axis=(1, 2))
+    # A rescaled map reaches 1 somewhere, so the union is never empty.
+    result[rows] = np.minimum(attended, masks).sum(axis=(1, 2)) / union
+  return result
+
+
+def threshold_sweep(
+    maps: np.ndarray,
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    *,
+    image_size: int,
+    thresholds: np.ndarray,
+) -> np.ndarray:
+  """`attention_jaccard` at each of T increasing thresholds: float64 [T, N]."""
+  result = np.full((len(thresholds), len(maps)), np.nan)
+  for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
+    values = rescale(upsample(maps[rows], image_size))
+    result[:, rows] = jaccard_at(values, masks, thresholds)
+  return result
+
+
+def mass_inside(
+    maps: np.ndarray, lesion: np.ndarray, has_lesion: np.ndarray, *, image_size: int,
+) -> np.ndarray:
+  """Share of the rescaled attention that lies on the lesion: float64 [N].
+
+  The energy-based pointing game of Score-CAM (Wang et al. 2020). A map that marks
+  everything scores the lesion's share of the image. nan where the image is not
+  annotated or its mask is empty after the crop.
+  """
+  result = np.full(len(maps), np.nan)
+  for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
+    values = rescale(upsample(maps[rows], image_size))
+    share = np.sum(values * masks, axis=(1, 2)) / values.sum(axis=(1, 2))
+    result[rows] = np.where(masks.any(axis=(1, 2)), share, np.nan)
+  return result
+
+
+def pointing_game(
+    maps: np.ndarray, lesion: np.ndarray, has_lesion: np.ndarray, *, image_size: int,
+) -> np.ndarray:
+  """Whether the most attended pixel lies on the lesion: float64 [N].
+
+  Zhang et al. 2018, without their tolerance of 15 pixels. Where several pixels
+  share the maximum it is the share of them on the lesion. nan where the image is
+  not annotated or its mask is empty after the crop.
+  """
+  result = np.full(len(maps), np.nan)
+  for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
+    highest = rescale(upsample(maps[rows], image_size)) >= 1 - _CONSTANT
+    hits = np.count_nonzero(highest & masks, axis=(1, 2))
+    share = hits / np.count_nonzero(highest, axis=(1, 2))
+    result[rows] = np.where(masks.any(axis=(1, 2)), share, np.nan)
+  return result
+
+
+def jaccard_at(
+    values: np.ndarray, masks: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+  """`jaccard` of `values >= threshold` for all thresholds, from one pass.
+
+  Args:
+    values: [N, H, W].
+    masks: bool [N, H, W].
+    thresholds: [T], increasing.
+
+  Returns:
+    float64 [T, N].
+  """
+  if np.any(np.diff(thresholds) <= 0):
+    raise ValueError(f'thresholds {thresholds} do not increase')
+  count, bins = len(values), len(thresholds) + 1
+  # Pixels by the number of thresholds that they reach, each image apart.
+  reached = np.searchsorted(thresholds, values, side='right')
+  cells = reached + bins * np.arange(count)[:, None, None]
+
+  def at_least(chosen):
+    histogram = np.bincount(chosen, minlength=count * bins).reshape(count, bins)
+    return histogram[:, ::-1].cumsum(axis=1)[:, -2::-1]  # [N, T]
+
+  attended, inside = at_least(cells.ravel()), at_least(cells[masks])
+  union = attended + np.count_nonzero(masks, axis=(1, 2))[:, None] - inside
+  return np.where(union > 0, inside / np.maximum(union, 1), 1.0).T
 
 
 def all_ones(side: int) -> np.ndarray:
@@ -122,6 +221,32 @@ def centred_disc(side: int, radius: float) -> np.ndarray:
   if radius <= 0 or not disc.any():
     raise ValueError(f'a disc of radius {radius} holds no pixel of {side}')
   return disc.astype(np.float64)
+
+
+def central(lesion: np.ndarray, image_size: int) -> np.ndarray:
+  """The view [N, size, size] of masks [N, S, S] that the network's input shows.
+
+  Raises:
+    ValueError: the masks hold no square of that side.
+  """
+  margin = (lesion.shape[1] - image_size) // 2
+  if margin < 0 or lesion.shape[1] != lesion.shape[2]:
+    raise ValueError(f'masks {lesion.shape} hold no square of side {image_size}')
+  window = slice(margin, margin + image_size)
+  return lesion[:, window, window]
+
+
+def _annotated(maps: np.ndarray, lesion: np.ndarray, has_lesion: np.ndarray,
+               image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Rows of annotated images, some at a time, with their cropped masks."""
+  if not len(maps) == len(lesion) == len(has_lesion):
+    raise ValueError(f'{len(maps)} maps, {len(lesion)} masks and {len(has_lesion)} '
+                     'annotation flags do not belong together')
+  cropped = central(lesion, image_size)
+  annotated = np.flatnonzero(has_lesion)
+  for start in range(0, len(annotated), _CHUNK):
+    rows = annotated[start:start + _CHUNK]
+    yield rows, cropped[rows] > 127
 
 
 def _interpolation(length: int, side: int) -> np.ndarray:

@@ -14,6 +14,10 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
+from attnmel_jax.evaluation import cam as cam_lib
+
+# Name of the class activation map of melanoma, whatever is predicted.
+POSITIVE_CAM = 'cam_positive'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,27 +27,65 @@ class Predictions:
   index: np.ndarray                 # int32 [N], row in its split
   label: np.ndarray                 # int32 [N]
   probabilities: np.ndarray         # float [N, K], rows sum to 1
-  attention: dict[str, np.ndarray]  # float [N, h, w] in [0, 1] by tap
+  attention: dict[str, np.ndarray]  # float [N, h, w] by tap in [0, 1], or CAM
   lesion: np.ndarray                # uint8 [N, S, S]
   has_lesion: np.ndarray            # bool [N]
 
 
 def eval_step(variables: Any, batch: dict[str, jax.Array], *, model: flax.linen.Module,
-              normalisation: str, dtype: jnp.dtype, image_size: int
-              ) -> dict[str, Any]:
-  """Probabilities [B, K] and attention maps of the centre crop, on one device."""
+              normalisation: str, dtype: jnp.dtype, image_size: int, cam: bool,
+              tta: bool) -> dict[str, Any]:
+  """Probabilities [B, K] and maps of the centre crop, on one device.
+
+  With `cam`, `cam` [B, h, w, K] holds the class activation maps. With `tta` each
+  image is seen under the symmetry `batch['element']`, int [B], and its maps are
+  turned back.
+  """
   image = images.centre_crop(batch['image'], image_size)
+  if tta:
+    image = jax.vmap(images.dihedral)(image, batch['element'])
   logits, out = model.apply(
       variables, images.normalise(image, normalisation, dtype), train=False)
-  return {'probabilities': jax.nn.softmax(logits), 'attention': out['attention']}
+  maps = {'attention': out['attention']}
+  if cam:
+    kernel = variables['params']['classifier']['kernel']
+    maps['cam'] = cam_lib.class_maps(out['features']['pool5'].astype(kernel.dtype),
+                                     kernel)
+  if tta:
+    back = images.inverse_dihedral(batch['element'])
+    maps = jax.tree.map(lambda x: jax.vmap(images.dihedral)(x, back), maps)
+  return {'probabilities': jax.nn.softmax(logits), **maps}
 
 
 def make_step(model: flax.linen.Module, *, normalisation: str, dtype: jnp.dtype,
-              image_size: int) -> Callable[[Any, Any], dict[str, Any]]:
-  """`eval_step` on all local devices, compiled once for all batches of a size."""
-  return parallel.apply(functools.partial(
+              image_size: int, cam: bool, tta: bool
+              ) -> Callable[[Any, Any], dict[str, Any]]:
+  """`eval_step` on all local devices, compiled once for all batches of a size.
+
+  Args:
+    model: of a classifier.
+    normalisation: of the images.
+    dtype: of the images.
+    image_size: side of the centre crop.
+    cam: class activation maps too; the model is VGG-16-GAP.
+    tta: test-time augmentation, eight times the work: probabilities (after the
+      softmax, not logits) and maps are averaged over the 8 flips and rotations.
+  """
+  one_view = parallel.apply(functools.partial(
       eval_step, model=model, normalisation=normalisation, dtype=dtype,
-      image_size=image_size))
+      image_size=image_size, cam=cam, tta=tta))
+  if not tta:
+    return one_view
+
+  # One compiled step and eight calls: eight views in one program would take eight
+  # times the memory, or a loop, in which XLA is slow on the CPU.
+  def average(variables, batch):
+    shape = batch['image'].shape[:2]  # [devices, B / devices]
+    views = [one_view(variables, batch | {'element': np.full(shape, e, np.int32)})
+             for e in range(8)]
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *views)
+
+  return average
 
 
 def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
@@ -73,4 +115,15 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
     raise errors.UserError(
         'predicted probabilities are not finite: the training diverged; lower '
         'learning_rate and start in a new workdir')
+  if 'cam' in merged:
+    merged['attention'] |= _activation_maps(merged.pop('cam'), merged['probabilities'])
   return Predictions(**merged)
+
+
+def _activation_maps(maps: np.ndarray, probabilities: np.ndarray
+                     ) -> dict[str, np.ndarray]:
+  """[N, h, w, K] -> the map of the predicted class, and of the positive one."""
+  chosen = {'cam': cam_lib.of_classes(maps, probabilities.argmax(axis=1))}
+  if maps.shape[-1] == 2:
+    chosen[POSITIVE_CAM] = maps[..., 1]
+  return chosen

@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import calibration
+from attnmel_jax.evaluation import comparisons
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import statistics
 
 # Of every interval in a summary or a table.
 LEVEL = 0.95
+# What sensitivity and specificity are held at, one for the other.
+OPERATING_POINT = 0.95
+# Of the reliability curve, as Guo et al. 2017 have it.
+NUM_BINS = 15
+# Of the threshold sweep; that of the thesis is among them.
+THRESHOLDS = np.arange(1, 20) / 20
 
 
 def classification_scores(
@@ -43,11 +51,12 @@ def classification_scores(
     seed: of the bootstrap; the same for all systems that are to be compared.
 
   Returns:
-    Always `n`, `groups` (how many lesions), `class_counts`, `auc`, `level`,
-    `num_draws`, `seed`. Binary: `positive`, `ap`, `auc`, `threshold`,
-    `sensitivity`, `specificity`. Multi-class: `balanced_accuracy`, `auc_mean`
-    (over the classes that have one), `recall` and `auc` by class name,
-    `confusion_matrix` (row the true class).
+    Always `n`, `groups` (how many lesions), `class_counts`, `auc`, `calibration`,
+    `level`, `num_draws`, `seed`, `error_source` (what the intervals hold). Binary:
+    `positive`, `ap`, `auc`, `threshold`, `sensitivity`, `specificity`,
+    `sensitivity_at_95_specificity` and the reverse. Multi-class:
+    `balanced_accuracy`, `auc_mean` (over the classes that have one), `recall` and
+    `auc` by class name, `confusion_matrix` (row the true class).
   """
   labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
   num_classes = len(class_names)
@@ -69,54 +78,101 @@ def classification_scores(
     result |= _binary(labels, probabilities[:, 1], draws, threshold)
   else:
     result |= _multiclass(labels, probabilities, draws, class_names)
-  return result | {'level': LEVEL, 'num_draws': num_draws, 'seed': seed}
+  return result | {
+      'calibration': _calibration(labels, probabilities), 'level': LEVEL,
+      'num_draws': num_draws, 'seed': seed,
+      'error_source': comparisons.error_source(num_seeds=1)}
 
 
-def attention_scores(
+def attention_per_image(
     maps: Mapping[str, np.ndarray],
     lesion: np.ndarray,
     has_lesion: np.ndarray,
     *,
+    image_size: int,
+) -> dict[str, np.ndarray]:
+  """How well every map finds the lesion of every image.
+
+  Args:
+    maps: name -> [N, h, w].
+    lesion: uint8 [N, S, S].
+    has_lesion: bool [N].
+    image_size: side of the network's input, the centre of the S x S image.
+
+  Returns:
+    `jaccard_<name>`, `mass_<name>` and `pointing_<name>`, each [N], of each map and
+    of the baseline `all_ones`; nan where the image is not annotated, mass and
+    pointing also where its mask is empty after the crop.
+  """
+  maps = {**maps, 'all_ones': np.broadcast_to(
+      attention_maps.all_ones(1), (len(has_lesion), 1, 1))}
+  result = {}
+  for name, values in maps.items():
+    arguments = (values, lesion, has_lesion)
+    result |= {
+        f'jaccard_{name}': attention_maps.attention_jaccard(
+            *arguments, image_size=image_size, threshold=attention_maps.THRESHOLD),
+        f'mass_{name}': attention_maps.mass_inside(*arguments, image_size=image_size),
+        f'pointing_{name}': attention_maps.pointing_game(
+            *arguments, image_size=image_size)}
+  return result
+
+
+def attention_scores(
+    per_image: Mapping[str, np.ndarray],
+    has_lesion: np.ndarray,
+    *,
     labels: np.ndarray,
     groups: np.ndarray,
-    image_size: int,
     num_draws: int,
     seed: int,
 ) -> dict[str, Any]:
-  """Mean Jaccard index of every attention map with the lesion masks.
+  """Means over the annotated images, with bootstrap intervals.
 
-  Images without annotation are left out of the mean and of the draws.
+  Images without annotation are left out of the means and of the draws; an image
+  whose own score is undefined (nan) of the mean.
 
   Args:
-    maps: name -> [N, h, w]; empty for a model without gates.
-    lesion: uint8 [N, S, S].
+    per_image: name -> [N], from `attention_per_image` or of the same kind.
     has_lesion: bool [N].
     labels: int [N], strata of the bootstrap.
     groups: [N] lesion of each row, or its id where lesions are not known.
-    image_size: side of the network's input, the centre of the S x S image.
     num_draws: of the bootstrap.
     seed: of the bootstrap; the same for all systems that are to be compared.
 
   Returns:
-    `n_annotated`, `jaccard_<name>` for each map, and as the baseline
-    `jaccard_all_ones`, the map that marks the whole image.
+    `n_annotated`, and an interval for each name of `per_image`.
   """
   annotated = np.asarray(has_lesion, bool)
-  maps = {**maps, 'all_ones': np.broadcast_to(
-      attention_maps.all_ones(1), (len(annotated), 1, 1))}
   result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
   if not annotated.any():
-    return result | {f'jaccard_{name}': _undefined() for name in maps}
+    return result | {name: _undefined() for name in per_image}
   draws = statistics.bootstrap_draws(
       np.asarray(labels)[annotated], np.asarray(groups)[annotated],
       num_draws=num_draws, seed=seed)
+  for name, values in per_image.items():
+    own = values[annotated]
+    result[name] = _interval(functools.partial(
+        statistics.draws_mean, values=own, include=~np.isnan(own)), draws)
+  return result
+
+
+def threshold_sweep(
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    *,
+    image_size: int,
+) -> dict[str, list[float | None]]:
+  """`thresholds`, and the mean `jaccard_<name>` of each map [N, h, w] at each."""
+  annotated = np.asarray(has_lesion, bool)
+  result: dict[str, list[float | None]] = {'thresholds': THRESHOLDS.tolist()}
   for name, values in maps.items():
-    index = attention_maps.attention_jaccard(
-        values, lesion, annotated, image_size=image_size,
-        threshold=attention_maps.THRESHOLD)[annotated]
-    result[f'jaccard_{name}'] = _interval(
-        functools.partial(statistics.draws_mean, values=index,
-                          include=np.ones(len(index), bool)), draws)
+    sweep = attention_maps.threshold_sweep(
+        values, lesion, annotated, image_size=image_size, thresholds=THRESHOLDS)
+    result[f'jaccard_{name}'] = (
+        sweep[:, annotated].mean(axis=1).tolist() if annotated.any()
+        else [None] * len(THRESHOLDS))
   return result
 
 
@@ -129,6 +185,13 @@ def _binary(
           statistics.draws_average_precision, labels=positive, scores=scores), draws),
       'auc': _interval(functools.partial(
           statistics.draws_auc, labels=positive, scores=scores), draws),
+      'sensitivity_at_95_specificity': _interval(functools.partial(
+          statistics.draws_sensitivity_at_specificity, labels=positive, scores=scores,
+          specificity=OPERATING_POINT), draws),
+      # The reverse: classes and sign exchanged.
+      'specificity_at_95_sensitivity': _interval(functools.partial(
+          statistics.draws_sensitivity_at_specificity, labels=~positive,
+          scores=-scores, specificity=OPERATING_POINT), draws),
   }
   if threshold is None or np.isnan(threshold):
     return result | {'threshold': None, 'sensitivity': _undefined(),
@@ -168,6 +231,26 @@ def _multiclass(
   }
 
 
+def _calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+  """Of the positive class in a binary task, of the likeliest class with more."""
+  if probabilities.shape[1] == 2:
+    hits, confidence = labels == 1, probabilities[:, 1]
+  else:
+    hits, confidence = calibration.top_label(labels, probabilities)
+  curve = calibration.reliability(hits, confidence, num_bins=NUM_BINS)
+  return {
+      'expected_error': calibration.expected_error(curve),
+      'log_loss': calibration.log_loss(labels, probabilities),
+      'counts': curve.counts.tolist(),
+      'confidence': list(map(_or_none, curve.confidence.tolist())),
+      'accuracy': list(map(_or_none, curve.accuracy.tolist())),
+  }
+
+
+def _or_none(value: float) -> float | None:
+  return None if np.isnan(value) else value
+
+
 def _interval(metric, draws: np.ndarray) -> dict[str, float | None]:
   return _bounds(statistics.bootstrap_values(metric, draws=draws))
 
@@ -176,7 +259,7 @@ def _bounds(values: np.ndarray) -> dict[str, float | None]:
   """[1 + D] values -> estimate and bounds, None where undefined."""
   interval = statistics.percentile_interval(values, level=LEVEL)
   bounds = {'estimate': interval.estimate, 'low': interval.low, 'high': interval.high}
-  return {name: None if np.isnan(value) else value for name, value in bounds.items()}
+  return {name: _or_none(value) for name, value in bounds.items()}
 
 
 def _undefined() -> dict[str, float | None]:

@@ -157,6 +157,36 @@ def draws_mean(
   return _ratio(weights @ np.asarray(values, np.float64)[include], weights.sum(axis=1))
 
 
+def draws_balanced_accuracy(
+    draws: np.ndarray, *, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+  """`metrics.balanced_accuracy` in each of the draws [D, N] -> [D].
+
+  Args:
+    draws: [D, N], stratified by class: every class that the rows hold is in each.
+    labels: int [N].
+    predicted: int [N].
+  """
+  labels, predicted = np.asarray(labels), np.asarray(predicted)
+  recalls = [draws_mean(draws, values=predicted == labels, include=labels == k)
+             for k in np.unique(labels)]
+  return np.mean(recalls, axis=0)
+
+
+def draws_sensitivity_at_specificity(
+    draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray, specificity: float,
+) -> np.ndarray:
+  """`curves.sensitivity_at_specificity` in each of the draws [D, N] -> [D].
+
+  Every draw finds its own threshold. Exchange classes and sign for the reverse.
+  """
+  positives, negatives = _counts_by_score(draws, labels, scores)
+  true, false = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
+  total = false[:, -1:]
+  kept = np.divide(total - false, total, where=total > 0, out=np.zeros_like(false))
+  found = np.where(kept >= specificity, true, 0).max(axis=1)
+  return np.where(total[:, 0] > 0, _ratio(found, true[:, -1]), np.nan)
+
+
 def _counts_by_score(
     draws: np.ndarray, labels: np.ndarray, scores: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:

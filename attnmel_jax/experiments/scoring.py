@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import predict
@@ -40,16 +44,63 @@ def choose_threshold(predictions: predict.Predictions) -> float | None:
 def score(predictions: predict.Predictions, part: task_lib.Part,
           class_names: tuple[str, ...], config: Mapping[str, Any], *,
           threshold: float | None) -> dict[str, Any]:
-  """All scores of a part, with 95 % bootstrap intervals."""
+  """All scores of a part, with 95 % bootstrap intervals.
+
+  Besides those of `scores`: `disc_radius` of the baseline disc and, where there are
+  attention maps, `threshold_sweep`.
+  """
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
+  rows = challenge.scored(part.ids)
+  labels, groups = predictions.label[rows], part.groups[rows]
   result = scores.classification_scores(
-      predictions.label, predictions.probabilities, class_names=class_names,
-      groups=part.groups, threshold=threshold, **draws)
-  if predictions.attention:
-    result |= scores.attention_scores(
-        predictions.attention, predictions.lesion, predictions.has_lesion,
-        labels=predictions.label, groups=part.groups,
-        image_size=config['image_size'], **draws)
+      labels, predictions.probabilities[rows], class_names=class_names,
+      groups=groups, threshold=threshold, **draws)
+  if not predictions.attention:
+    return result
+  per_image, radius = attention_per_image(predictions, part, config['image_size'])
+  result |= scores.attention_scores(
+      {name: values[rows] for name, values in per_image.items()},
+      predictions.has_lesion[rows], labels=labels, groups=groups, **draws)
+  return result | {
+      'disc_radius': radius,
+      'threshold_sweep': scores.threshold_sweep(
+          {name: values[rows] for name, values in predictions.attention.items()},
+          predictions.lesion[rows], predictions.has_lesion[rows],
+          image_size=config['image_size'])}
+
+
+def attention_per_image(predictions: predict.Predictions, part: task_lib.Part,
+                        image_size: int
+                        ) -> tuple[dict[str, np.ndarray], float | None]:
+  """Scores [N] of the maps of each image and of the baselines, and the disc's radius.
+
+  CAM is scored by both protocols: `jaccard_cam`, of the predicted class, like any
+  map; `jaccard_cam_released`, of the positive class, as the released code does.
+  """
+  lesion, has_lesion = predictions.lesion, predictions.has_lesion
+  maps = dict(predictions.attention)
+  positive = maps.pop(predict.POSITIVE_CAM, None)
+  result = scores.attention_per_image(maps, lesion, has_lesion, image_size=image_size)
+  if positive is not None:
+    result['jaccard_cam_released'] = attention_maps.released_jaccard(
+        positive, lesion, has_lesion, image_size=image_size,
+        threshold=attention_maps.THRESHOLD)
+  disc = lesion_baselines.best_disc(lesion, has_lesion, image_size=image_size)
+  result['jaccard_disc'] = disc.jaccard
+  result['jaccard_otsu'] = _otsu_jaccard(lesion, has_lesion, part, image_size)
+  return result, None if np.isnan(disc.radius) else disc.radius
+
+
+def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Part,
+                  image_size: int) -> np.ndarray:
+  """Of the dark part of each photograph with its mask."""
+  result = np.full(len(lesion), np.nan)
+  masks = attention_maps.central(lesion, image_size)
+  for i in np.flatnonzero(has_lesion):
+    photograph = part.prepared.load(int(part.rows[i]))['image']
+    seen = attention_maps.central(photograph[None], image_size)[0]
+    dark = lesion_baselines.otsu_mask(np.ascontiguousarray(seen))
+    result[i] = attention_maps.jaccard(dark[None], masks[[i]] > 127)[0]
   return result
 
 
@@ -60,13 +111,27 @@ FILE_NAMES = {'train': 'train', 'validation': 'val', 'test': 'test'}
 def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
           part: task_lib.Part, class_names: tuple[str, ...],
           config: Mapping[str, Any]) -> None:
-  """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png."""
+  """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png.
+
+  predictions/<name>_images.csv holds the lesion of each image and the scores of its
+  maps. For the seven classes of ISIC 2018, predictions/<name>_submission.csv is in
+  the challenge's format.
+  """
   name = FILE_NAMES[split]
   for sub in ('predictions', 'attention'):
     (folder / sub).mkdir(parents=True, exist_ok=True)
   prediction_files.write_predictions(
       folder / 'predictions' / f'{name}.csv', part.ids, predictions.label,
       predictions.probabilities, class_names)
+  if tuple(class_names) == challenge.CLASSES:
+    challenge.write_submission(
+        folder / 'predictions' / f'{name}_submission.csv', part.ids,
+        predictions.probabilities)
+  per_image = {}
+  if predictions.attention:
+    per_image, _ = attention_per_image(predictions, part, config['image_size'])
+  image_tables.write(
+      folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups, per_image)
   if not predictions.attention:
     return
   prediction_files.write_attention(

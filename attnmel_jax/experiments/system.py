@@ -140,4 +140,5 @@ def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[...
   return predict.make_step(
       create_model(config, num_classes, remat=False),
       normalisation=config['normalisation'], dtype=loss_dtype(config),
-      image_size=config['image_size'])
+      image_size=config['image_size'], cam=config['model'] == 'vgg16_gap',
+      tta=config['tta'])

@@ -16,7 +16,8 @@ from attnmel_jax.experiments import run_folder
 _SCORES = {'ap': 'AP', 'auc': 'AUC', 'balanced_accuracy': 'balanced accuracy',
            'sensitivity': 'sensitivity', 'specificity': 'specificity',
            'jaccard_pool3': 'Jaccard pool-3', 'jaccard_pool4': 'Jaccard pool-4',
-           'jaccard_all_ones': 'Jaccard all ones'}
+           'jaccard_cam': 'Jaccard CAM', 'jaccard_all_ones': 'Jaccard all ones',
+           'jaccard_disc': 'Jaccard disc', 'jaccard_otsu': 'Jaccard Otsu'}
 
 
 @dataclasses.dataclass(frozen=True)

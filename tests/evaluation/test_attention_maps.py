@@ -157,3 +157,78 @@ def test_baselines_score_what_geometry_says():
 def test_an_empty_disc_is_refused(side, radius):
   with pytest.raises(ValueError, match='holds no pixel'):
     attention_maps.centred_disc(side, radius)
+
+
+def _random(seed, count=5, cells=4, side=40):
+  rng = np.random.default_rng(seed)
+  lesion = np.where(rng.random((count, side, side)) < 0.4, 255, 0).astype(np.uint8)
+  has_lesion = np.ones(count, bool)
+  has_lesion[1] = False
+  return rng.random((count, cells, cells)), lesion, has_lesion
+
+
+def test_a_sweep_is_an_index_at_each_threshold():
+  maps, lesion, has_lesion = _random(0)
+  lesion[2] = 0
+  thresholds = np.array([0.0, 0.2, 0.5, 0.9, 1.0])
+  found = attention_maps.threshold_sweep(
+      maps, lesion, has_lesion, image_size=32, thresholds=thresholds)
+  for threshold, row in zip(thresholds, found, strict=True):
+    np.testing.assert_array_equal(row, attention_maps.attention_jaccard(
+        maps, lesion, has_lesion, image_size=32, threshold=threshold))
+
+
+def test_a_threshold_that_nothing_reaches():
+  masks = np.zeros((2, 3, 3), bool)
+  masks[0, 0] = True
+  found = attention_maps.jaccard_at(np.zeros((2, 3, 3)), masks, np.array([0.0, 1.0]))
+  np.testing.assert_allclose(found, [[1 / 3, 0], [0, 1]])
+  with pytest.raises(ValueError, match='do not increase'):
+    attention_maps.jaccard_at(np.zeros((2, 3, 3)), masks, np.array([1.0, 0.5]))
+
+
+def test_the_released_protocol_thresholds_before_it_upsamples():
+  # Two cells of four pixels each: 1, 1/4, 0, 0 over 8 pixels of a row.
+  maps = np.tile([4.0, 1.0, 0.0, 0.0], (1, 4, 1))
+  lesion = np.zeros((1, 8, 8), np.uint8)
+  lesion[:, :, :2] = 255
+  found = attention_maps.released_jaccard(
+      maps, lesion, np.array([True]), image_size=8, threshold=0.5)
+  # The first cell alone is attended: 1, 3/4, 1/4, 0 over its edge.
+  assert found[0] == pytest.approx((1 + 0.75) / (1 + 1 + 0.25))
+  fair = attention_maps.attention_jaccard(
+      maps, lesion, np.array([True]), image_size=8, threshold=0.5)
+  # Upsampled first, 4, 13/4, 7/4 ...: the first two pixels reach a half.
+  assert fair[0] == 1
+  unannotated = attention_maps.released_jaccard(
+      maps, lesion, np.array([False]), image_size=8, threshold=0.5)
+  assert np.isnan(unannotated[0])
+
+
+def test_mass_inside_by_hand():
+  maps = np.array([[[0.0, 1.0], [2.0, 4.0]]] * 3)   # rescaled 0, 1/4, 1/2, 1
+  lesion = np.zeros((3, 2, 2), np.uint8)
+  lesion[0, 1] = lesion[2] = 255
+  found = attention_maps.mass_inside(
+      maps, lesion, np.array([True, True, False]), image_size=2)
+  np.testing.assert_allclose(found, [1.5 / 1.75, np.nan, np.nan])
+
+
+def test_all_ones_scores_the_share_of_the_lesion():
+  lesion = np.zeros((1, 8, 8), np.uint8)
+  lesion[0, 2:4, 2:6] = 255               # 8 of 16 pixels in the crop
+  ones = attention_maps.all_ones(4)[None]
+  for score in (attention_maps.mass_inside, attention_maps.pointing_game):
+    assert score(ones, lesion, np.array([True]), image_size=4)[0] == 0.5
+
+
+def test_pointing_game_by_hand():
+  maps = np.zeros((4, 4, 4))
+  maps[:, 1, 2] = 1
+  maps[3, 0, 0] = 1                       # two maxima
+  lesion = np.zeros((4, 4, 4), np.uint8)
+  lesion[[0, 3], 1, 2] = 255
+  lesion[1, 2, 1] = 255
+  found = attention_maps.pointing_game(
+      maps, lesion, np.array([True, True, True, True]), image_size=4)
+  np.testing.assert_array_equal(found, [1, 0, np.nan, 0.5])

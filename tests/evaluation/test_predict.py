@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
 
@@ -42,7 +43,7 @@ def _batches(sizes, batch_size, side=6):
 @pytest.fixture(scope='module')
 def step():
   return predict.make_step(_Mean(), normalisation='isic2018', dtype=jnp.float32,
-                           image_size=4)
+                           image_size=4, cam=False, tta=False)
 
 
 def test_predictions_are_those_of_the_valid_rows_in_order(step):
@@ -92,3 +93,101 @@ def test_a_probability_that_is_not_finite_is_refused(step):
 def test_no_batch_is_a_bug(step):
   with pytest.raises(ValueError, match='no batches'):
     predict.predict(step, {}, [])
+
+
+class _Lopsided(nn.Module):
+  """Logits and a map that no symmetry of the image leaves as they are."""
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    red = images[..., 0]
+    weights = jnp.arange(16.0).reshape(4, 4) / 16
+    weighted = red * weights
+    logit = weighted.sum((1, 2))
+    maps = {'pool3': weighted, 'pool4': weighted.reshape(-1, 2, 2, 2, 2).mean((2, 4))}
+    return jnp.stack([0 * logit, logit], axis=1), {'attention': maps}
+
+
+def _by_hand(photographs):
+  """Averages over the 8 symmetries, image by image, with NumPy's own turns."""
+  weights = np.arange(16.0).reshape(4, 4) / 16
+  probabilities, maps = [], []
+  for image in photographs:
+    red = (image[1:5, 1:5, 0] / 255 - 0.7560) / 0.0909
+    views, turned_back = [], []
+    for turns in range(4):
+      for mirrored in (False, True):
+        view = np.rot90(red, turns)
+        view = view.T if mirrored else view
+        weighted = view * weights
+        views.append(1 / (1 + np.exp(-weighted.sum())))
+        back = weighted.T if mirrored else weighted
+        turned_back.append(np.rot90(back, -turns))
+    probabilities.append(np.mean(views))
+    maps.append(np.mean(turned_back, axis=0))
+  return np.array(probabilities), np.array(maps)
+
+
+def _augmented(batches):
+  step = predict.make_step(_Lopsided(), normalisation='isic2018', dtype=jnp.float32,
+                           image_size=4, cam=False, tta=True)
+  # pmap mistakes the axes of its second argument where the first is empty.
+  return predict.predict(step, {'params': {'unused': np.float32(0)}}, batches)
+
+
+def test_test_time_augmentation_by_hand():
+  size = 2 * jax.local_device_count()
+  batch, = _batches([size], size)
+  found = _augmented([batch])
+  probabilities, maps = _by_hand(batch['image'])
+  # The mean of the probabilities, not the probability of the mean logit.
+  np.testing.assert_allclose(found.probabilities[:, 1], probabilities, rtol=1e-4)
+  np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
+  np.testing.assert_allclose(found.attention['pool3'], maps, rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(
+      found.attention['pool4'], maps.reshape(-1, 2, 2, 2, 2).mean((2, 4)), rtol=1e-3,
+      atol=1e-5)
+
+
+@pytest.mark.parametrize('turn', [np.rot90, np.fliplr, np.transpose])
+def test_an_augmented_prediction_turns_with_the_image(turn):
+  size = jax.local_device_count()
+  batch, = _batches([size], size)
+  turned = batch | {'image': np.stack(
+      [np.stack([turn(image[..., c]) for c in range(3)], axis=-1)
+       for image in batch['image']])}
+  plain, other = _augmented([batch]), _augmented([turned])
+  np.testing.assert_allclose(other.probabilities, plain.probabilities, rtol=1e-5)
+  for tap, maps in plain.attention.items():
+    expected = np.stack([turn(values) for values in maps])
+    np.testing.assert_allclose(
+        other.attention[tap], expected, rtol=1e-4, atol=1e-6, err_msg=tap)
+
+
+class _Pooled(nn.Module):
+  """The images' own channels, averaged into one dense layer without bias."""
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    logits = nn.Dense(2, use_bias=False, name='classifier')(images.mean((1, 2)))
+    return logits, {'attention': {}, 'features': {'pool5': images}}
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_class_activation_maps_of_the_predicted_and_of_the_positive_class(tta):
+  size = 4 * jax.local_device_count()
+  batch, = _batches([size], size)
+  kernel = np.array([[1, 1], [2, 3], [-1, -2]], np.float32)
+  step = predict.make_step(_Pooled(), normalisation='isic2018', dtype=jnp.float32,
+                           image_size=4, cam=True, tta=tta)
+  found = predict.predict(step, {'params': {'classifier': {'kernel': kernel}}}, [batch])
+  image = np.asarray(images.normalise(batch['image'][:, 1:5, 1:5], 'isic2018'))
+  logits = image.mean((1, 2)) @ kernel
+  chosen = logits.argmax(axis=1)
+  assert set(chosen) == {0, 1}
+  # This model does not mind a turn, so neither do its averages.
+  np.testing.assert_array_equal(found.probabilities.argmax(axis=1), chosen)
+  for name, classes in (('cam', chosen), (predict.POSITIVE_CAM, np.ones(size, int))):
+    expected = np.stack([image[i] @ kernel[:, k] for i, k in enumerate(classes)])
+    np.testing.assert_allclose(
+        found.attention[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)

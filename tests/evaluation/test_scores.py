@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import curves
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import scores
 
@@ -132,6 +134,43 @@ def test_what_does_not_fit_raises(probabilities, class_names, threshold, message
     _score(np.array([0, 1, 1]), probabilities, class_names, threshold=threshold)
 
 
+def test_operating_points_of_a_summary():
+  labels, probabilities = _binary()
+  found = _score(labels, probabilities)
+  expected = {
+      'sensitivity_at_95_specificity': curves.sensitivity_at_specificity(
+          labels, probabilities[:, 1], specificity=0.95),
+      'specificity_at_95_sensitivity': curves.specificity_at_sensitivity(
+          labels, probabilities[:, 1], sensitivity=0.95)}
+  assert len(set(expected.values())) == 2
+  for name, value in expected.items():
+    assert found[name]['estimate'] == pytest.approx(value)
+    assert found[name]['low'] < value < found[name]['high']
+
+
+def test_calibration_is_that_of_the_positive_class():
+  probabilities = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.9, 0.1]])
+  found = _score(np.array([1, 0, 0, 0]), probabilities)['calibration']
+  # Each in a bin of its own: .1, .8, .3 and .1 off.
+  assert found['expected_error'] == pytest.approx(1.3 / 4)
+  assert found['log_loss'] == pytest.approx(
+      -np.log([0.9, 0.2, 0.7, 0.9]).mean())
+  assert sum(found['counts']) == 4
+  assert len(found['counts']) == len(found['accuracy']) == 15
+  assert found['accuracy'][0] is None
+  assert [v for v in found['accuracy'] if v is not None] == [0, 0, 0, 1]
+
+
+def test_calibration_of_more_classes_is_that_of_the_likeliest():
+  probabilities = np.array([[0.9, 0.05, 0.05], [0.3, 0.1, 0.6]])
+  found = _score(np.array([0, 1]), probabilities, SEVEN[:3])['calibration']
+  assert found['expected_error'] == pytest.approx((0.1 + 0.6) / 2)
+
+
+def test_one_run_holds_test_sampling_only():
+  assert _score(*_binary())['error_source'] == 'test sampling only'
+
+
 def _attention(rows=20):
   lesion = np.zeros((rows, 16, 16), np.uint8)
   lesion[:, 4:10, 4:12] = 255          # in the crop of 8: 6 of 8 rows
@@ -143,8 +182,9 @@ def _attention(rows=20):
 def _attend(maps, lesion, has_lesion, **changes):
   rows = len(has_lesion)
   arguments = {'labels': np.arange(rows) % 2, 'groups': np.arange(rows),
-               'image_size': 8, 'num_draws': 400, 'seed': 0} | changes
-  found = scores.attention_scores(maps, lesion, has_lesion, **arguments)
+               'num_draws': 400, 'seed': 0} | changes
+  per_image = scores.attention_per_image(maps, lesion, has_lesion, image_size=8)
+  found = scores.attention_scores(per_image, has_lesion, **arguments)
   assert json.loads(json.dumps(found, allow_nan=False)) == found
   return found
 
@@ -181,11 +221,36 @@ def test_attention_interval_is_that_of_the_images():
       2 * 1.96 * 0.125, rel=0.12)
 
 
+def test_mass_and_pointing():
+  maps, lesion = _attention()
+  lesion[0] = 0                           # annotated, with nothing in the crop
+  found = _attend(maps, lesion, np.ones(20, bool))
+  assert found['mass_pool3']['estimate'] == found['pointing_pool3']['estimate'] == 1
+  assert found['mass_pool4']['estimate'] == found['pointing_pool4']['estimate'] == 0
+  # 9 images of 4/8 and 10 of 6/8.
+  expected = pytest.approx((9 * 0.5 + 10 * 0.75) / 19)
+  assert found['mass_all_ones']['estimate'] == expected
+
+
+def test_the_sweep_holds_the_threshold_of_the_thesis():
+  rng = np.random.default_rng(0)
+  maps, (_, lesion) = {'pool4': rng.random((20, 4, 4))}, _attention()
+  has_lesion = np.arange(20) != 3
+  sweep = scores.threshold_sweep(maps, lesion, has_lesion, image_size=8)
+  assert len(sweep['thresholds']) == len(sweep['jaccard_pool4']) == 19
+  at_half = sweep['jaccard_pool4'][sweep['thresholds'].index(attention_maps.THRESHOLD)]
+  assert at_half == pytest.approx(
+      _attend(maps, lesion, has_lesion)['jaccard_pool4']['estimate'])
+  sweep = scores.threshold_sweep(maps, lesion, np.zeros(20, bool), image_size=8)
+  assert sweep['jaccard_pool4'] == [None] * 19
+
+
 def test_without_annotation_or_maps():
   maps, lesion = _attention()
   found = _attend(maps, lesion, np.zeros(20, bool))
   undefined = {'estimate': None, 'low': None, 'high': None}
-  assert found == {'n_annotated': 0, 'jaccard_pool3': undefined,
-                   'jaccard_pool4': undefined, 'jaccard_all_ones': undefined}
+  names = [f'{kind}_{name}' for name in ('pool3', 'pool4', 'all_ones')
+           for kind in ('jaccard', 'mass', 'pointing')]
+  assert found == {'n_annotated': 0} | dict.fromkeys(names, undefined)
   found = _attend({}, lesion, np.ones(20, bool))
-  assert list(found) == ['n_annotated', 'jaccard_all_ones']
+  assert list(found) == ['n_annotated', *names[-3:]]

@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from attnmel_jax.evaluation import curves
 from attnmel_jax.evaluation import statistics
 
 
@@ -204,3 +205,32 @@ def test_two_thousand_draws_are_quick():
         functools.partial(metric, labels=labels, scores=scores),
         draws=draws, level=0.95)
   assert time.process_time() - start < 3
+
+
+def test_balanced_accuracy_of_draws_is_that_of_repeated_rows():
+  rng = np.random.default_rng(0)
+  labels = np.repeat([0, 1, 3], [30, 9, 5])
+  predicted = np.where(rng.random(44) < 0.6, labels, rng.integers(0, 4, 44))
+  draws = statistics.bootstrap_draws(labels, np.arange(44), num_draws=20, seed=0)
+  found = statistics.draws_balanced_accuracy(draws, labels=labels, predicted=predicted)
+  for draw, value in zip(draws, found, strict=True):
+    rows = np.repeat(np.arange(44), draw)
+    assert value == pytest.approx(sklearn.metrics.recall_score(
+        labels[rows], predicted[rows], labels=[0, 1, 3], average='macro'))
+
+
+# 63 negatives: two thirds are met exactly, 0.9 never.
+@pytest.mark.parametrize('specificity', [0.9, 2 / 3])
+@pytest.mark.parametrize('decimals', [0, 1, 8])
+def test_operating_points_of_draws_are_those_of_repeated_rows(decimals, specificity):
+  labels, scores = _ranked(2, 90, decimals=decimals)
+  draws = statistics.bootstrap_draws(labels, np.arange(90), num_draws=40, seed=0)
+  found = statistics.draws_sensitivity_at_specificity(
+      draws, labels=labels, scores=scores, specificity=specificity)
+  for draw, value in zip(draws, found, strict=True):
+    rows = np.repeat(np.arange(90), draw)
+    assert value == pytest.approx(curves.sensitivity_at_specificity(
+        labels[rows], scores[rows], specificity=specificity))
+  undefined = statistics.draws_sensitivity_at_specificity(
+      draws, labels=np.ones(90), scores=scores, specificity=0.9)
+  assert np.isnan(undefined).all()

@@ -140,8 +140,11 @@ def test_every_named_system_runs(config, tmp_path, model, backbone, roi):
   config |= {'model': model, 'backbone': backbone, 'roi': roi, 'num_epochs': 1}
   summary = run_lib.run(config, tmp_path, quiet=True)
   assert 0 <= summary['test']['auc']['estimate'] <= 1
+  # What is looked at: gates, the activation map of the pooled network, or nothing.
   assert ('jaccard_pool4' in summary['test']) == (model == 'attnmel_cnn')
-  assert (tmp_path / 'attention' / 'test.png').exists() == (model == 'attnmel_cnn')
+  assert ('jaccard_cam' in summary['test']) == (model == 'vgg16_gap')
+  assert (tmp_path / 'attention' / 'test.png').exists() == (
+      model in ('attnmel_cnn', 'vgg16_gap'))
 
 
 def test_classes_may_stay_apart(config, tmp_path):

@@ -6,7 +6,10 @@ import types
 import numpy as np
 import pytest
 
+from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import predict
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import scoring
 
 
@@ -43,19 +46,113 @@ def test_pictured_images_alternate_between_the_classes():
   assert len(scoring.shown_rows(labels, 100)) == 6
 
 
+_CONFIG = {'bootstrap_draws': 100, 'bootstrap_seed': 0, 'image_size': 8,
+           'overlay_images': 0}
+
+
+def _part(ids, photographs=None):
+  """Rows 1 to n of a split."""
+  if photographs is None:
+    photographs = np.zeros((len(ids) + 1, 8, 8, 3), np.uint8)
+  prepared = types.SimpleNamespace(load=lambda row: {'image': photographs[row]})
+  ids = np.array(list(ids))
+  return types.SimpleNamespace(
+      ids=ids, groups=ids, rows=np.arange(len(ids)) + 1, prepared=prepared)
+
+
+_FOUR = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
+
+
 def test_images_without_a_mask_are_left_out_of_the_jaccard_index():
-  predictions = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4],
-                                            [0.2, 0.8]])
   predictions = dataclasses.replace(
-      predictions, attention={'pool4': np.ones((4, 2, 2))},
+      _FOUR, attention={'pool4': np.ones((4, 2, 2))},
       has_lesion=np.array([True, True, False, False]),
       lesion=np.array([255, 255, 0, 0], np.uint8)[:, None, None] * np.ones(
           (1, 8, 8), np.uint8))
-  part = types.SimpleNamespace(groups=np.array(['a', 'b', 'c', 'd']))
   result = scoring.score(
-      predictions, part, ('other', 'melanoma'),
-      {'bootstrap_draws': 100, 'bootstrap_seed': 0, 'image_size': 8}, threshold=0.5)
+      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5)
   assert result['n_annotated'] == 2
   assert result['jaccard_pool4']['estimate'] == 1
   assert result['threshold'] == 0.5
   assert result['sensitivity']['estimate'] == 0.5
+
+
+def test_otsu_sees_what_the_network_sees():
+  # A dark square in the crop, and a darker frame outside of it.
+  photographs = np.full((5, 12, 12, 3), 10, np.uint8)
+  photographs[:, 2:10, 2:10] = 200
+  photographs[1, 4:8, 4:8] = 90
+  photographs[3, 4:8, 4:6] = 90
+  photographs[4, 4:8, 6:8] = 90
+  lesion = np.zeros((4, 12, 12), np.uint8)
+  lesion[:, 4:8, 4:6] = 255
+  predictions = dataclasses.replace(
+      _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=lesion,
+      has_lesion=np.array([True, False, True, True]))
+  result = scoring.score(
+      predictions, _part('abcd', photographs), ('other', 'melanoma'), _CONFIG,
+      threshold=0.5)
+  # Half of what it marks, all, and none; the second image has no mask.
+  assert result['jaccard_otsu']['estimate'] == 0.5
+  assert result['jaccard_all_ones']['estimate'] == 8 / 64
+
+
+def test_activation_maps_are_scored_by_both_protocols():
+  cells = np.zeros((4, 2, 2))
+  cells[:, 0] = 1
+  lesion = np.zeros((4, 8, 8), np.uint8)
+  lesion[:, :4] = 255
+  predictions = dataclasses.replace(
+      _FOUR, attention={'cam': cells, predict.POSITIVE_CAM: 1 - cells},
+      lesion=lesion, has_lesion=np.ones(4, bool))
+  result = scoring.score(
+      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5)
+  assert result['jaccard_cam']['estimate'] == 1
+  # Rows of the melanoma's map: 0, 0, 1/8, 3/8 | 5/8, 7/8, 1, 1 on the other half.
+  assert result['jaccard_cam_released']['estimate'] == pytest.approx(
+      (1 / 8 + 3 / 8) / (4 + 5 / 8 + 7 / 8 + 2))
+  assert f'jaccard_{predict.POSITIVE_CAM}' not in result
+
+
+def test_an_image_without_weight_in_the_challenge_is_not_scored():
+  result = scoring.score(
+      _FOUR, _part(['a', 'ISIC_0035068', 'b', 'c']), ('other', 'melanoma'), _CONFIG,
+      threshold=0.5)
+  assert result['n'] == 3
+  assert result['sensitivity']['estimate'] == 1
+
+
+def test_seven_classes_are_written_as_a_submission_too(tmp_path):
+  predictions = _predictions([0, 6], np.eye(7)[[0, 5]])
+  scoring.write(tmp_path, 'test', predictions, _part('ab'), challenge.CLASSES, _CONFIG)
+  lines = (tmp_path / 'predictions' / 'test_submission.csv').read_text().splitlines()
+  assert lines[0] == 'image,MEL,NV,BCC,AKIEC,BKL,DF,VASC'
+  assert lines[2] == 'b,0.0,0.0,0.0,0.0,0.0,1.0,0.0'
+  table = prediction_files.read_predictions(tmp_path / 'predictions' / 'test.csv')
+  assert table.labels.tolist() == [0, 6]
+  scoring.write(tmp_path / 'two', 'test', _FOUR, _part('abcd'), ('other', 'melanoma'),
+                _CONFIG)
+  assert sorted(p.name for p in (tmp_path / 'two' / 'predictions').iterdir()) == [
+      'test.csv', 'test_images.csv']
+
+
+def test_the_scores_of_each_image_are_written(tmp_path):
+  lesion = np.zeros((4, 8, 8), np.uint8)
+  lesion[:, :4] = 255
+  predictions = dataclasses.replace(
+      _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=lesion,
+      has_lesion=np.array([True, True, True, False]))
+  part = _part('abcd')
+  part.groups = np.array(['x', 'x', 'c', 'd'])
+  scoring.write(tmp_path, 'validation', predictions, part, ('other', 'melanoma'),
+                _CONFIG)
+  table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
+  assert table.ids.tolist() == ['a', 'b', 'c', 'd']
+  assert table.groups.tolist() == ['x', 'x', 'c', 'd']
+  np.testing.assert_array_equal(
+      table.scores['jaccard_pool4'], [0.5, 0.5, 0.5, np.nan])
+  result = scoring.score(
+      predictions, part, ('other', 'melanoma'), _CONFIG, threshold=0.5)
+  for name, values in table.scores.items():
+    assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
+  assert result['groups'] == 3

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 
 from attnmel_jax import errors
+from attnmel_jax import parallel
 from attnmel_jax.experiments import system
 from configs import common
 
@@ -141,3 +142,25 @@ def test_systems_that_differ_in_numbers_share_one_program(slim):
   assert program(slim) == program(slim | {
       'dice_weights': (0.5, 0.7), 'focal_gamma': 1.0, 'weight_decay': 0.1,
       'learning_rate': 0.5, 'seed': 7, 'roi': 'lesion'})
+
+
+def test_the_config_asks_for_test_time_augmentation(slim):
+  variables, _ = system.initial_variables(slim, 2, sample=None)
+  image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+  slim = slim | {'image_size': 64}
+  views = [parallel.shard({'image': images}) for images in (
+      np.tile(image, (jax.local_device_count(), 1, 1, 1)),
+      np.tile(np.rot90(image, axes=(1, 2)), (jax.local_device_count(), 1, 1, 1)))]
+
+  def predict(tta):
+    step = system.prediction_step(slim | {'tta': tta}, 2)
+    return [parallel.unshard(step(variables, batch)) for batch in views]
+
+  plain, turned = predict(True)
+  np.testing.assert_allclose(
+      turned['probabilities'], plain['probabilities'], rtol=1e-5)
+  for tap, maps in plain['attention'].items():
+    np.testing.assert_allclose(
+        turned['attention'][tap], np.rot90(maps, axes=(1, 2)), rtol=1e-4, err_msg=tap)
+  plain, turned = predict(False)
+  assert np.abs(turned['probabilities'] - plain['probabilities']).max() > 1e-6

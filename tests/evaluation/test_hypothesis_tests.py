@@ -1,0 +1,193 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import hypothesis_tests
+
+# Albumin, total protein, K-G score and benefit from surgery of the patients with
+# ovarian cancer that have all three measured: DeLong, DeLong & Clarke-Pearson,
+# Biometrics 44 (1988) 837-845.
+OVARIAN = np.fromstring("""
+3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0
+2.5 5.7 8 0  1.6 5.6 5 1  3.8 5.7 5 1  3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1
+4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0
+4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1
+3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1  4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1
+3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1
+2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1
+3.6 6.6 5 1""", sep=' ').reshape(-1, 4)
+
+
+def _pair(seed, rows=60, decimals=8, share=0.3):
+  rng = np.random.default_rng(seed)
+  labels = np.arange(rows) < share * rows
+  common = rng.normal(labels, 1)
+  return labels, *(np.round(common + rng.normal(0, 0.7, (2, rows)), decimals))
+
+
+def _delong(labels, a, b):
+  return hypothesis_tests.delong(labels, a, b, groups=np.arange(len(labels)))
+
+
+def _by_definition(labels, a, b):
+  """Difference of areas and its standard error from all pairs (equations 4 to 6)."""
+  components = []
+  for scores in (a, b):
+    positive, negative = scores[labels][:, None], scores[~labels]
+    wins = (positive > negative) + 0.5 * (positive == negative)
+    components.append((wins.mean(axis=1), wins.mean(axis=0)))
+  (v10a, v01a), (v10b, v01b) = components
+  covariance = (np.cov(v10a, v10b) / len(v10a) + np.cov(v01a, v01b) / len(v01a))
+  variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+  return v10a.mean() - v10b.mean(), np.sqrt(variance)
+
+
+# The areas, differences, standard errors and p-values are those that SAS/STAT
+# prints for these data: User's Guide, 'The LOGISTIC Procedure', example
+# 'Comparing Receiver Operating Characteristic Curves'.
+@pytest.mark.parametrize('column, area, difference, error, p_value', [
+    (0, 0.7366, 0.0108, 0.0953, 0.9102), (1, 0.6478, -0.0780, 0.1046, 0.4561)])
+def test_the_published_example_of_delong(column, area, difference, error, p_value):
+  labels, reference = OVARIAN[:, 3], 10 - OVARIAN[:, 2]
+  assert (len(labels), labels.sum()) == (43, 31)
+  found = _delong(labels, OVARIAN[:, column], reference)
+  np.testing.assert_allclose(
+      found, [area, 0.7258, difference, error, p_value], atol=5.1e-5)
+
+
+@pytest.mark.parametrize('decimals', [0, 1, 8])
+def test_delong_is_the_definition_over_all_pairs(decimals):
+  labels, a, b = _pair(0, decimals=decimals)
+  found = _delong(labels, a, b)
+  difference, error = _by_definition(labels, a, b)
+  assert found.difference == pytest.approx(difference, abs=1e-12)
+  assert found.standard_error == pytest.approx(error, rel=1e-9)
+  assert found.p_value == pytest.approx(
+      2 * scipy.stats.norm.cdf(-abs(difference / error)))
+  assert found.auc_a == pytest.approx(sklearn.metrics.roc_auc_score(labels, a))
+  assert found.auc_b == pytest.approx(sklearn.metrics.roc_auc_score(labels, b))
+
+
+def test_delong_rejects_equal_systems_as_often_as_it_says():
+  p_values = [_delong(*_pair(seed, rows=150)).p_value for seed in range(300)]
+  # 0.1 +- 3 standard errors of a share of 300.
+  assert 0.1 - 0.052 <= np.mean(np.array(p_values) < 0.1) <= 0.1 + 0.052
+  assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
+
+
+def test_delong_at_its_limits():
+  labels, a, b = _pair(1)
+  same = _delong(labels, a, np.exp(a))
+  assert (same.difference, same.standard_error, same.p_value) == (0, 0, 1)
+  perfect = _delong(labels, labels + 0.0, ~labels + 0.0)
+  assert (perfect.auc_a, perfect.auc_b, perfect.p_value) == (1, 0, 0)
+  assert np.isnan(_delong(np.ones(4, int), a[:4], b[:4])).all()
+  lonely = _delong(np.array([1, 0, 0]), a[:3], b[:3])
+  assert not np.isnan(lonely.difference)
+  assert np.isnan(lonely.p_value)
+
+
+def _mcnemar(labels, a, b, threshold_a=0.5, threshold_b=0.5):
+  return hypothesis_tests.mcnemar(
+      labels, a, b, threshold_a=threshold_a, threshold_b=threshold_b,
+      groups=np.arange(len(labels)))
+
+
+# Airway hyper-responsiveness before and after stem cell transplantation, and
+# complications of fractures: Fagerland, Lydersen & Laake, BMC Medical Research
+# Methodology 13 (2013) 91. Two media for tubercle bacilli: Armitage & Berry,
+# Statistical Methods in Medical Research (1994) 127.
+@pytest.mark.parametrize('only_a, only_b, p_value', [
+    (1, 7, 0.070), (6, 16, 0.052), (12, 2, 0.0129)])
+def test_published_examples_of_mcnemar(only_a, only_b, p_value):
+  a = np.repeat([1.0, 0.0, 1.0, 0.0], [only_a, only_b, 12, 5])
+  b = np.repeat([0.0, 1.0, 1.0, 0.0], [only_a, only_b, 12, 5])
+  found = _mcnemar(np.ones(len(a), int), a, b)
+  assert found.positives[:2] == (only_a, only_b)
+  assert found.positives.p_value == pytest.approx(p_value, abs=5e-4)
+  assert found.negatives == (0, 0, 1)
+
+
+@pytest.mark.parametrize('only_a, only_b', [(0, 0), (0, 5), (3, 3), (2, 6), (5, 4)])
+def test_mcnemar_counts_all_ways_to_disagree(only_a, only_b):
+  disagree = only_a + only_b
+  # Every image that the systems disagree on is a coin: all that lean at least as
+  # far from half and half.
+  ways = [abs(2 * sum(coins) - disagree) >= abs(only_a - only_b)
+          for coins in itertools.product((0, 1), repeat=disagree)]
+  right_a = np.repeat([True, False, True], [only_a, only_b, 4])
+  right_b = np.repeat([False, True, True], [only_a, only_b, 4])
+  # On negatives, right is below the threshold.
+  found = _mcnemar(np.zeros(len(right_a), int), 1.0 - right_a, 1.0 - right_b)
+  assert found.negatives[:2] == (only_a, only_b)
+  assert found.negatives.p_value == pytest.approx(np.mean(ways))
+
+
+def test_mcnemar_uses_the_threshold_of_each_system():
+  labels = np.array([1, 1, 0, 0])
+  a, b = np.array([0.3, 0.2, 0.1, 0.3]), np.array([0.6, 0.7, 0.6, 0.1])
+  found = _mcnemar(labels, a, b, threshold_a=0.3, threshold_b=0.65)
+  # Positives: a is right on the first (at its threshold), b on the second.
+  assert found.positives[:2] == (1, 1)
+  assert found.negatives[:2] == (0, 1)
+
+
+@pytest.mark.parametrize('test', [_delong, _mcnemar])
+def test_more_than_two_classes_are_refused(test):
+  with pytest.raises(errors.UserError, match='binary.*3 classes.*paired bootstrap'):
+    test(np.array([0, 1, 2]), np.zeros(3), np.zeros(3))
+
+
+def test_clustered_images_are_refused():
+  labels, scores, groups = np.array([0, 1, 0, 1]), np.arange(4.0), list('abca')
+  with pytest.raises(errors.UserError,
+                     match="DeLong's test.* 1 of 4 .*paired bootstrap over lesions"):
+    hypothesis_tests.delong(labels, scores, scores, groups=np.array(groups))
+  with pytest.raises(errors.UserError,
+                     match="McNemar's test.* 1 of 4 .*paired bootstrap over lesions"):
+    hypothesis_tests.mcnemar(labels, scores, scores, threshold_a=0.5,
+                             threshold_b=0.5, groups=np.array(groups))
+  with pytest.raises(ValueError, match='do not fit'):
+    hypothesis_tests.delong(labels, scores, scores, groups=np.arange(3))
+
+
+def test_a_threshold_that_nobody_could_choose_is_a_bug():
+  with pytest.raises(ValueError, match='thresholds are nan'):
+    _mcnemar(np.array([0, 1]), np.zeros(2), np.zeros(2), threshold_a=math.nan)
+
+
+def _closed_testing(p_values):
+  """Holm's procedure is the closure of Bonferroni's (Marcus et al. 1976): a
+  hypothesis falls when every set that holds it falls."""
+  indices = range(len(p_values))
+  sets = [s for size in range(1, len(p_values) + 1)
+          for s in itertools.combinations(indices, size)]
+  return [max(min(1, len(s) * min(p_values[i] for i in s)) for s in sets if i in s)
+          for i in indices]
+
+
+def test_holm_is_closed_testing():
+  rng = np.random.default_rng(0)
+  for number in (1, 2, 5, 7):
+    p_values = np.round(rng.random(number)**3, 2)
+    found = hypothesis_tests.holm(p_values)
+    np.testing.assert_allclose(found.adjusted, _closed_testing(p_values))
+    assert found.number == number
+
+
+def test_holm_by_hand():
+  # 4 x .005, then the larger of that and 3 x .01, 2 x .03, 1 x .04.
+  found = hypothesis_tests.holm([0.01, 0.04, 0.03, 0.005])
+  np.testing.assert_allclose(found.adjusted, [0.03, 0.06, 0.06, 0.02])
+  # One that could not be made is not counted.
+  found = hypothesis_tests.holm([0.01, math.nan, 0.04])
+  np.testing.assert_allclose(found.adjusted, [0.02, math.nan, 0.04])
+  assert found.number == 2
+  assert hypothesis_tests.holm([]).number == 0
+  with pytest.raises(ValueError, match='not all in'):
+    hypothesis_tests.holm([0.5, 1.5])

@@ -1,0 +1,134 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import comparisons
+from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import scores
+from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
+
+BINARY = ('other', 'melanoma')
+SEVEN = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
+
+
+def _run(seed, class_names=BINARY, rows=120, quality=1.5):
+  """Two images a lesion; every system has the same images."""
+  rng = np.random.default_rng(seed)
+  count = len(class_names)
+  labels = np.repeat(np.arange(rows // 2) % count, 2).astype(np.int32)
+  logits = rng.normal(size=(rows, count))
+  logits[np.arange(rows), labels] += quality
+  probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+  ids = np.array([f'i{row:03d}' for row in range(rows)])
+  jaccard = rng.beta(4, 4, rows)
+  jaccard[::7] = np.nan
+  return systems.Run(
+      prediction_files.PredictionTable(ids, labels, probabilities, class_names),
+      image_tables.ImageTable(ids, np.repeat(ids[::2], 2), {'jaccard_cam': jaccard}))
+
+
+def _summary(run):
+  table = run.predictions
+  found = scores.classification_scores(
+      table.labels, table.probabilities, class_names=table.class_names,
+      groups=run.images.groups, threshold=None, num_draws=200, seed=3)
+  return found | scores.attention_scores(
+      run.images.scores, ~np.isnan(run.images.scores['jaccard_cam']),
+      labels=table.labels, groups=run.images.groups, num_draws=200, seed=3)
+
+
+@pytest.mark.parametrize('class_names, number', [(BINARY, 3), (SEVEN, 10)])
+def test_one_run_has_the_intervals_of_its_summary(class_names, number):
+  run = _run(0, class_names)
+  summary = _summary(run)
+  names = systems.metrics_of(run)
+  assert len(names) == number
+  for name in names:
+    values = systems.bootstrap([run], name, num_draws=200, seed=3)
+    found = statistics.percentile_interval(values, level=0.95)
+    expected = (summary['recall'][name[7:]] if name.startswith('recall_')
+                else summary[name])
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        tuple(expected.values())), name
+
+
+def test_seeds_are_averaged_and_resampled():
+  runs = [_run(seed, quality=quality) for seed, quality in enumerate((0.3, 1.0, 3.0))]
+  values = systems.bootstrap(runs, 'auc', num_draws=300, seed=0)
+  single = [systems.bootstrap([run], 'auc', num_draws=300, seed=0) for run in runs]
+  assert values[0] == pytest.approx(np.mean([v[0] for v in single]))
+  # The seeds differ by far more than the images make uncertain.
+  assert values[1:].std() > 1.5 * np.mean(single, axis=0)[1:].std()
+  two = systems.bootstrap(runs[:2], 'auc', num_draws=300, seed=0)
+  np.testing.assert_allclose(two, np.mean(single[:2], axis=0))
+
+
+def test_systems_are_compared_on_the_same_draws():
+  runs = {'reference': [_run(0)], 'twin': [_run(0)], 'better': [_run(1, quality=4)]}
+  systems.check_same_images(runs)
+  values = {name: systems.bootstrap(own, 'auc', num_draws=200, seed=0)
+            for name, own in runs.items()}
+  found = comparisons.compare_with_reference(values, reference='reference', level=0.95)
+  assert found.differences['twin'] == (0, 0, 0, 1)
+  assert found.differences['better'].low > 0
+  assert found.number == 2
+
+
+def test_other_images_are_not_compared():
+  first, other = _run(0), _run(1)
+  table, images = other.predictions, other.images
+  changed = [
+      systems.Run(dataclasses.replace(table, labels=1 - table.labels), images),
+      systems.Run(dataclasses.replace(table, ids=table.ids[::-1]), images),
+      systems.Run(dataclasses.replace(table, class_names=('other', 'x')), images),
+      systems.Run(table, dataclasses.replace(images, groups=images.ids))]
+  for run in changed:
+    with pytest.raises(errors.UserError, match='B was not scored .* of A'):
+      systems.check_same_images({'A': [first], 'B': [other, run]})
+
+
+def test_an_unknown_metric_names_those_there_are():
+  with pytest.raises(errors.UserError, match="'jaccard_pool4'.*'auc', 'jaccard_cam'"):
+    systems.bootstrap([_run(0)], 'jaccard_pool4', num_draws=10, seed=0)
+
+
+def test_a_score_that_no_image_has_is_undefined():
+  run = _run(0)
+  run.images.scores['jaccard_cam'][:] = np.nan
+  assert np.isnan(systems.bootstrap([run], 'jaccard_cam', num_draws=10, seed=0)).all()
+
+
+def _write(folder, run, ids):
+  table = run.predictions
+  prediction_files.write_predictions(
+      folder / 'predictions' / 'test.csv', ids, table.labels, table.probabilities,
+      table.class_names)
+  image_tables.write(folder / 'predictions' / 'test_images.csv', table.ids,
+                     run.images.groups, run.images.scores)
+
+
+def test_a_run_is_read_without_the_image_that_has_no_weight(tmp_path):
+  run = _run(0)
+  ids = np.array(['ISIC_0035068' if row == 5 else name
+                  for row, name in enumerate(run.predictions.ids)])
+  run = systems.Run(dataclasses.replace(run.predictions, ids=ids), run.images)
+  _write(tmp_path, run, ids)
+  found = systems.read(tmp_path, 'test')
+  kept = np.arange(120) != 5
+  np.testing.assert_array_equal(found.predictions.ids, ids[kept])
+  np.testing.assert_array_equal(
+      found.predictions.probabilities, run.predictions.probabilities[kept])
+  np.testing.assert_array_equal(found.images.groups, run.images.groups[kept])
+  np.testing.assert_array_equal(
+      found.images.scores['jaccard_cam'], run.images.scores['jaccard_cam'][kept])
+
+
+def test_files_of_other_images_are_refused(tmp_path):
+  run = _run(0)
+  _write(tmp_path, run, run.predictions.ids[::-1])
+  with pytest.raises(errors.UserError, match='other images or orders'):
+    systems.read(tmp_path, 'test')
