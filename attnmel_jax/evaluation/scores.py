@@ -34,6 +34,7 @@ def classification_scores(
     class_names: Sequence[str],
     groups: np.ndarray,
     threshold: float | None,
+    temperature: float | None,
     num_draws: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def classification_scores(
     threshold: a binary row is positive where the probability of class 1 is at
       least this; None or nan where none could be chosen: sensitivity and
       specificity are then None. A multi-class task takes None.
+    temperature: fitted on validation, for `calibration` once more after it; None
+      where there is no validation set.
     num_draws: of the bootstrap.
     seed: of the bootstrap; the same for all systems that are to be compared.
 
@@ -79,7 +82,7 @@ def classification_scores(
   else:
     result |= _multiclass(labels, probabilities, draws, class_names)
   return result | {
-      'calibration': _calibration(labels, probabilities), 'level': LEVEL,
+      'calibration': _calibration(labels, probabilities, temperature), 'level': LEVEL,
       'num_draws': num_draws, 'seed': seed,
       'error_source': comparisons.error_source(num_seeds=1)}
 
@@ -231,7 +234,17 @@ def _multiclass(
   }
 
 
-def _calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def _calibration(labels: np.ndarray, probabilities: np.ndarray,
+                 temperature: float | None) -> dict[str, Any]:
+  """As predicted and, under `tempered`, after temperature scaling."""
+  tempered = None
+  if temperature is not None:
+    tempered = {'temperature': temperature, **_reliability(
+        labels, calibration.soften(probabilities, temperature))}
+  return {**_reliability(labels, probabilities), 'tempered': tempered}
+
+
+def _reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
   """Of the positive class in a binary task, of the likeliest class with more."""
   if probabilities.shape[1] == 2:
     hits, confidence = labels == 1, probabilities[:, 1]

@@ -59,8 +59,9 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
       'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
-      'threshold': trained['threshold'],
+      'threshold': trained['threshold'], 'temperature': trained['temperature'],
       split: scoring.score(predictions, part, class_names, config,
-                           threshold=trained['threshold'])}
+                           threshold=trained['threshold'],
+                           temperature=trained['temperature'])}
   prediction_files.write_json(out / 'summary.json', summary)
   return summary

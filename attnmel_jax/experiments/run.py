@@ -170,14 +170,18 @@ def _score(config: Mapping[str, Any], task: task_lib.Task,
            ) -> dict[str, Any]:
   """Writes the files of validation and test, returns the scores."""
   threshold = scoring.DEFAULT_THRESHOLD if len(task.class_names) == 2 else None
+  temperature = None
   summary = {}
   for name, predicted in predictions.items():
     if name == 'validation':
       threshold = scoring.choose_threshold(predicted)
+      temperature = scoring.choose_temperature(predicted)
     scoring.write(folder, name, predicted, task.parts[name], task.class_names, config)
-    summary[name] = scoring.score(predicted, task.parts[name], task.class_names,
-                                  config, threshold=threshold)
-  return {'class_names': list(task.class_names), 'threshold': threshold, **summary}
+    summary[name] = scoring.score(
+        predicted, task.parts[name], task.class_names, config, threshold=threshold,
+        temperature=temperature)
+  return {'class_names': list(task.class_names), 'threshold': threshold,
+          'temperature': temperature, **summary}
 
 
 def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) -> str:

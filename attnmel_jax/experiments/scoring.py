@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import challenge
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import lesion_baselines
@@ -41,9 +42,14 @@ def choose_threshold(predictions: predict.Predictions) -> float | None:
   return metrics.youden_threshold(predictions.label, predictions.probabilities[:, 1])
 
 
+def choose_temperature(predictions: predict.Predictions) -> float:
+  """The temperature with the least log loss on validation predictions."""
+  return calibration.fit_temperature(predictions.label, predictions.probabilities)
+
+
 def score(predictions: predict.Predictions, part: task_lib.Part,
           class_names: tuple[str, ...], config: Mapping[str, Any], *,
-          threshold: float | None) -> dict[str, Any]:
+          threshold: float | None, temperature: float | None) -> dict[str, Any]:
   """All scores of a part, with 95 % bootstrap intervals.
 
   Besides those of `scores`: `disc_radius` of the baseline disc and, where there are
@@ -54,7 +60,7 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
   labels, groups = predictions.label[rows], part.groups[rows]
   result = scores.classification_scores(
       labels, predictions.probabilities[rows], class_names=class_names,
-      groups=groups, threshold=threshold, **draws)
+      groups=groups, threshold=threshold, temperature=temperature, **draws)
   if not predictions.attention:
     return result
   per_image, radius = attention_per_image(predictions, part, config['image_size'])

@@ -168,8 +168,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
       if step == start + 1:  # it waits for the compilation: timed by itself
         jax.block_until_ready(metrics)
         timing.steps('first_step', step, len(batch['label']))
-      # Read once: a later signal waits for the next step, as this may go unsaved.
-      stopping = _is_stopping(stop, step, schedule)
+      stopping = _is_stopping(stop, step, schedule)  # later signals: after the next
       due = schedule.is_due(step) or stopping
       if due or schedule.is_reported(step):
         _report(pending, len(batch['label']), metrics_file, timing, bar)

@@ -60,7 +60,8 @@ def test_the_official_tool_gives_the_same_scores(tmp_path, seed):
   def ours(rows):
     return scores.classification_scores(
         labels[rows], probabilities[rows], class_names=challenge.CLASSES,
-        groups=np.array(ids)[rows], threshold=None, num_draws=10, seed=0)
+        groups=np.array(ids)[rows], threshold=None, temperature=None, num_draws=10,
+        seed=0)
 
   found = ours(challenge.scored(ids))
   assert found['n'] == len(ids) - 1

@@ -22,7 +22,8 @@ def _binary(rows=120, seed=0):
 
 def _score(labels, probabilities, class_names=BINARY, **changes):
   arguments = {'class_names': class_names, 'groups': np.arange(len(labels)),
-               'threshold': None, 'num_draws': 200, 'seed': 0} | changes
+               'threshold': None, 'temperature': None, 'num_draws': 200,
+               'seed': 0} | changes
   found = scores.classification_scores(labels, probabilities, **arguments)
   assert json.loads(json.dumps(found, allow_nan=False)) == found
   return found
@@ -159,6 +160,20 @@ def test_calibration_is_that_of_the_positive_class():
   assert len(found['counts']) == len(found['accuracy']) == 15
   assert found['accuracy'][0] is None
   assert [v for v in found['accuracy'] if v is not None] == [0, 0, 0, 1]
+
+
+def test_calibration_after_temperature_scaling():
+  labels, probabilities = _binary()
+  found = _score(labels, probabilities, temperature=2.0)['calibration']
+  softer = np.sqrt(probabilities)
+  softer /= softer.sum(axis=1, keepdims=True)
+  expected = _score(labels, softer)['calibration']
+  assert found['tempered']['temperature'] == 2
+  assert found['tempered']['log_loss'] == pytest.approx(expected['log_loss'])
+  assert found['tempered']['expected_error'] == pytest.approx(
+      expected['expected_error'])
+  assert found['expected_error'] != found['tempered']['expected_error']
+  assert _score(labels, probabilities)['calibration']['tempered'] is None
 
 
 def test_calibration_of_more_classes_is_that_of_the_likeliest():

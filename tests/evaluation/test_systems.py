@@ -35,7 +35,8 @@ def _summary(run):
   table = run.predictions
   found = scores.classification_scores(
       table.labels, table.probabilities, class_names=table.class_names,
-      groups=run.images.groups, threshold=None, num_draws=200, seed=3)
+      groups=run.images.groups, threshold=None, temperature=None,
+      num_draws=200, seed=3)
   return found | scores.attention_scores(
       run.images.scores, ~np.isnan(run.images.scores['jaccard_cam']),
       labels=table.labels, groups=run.images.groups, num_draws=200, seed=3)

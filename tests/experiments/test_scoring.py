@@ -70,7 +70,8 @@ def test_images_without_a_mask_are_left_out_of_the_jaccard_index():
       lesion=np.array([255, 255, 0, 0], np.uint8)[:, None, None] * np.ones(
           (1, 8, 8), np.uint8))
   result = scoring.score(
-      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5)
+      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5,
+      temperature=None)
   assert result['n_annotated'] == 2
   assert result['jaccard_pool4']['estimate'] == 1
   assert result['threshold'] == 0.5
@@ -91,7 +92,7 @@ def test_otsu_sees_what_the_network_sees():
       has_lesion=np.array([True, False, True, True]))
   result = scoring.score(
       predictions, _part('abcd', photographs), ('other', 'melanoma'), _CONFIG,
-      threshold=0.5)
+      threshold=0.5, temperature=None)
   # Half of what it marks, all, and none; the second image has no mask.
   assert result['jaccard_otsu']['estimate'] == 0.5
   assert result['jaccard_all_ones']['estimate'] == 8 / 64
@@ -106,7 +107,8 @@ def test_activation_maps_are_scored_by_both_protocols():
       _FOUR, attention={'cam': cells, predict.POSITIVE_CAM: 1 - cells},
       lesion=lesion, has_lesion=np.ones(4, bool))
   result = scoring.score(
-      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5)
+      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5,
+      temperature=None)
   assert result['jaccard_cam']['estimate'] == 1
   # Rows of the melanoma's map: 0, 0, 1/8, 3/8 | 5/8, 7/8, 1, 1 on the other half.
   assert result['jaccard_cam_released']['estimate'] == pytest.approx(
@@ -117,7 +119,7 @@ def test_activation_maps_are_scored_by_both_protocols():
 def test_an_image_without_weight_in_the_challenge_is_not_scored():
   result = scoring.score(
       _FOUR, _part(['a', 'ISIC_0035068', 'b', 'c']), ('other', 'melanoma'), _CONFIG,
-      threshold=0.5)
+      threshold=0.5, temperature=None)
   assert result['n'] == 3
   assert result['sensitivity']['estimate'] == 1
 
@@ -152,7 +154,8 @@ def test_the_scores_of_each_image_are_written(tmp_path):
   np.testing.assert_array_equal(
       table.scores['jaccard_pool4'], [0.5, 0.5, 0.5, np.nan])
   result = scoring.score(
-      predictions, part, ('other', 'melanoma'), _CONFIG, threshold=0.5)
+      predictions, part, ('other', 'melanoma'), _CONFIG, threshold=0.5,
+      temperature=None)
   for name, values in table.scores.items():
     assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
   assert result['groups'] == 3
