@@ -235,6 +235,28 @@ def read_mask(data: bytes, *, size: tuple[int, int], crop_ratio: float,
   return square, scaled
 
 
+def read_probability(data: bytes, *, size: tuple[int, int], crop_ratio: float,
+                     resize_size: int) -> np.ndarray:
+  """Bytes of a probability map -> uint8 [S, S], 255 for certain; no threshold.
+
+  As many bits deep as a mask may be. Resized as a photograph is.
+
+  Args:
+    data: a PNG or JPEG.
+    size: (width, height) of its image.
+    crop_ratio: side of the central square over the shorter side.
+    resize_size: S.
+
+  Raises:
+    Unusable: damaged, or not of `size`.
+  """
+  image = open_image(data)
+  _check_size(image.size, size)
+  square = Image.fromarray(_to_grey(image)).crop(central_square(size, crop_ratio))
+  return np.asarray(
+      square.resize((resize_size, resize_size), Image.Resampling.BILINEAR))
+
+
 def binarise(grey: np.ndarray) -> tuple[np.ndarray, bool]:
   """Greys [H, W] -> bool [H, W], and whether the greys were just 0 and 1."""
   if grey.max() == 1:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import records
 from tests.data import conftest
 
-ATTRIBUTES = archives_lib.DATASETS['isic2017'].attributes
+ATTRIBUTES = catalogue.DATASETS['isic2017'].attributes
 
 
 def test_results_come_in_order_with_few_ahead():
