@@ -70,6 +70,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     bound = {name: part.prepared.fingerprint for name, part in task.parts.items()
              if name != 'test'}
     run_folder.bind(folder, config, bound, _environment())
+    if task_lib.is_divided(task):
+      task_lib.write_split(folder / 'split.csv', task)
     if (folder / 'summary.json').exists():
       return run_folder.read_summary(folder)
     stores = task_lib.open_stores(config, task)

@@ -176,7 +176,7 @@ def test_splits_differ_and_do_not_depend_on_each_other(archives, tmp_path):
   write(tmp_path, counts={'test': 6})
   name = 'ISIC-2017_Test_v2_Data.zip'
   assert (tmp_path / name).read_bytes() == (archives / name).read_bytes()
-  seeds = [row.case.seed for split in phantom.SPLITS for row in phantom.rows(
+  seeds = [row.case.seed for split in phantom.splits(2017) for row in phantom.rows(
       year=2017, split=split, total=6, size=64, seed=3, artefact_bias={})]
   assert len(set(seeds)) == 18
 
@@ -252,7 +252,9 @@ def test_other_parameters_are_refused_by_name(archives):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    ({'year': 2016}, 'year=2016 is unknown; choose one of 2017'),
+    ({'year': 2019}, 'year=2019 is unknown; choose one of 2016, 2017, 2018'),
+    ({'year': 2016, 'counts': {'validation': 9}},
+     "split='validation' is unknown; choose one of 'train', 'test'"),
     ({'counts': {'train': 2}}, 'train=2 images: 3 .one a class.'),
     ({'counts': {'train': -1}}, 'train=-1 images'),
     ({'counts': {'train': 0}}, 'no images'),
@@ -417,7 +419,7 @@ def test_structures_go_with_their_diagnosis(population):
       (diagnosis, name): np.mean([
           drawn.attributes[name].any() for drawn, own in
           zip(drawings, names, strict=True) if own == diagnosis])
-      for diagnosis in phantom_diagnoses.DIAGNOSES
+      for diagnosis in phantom_isic2017.CLASSES
       for name in phantom_structures.ATTRIBUTES}
   assert share['seborrheic_keratosis', 'milia_like_cyst'] > 0.5
   assert share['nevus', 'milia_like_cyst'] < 0.2
@@ -478,7 +480,7 @@ def test_command_writes_archives_and_contact_sheet(tmp_path):
 
 def test_command_answers_mistakes_in_one_line(tmp_path):
   for arguments, message in (
-      (['--year=2018', '--out=made'], 'year=2018 is unknown; choose one of 2017'),
+      (['--year=2019', '--out=made'], 'year=2019 is unknown; choose one of 2016'),
       ([], '--out is missing'),
       (['--out=made', '--artefact_bias=snow=1'], "artefact_bias='snow' is unknown")):
     done = run_command(*arguments, cwd=tmp_path)
