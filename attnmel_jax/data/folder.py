@@ -125,7 +125,7 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
         lesion_kind=mask_kind, origin=origin)
   ordered = tuple(examples[image_id] for image_id in sorted(examples))
   return archives.SplitFiles(
-      split, ordered, _digests(ordered, names, mask_kind, table), tuple(bad))
+      split, ordered, _digests(ordered, names, mask_kind), tuple(bad))
 
 
 def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: str,
@@ -143,19 +143,19 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
   return archives.Member(path, '', len(data), zlib.crc32(data))
 
 
-def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str,
-             table: str) -> dict[str, str]:
+def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str
+             ) -> dict[str, str]:
   """Of what the table says, and of the files: a change of either is seen."""
   said = [repr((example.id, example.label, example.group)) for example in examples]
-  digests = {table: _digest([repr(tuple(names)), *said])}
-  for word, members in (
-      ('images', [example.image for example in examples]),
-      (f'{mask_kind} masks', [example.lesion for example in examples])):
-    digests[word] = _digest(
+  digests = {'table': _digest([repr(tuple(names)), *said])}
+  for word, kind, members in (
+      ('images', '', [example.image for example in examples]),
+      ('masks', mask_kind, [example.lesion for example in examples])):
+    digests[word] = _digest([kind, *(
         f'{example.id} {member and (member.size, member.crc)}'
-        for example, member in zip(examples, members, strict=True))
+        for example, member in zip(examples, members, strict=True))])
   return digests
 
 
-def _digest(lines) -> str:
+def _digest(lines: Sequence[str]) -> str:
   return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
