@@ -94,7 +94,8 @@ def _summary(split: builders.PreparedSplit) -> str:
   counts = ', '.join(f'{(split.labels == label).sum()} {name}'
                      for label, name in enumerate(split.class_names))
   lesions = len(set(split.groups))
-  grouped = f' of {lesions} lesions' if lesions < len(split) else ''
+  plural = '' if lesions == 1 else 's'
+  grouped = f' of {lesions} lesion{plural}' if lesions < len(split) else ''
   return (f'{split.split}: {len(split)} images{grouped} ({counts or "no labels"}), '
           f'{split.has_lesion.sum()} lesion masks, '
           f'{split.has_dermo.sum()} dermo masks, {split.side} px, {split.path}')

@@ -174,7 +174,7 @@ def test_the_command(source, tmp_path):
 
   done = launch('--dataset=folder', '--classes=nevus,melanoma,other')
   assert done.returncode == 0, done.stderr
-  assert ('train: 2 images of 1 lesions (1 nevus, 1 melanoma, 0 other), 1 lesion masks'
+  assert ('train: 2 images of 1 lesion (1 nevus, 1 melanoma, 0 other), 1 lesion masks'
           in done.stdout)
   done = launch('--dataset=isic2016', '--mask_kind=binary')
   assert done.returncode == 2
