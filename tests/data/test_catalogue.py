@@ -4,6 +4,11 @@ The archives are written here by hand, under the names of the challenges, so tha
 the phantom and the catalogue cannot agree on a mistake.
 """
 
+import pathlib
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -13,6 +18,7 @@ from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
 from tests.data import conftest
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 GEOMETRY = {'crop_ratio': 1.0, 'resize_size': 30}
 MASKS_2018 = 'HAM10000_segmentations_lesion_tschandl.zip'
 GROUPS_2018 = 'ISIC2018_Task3_Training_LesionGroupings.csv'
@@ -211,3 +217,28 @@ def test_names():
   for spec in catalogue.DATASETS.values():
     assert isinstance(spec, archives_lib.Dataset)
     assert set(spec.required) <= set(spec.published) <= set(spec.files)
+
+
+def test_the_commands_without_any_data(tmp_path):
+  """Those that docs/data.md ends with, from phantom archives to prepared splits."""
+  text = (ROOT / 'docs' / 'data.md').read_text().partition('## Without any data')[2]
+  commands = re.search(r'```\n(.*?)\n```', text, re.DOTALL)[1].splitlines()
+  assert len(commands) == 3
+  for line in commands:
+    python, script, *arguments = line.split()
+    assert python == 'python'
+    done = subprocess.run([sys.executable, str(ROOT / script), *arguments],
+                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+  assert {path.name for path in (tmp_path / 'data').iterdir()} == {
+      'isic2018', 'isic2018_task1'}
+
+
+def test_the_documentation_names_every_archive():
+  text = (ROOT / 'docs' / 'data.md').read_text()
+  for spec in catalogue.DATASETS.values():
+    words = '{' + ','.join(spec.splits.values()) + '}'
+    for role, name in spec.files.items():
+      full = name.replace('{split}', words)
+      short = re.sub(r'^.*\{split\}', '…', name)  # after the first of its table
+      assert f'`{full}`' in text or f'`{short}`' in text, role
