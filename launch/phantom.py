@@ -21,12 +21,17 @@ from attnmel_jax import errors
 from attnmel_jax.data import phantom
 from attnmel_jax.data import phantom_artefacts
 
-_YEAR = flags.DEFINE_integer('year', 2017, 'Challenge whose archives are written.')
+_YEAR = flags.DEFINE_integer(
+    'year', 2017, 'Challenge whose archives are written: 2016, 2017 or 2018.')
 _OUT = flags.DEFINE_string('out', '', 'Folder for the archives.')
+_DEFAULTS = {'train': 400, 'validation': 100, 'test': 200, 'segmentation': 100}
 _COUNTS = {
-    'train': flags.DEFINE_integer('train', 400, 'Training images; 0 for none.'),
-    'validation': flags.DEFINE_integer('validation', 100, 'Validation images.'),
-    'test': flags.DEFINE_integer('test', 200, 'Test images.')}
+    'train': flags.DEFINE_integer('train', None, 'Training images; 400, 0 for none.'),
+    'validation': flags.DEFINE_integer(
+        'validation', None, 'Validation images; 100 if unset, none in 2016.'),
+    'test': flags.DEFINE_integer('test', None, 'Test images; 200 if unset.'),
+    'segmentation': flags.DEFINE_integer(
+        'segmentation', None, 'Images of Tasks 1 and 2; 100 if unset, in 2018 alone.')}
 _SIZE = flags.DEFINE_integer('size', 300, 'Shorter image side in pixels.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Another seed, another data set.')
 _BIAS = flags.DEFINE_multi_string(
@@ -44,7 +49,9 @@ def main() -> None:
   """Checks the flags and calls the library."""
   if not _OUT.value:
     raise errors.UserError('--out is missing; give a folder for the archives')
-  counts = {split: flag.value for split, flag in _COUNTS.items()}
+  counts = {split: _DEFAULTS[split] for split in phantom.splits(_YEAR.value)}
+  counts |= {split: flag.value for split, flag in _COUNTS.items()
+             if flag.value is not None}
   bias = phantom_artefacts.parse_bias(_BIAS.value)
   out = pathlib.Path(_OUT.value).expanduser()
   written = phantom.write_archives(

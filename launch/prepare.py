@@ -1,10 +1,12 @@
 """Prepares a data set: official archives -> cropped, resized, ready to train on.
 
   python launch/prepare.py --dataset=isic2017 --source=DIR
+  python launch/prepare.py --dataset=folder --source=DIR --table=DIR/labels.csv
 
 DIR holds the official zips, or the folders they unpack to, in any mixture;
 `--source=download` fetches them. A split whose archives are absent is left
-out and can be added later by the same command.
+out and can be added later by the same command. With --dataset=folder DIR holds
+photographs (and masks), and the table lists them: image,label[,mask][,group][,split].
 """
 
 import importlib
@@ -21,16 +23,25 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax import errors
-from attnmel_jax.data import archives
 from attnmel_jax.data import builders
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import download
+from attnmel_jax.data import folder
 
 _DATASET = flags.DEFINE_enum(
-    'dataset', None, sorted(archives.DATASETS), 'Data set to prepare.', required=True)
+    'dataset', None, catalogue.NAMES, 'Data set to prepare.', required=True)
 _SOURCE = flags.DEFINE_string(
     'source', None, 'Folder of the official archives, or download.', required=True)
 _DATA_DIR = flags.DEFINE_string(
     'data_dir', '', 'Folder of prepared data; $ATTNMEL_DATA, else ~/attnmel_data.')
+_TABLE = flags.DEFINE_string(
+    'table', None, 'For --dataset=folder: the CSV; labels.csv in --source if unset.')
+_CLASSES = flags.DEFINE_list(
+    'classes', None, 'For --dataset=folder: the classes in order, as nevus,melanoma; '
+    "the table's, sorted, if unset.")
+_MASK_KIND = flags.DEFINE_enum(
+    'mask_kind', None, folder.MASK_KINDS, 'For --dataset=folder: masks that are '
+    'thresholded (binary, if unset), or never.')
 _BASE_URL = flags.DEFINE_string(
     'base_url', None, 'Where --source=download finds the archives; official if unset.')
 _CROP_RATIO = flags.DEFINE_float(
@@ -48,14 +59,22 @@ def main() -> None:
   geometry = {
       name: getattr(config, name) if flag.value is None else flag.value
       for name, flag in (('crop_ratio', _CROP_RATIO), ('resize_size', _RESIZE_SIZE))}
-  if _SOURCE.value == 'download':
-    source = download.fetch(
-        _DATASET.value, data_dir=data_dir, base_url=_BASE_URL.value)
-  elif _BASE_URL.value is not None:
-    raise errors.UserError('--base_url goes with --source=download only')
+  source = command.path(_SOURCE.value)
+  if _DATASET.value == catalogue.FOLDER:
+    _refuse_flags(_BASE_URL, reason='is for official archives')
+    builders.prepare_folder(
+        source, table=command.path(_TABLE.value or str(source / 'labels.csv')),
+        classes=tuple(_CLASSES.value or ()), mask_kind=_MASK_KIND.value or 'binary',
+        data_dir=data_dir, **geometry)
   else:
-    source = pathlib.Path(_SOURCE.value).expanduser()
-  builders.prepare(_DATASET.value, source=source, data_dir=data_dir, **geometry)
+    _refuse_flags(_TABLE, _CLASSES, _MASK_KIND,
+                  reason='goes with --dataset=folder only')
+    if _SOURCE.value == 'download':
+      source = download.fetch(
+          _DATASET.value, data_dir=data_dir, base_url=_BASE_URL.value)
+    else:
+      _refuse_flags(_BASE_URL, reason='goes with --source=download only')
+    builders.prepare(_DATASET.value, source=source, data_dir=data_dir, **geometry)
   splits = builders.available_splits(_DATASET.value, data_dir=data_dir, **geometry)
   for name in splits:
     print(_summary(builders.open_split(
@@ -64,11 +83,20 @@ def main() -> None:
         f'{time.monotonic() - start:.0f} s')
 
 
+def _refuse_flags(*unused: flags.FlagHolder, reason: str) -> None:
+  for flag in unused:
+    if flag.value is not None:
+      raise errors.UserError(f'--{flag.name} {reason}')
+
+
 def _summary(split: builders.PreparedSplit) -> str:
   """'train: 2000 images (374 melanoma, ...), 2000 lesion masks, ...'."""
   counts = ', '.join(f'{(split.labels == label).sum()} {name}'
                      for label, name in enumerate(split.class_names))
-  return (f'{split.split}: {len(split)} images ({counts}), '
+  lesions = len(set(split.groups))
+  plural = '' if lesions == 1 else 's'
+  grouped = f' of {lesions} lesion{plural}' if lesions < len(split) else ''
+  return (f'{split.split}: {len(split)} images{grouped} ({counts or "no labels"}), '
           f'{split.has_lesion.sum()} lesion masks, '
           f'{split.has_dermo.sum()} dermo masks, {split.side} px, {split.path}')
 

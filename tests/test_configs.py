@@ -3,11 +3,21 @@
 import numpy as np
 import pytest
 
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import sampling
+from attnmel_jax.experiments import checks
 from configs import accelerator
 from configs import common
 from configs import demo
+from configs import folder
+from configs import isic2016
 from configs import isic2017
+from configs import isic2018
+from configs import isic2018_cv
+from configs import isic2018_task1
+
+EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
+               'isic2018_cv': isic2018_cv, 'folder': folder}
 
 RELEASED = {
     'dataset': 'isic2017', 'positive': ('melanoma',), 'roi': 'none',
@@ -28,14 +38,55 @@ def test_isic2017_follows_the_released_code(name):
   assert isic2017.get_config()[name] == RELEASED[name]
 
 
-def test_the_recipe_takes_9700_steps():
-  config = isic2017.get_config()
-  labels = np.repeat([0, 1, 2], [374, 254, 1372])
-  rows = sampling.repeat_rows(labels, config.oversample_factors,
-                              class_names=('melanoma', 'seborrheic_keratosis', 'nevus'))
-  assert len(rows) == 3122
+# Images of each class, rows after oversampling and steps, as published.
+@pytest.mark.parametrize('experiment, counts, num_rows, num_steps', [
+    (isic2016, (727, 173), 1419, 11_000),
+    (isic2017, (374, 254, 1372), 3122, 9_700),
+    (isic2018, (1113, 6705, 514, 327, 1099, 115, 142), 46_543, 72_700)])
+def test_the_recipes_take_as_many_steps_as_published(
+    experiment, counts, num_rows, num_steps):
+  config = experiment.get_config()
+  labels = np.repeat(np.arange(len(counts)), counts)
+  rows = sampling.repeat_rows(
+      labels, config.oversample_factors,
+      class_names=catalogue.DATASETS[config.dataset].class_names)
+  assert len(rows) == num_rows
   steps = sampling.steps_per_pass(len(rows), config.batch_size)
-  assert steps * config.passes_per_epoch * config.num_epochs == 9700
+  assert steps * config.passes_per_epoch * config.num_epochs == num_steps
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_every_experiment_is_a_config_that_can_run(name):
+  config = EXPERIMENTS[name].get_config()
+  checks.check(config.to_dict())
+  assert config.dataset == name.removesuffix('_cv')
+  if config.dataset != 'folder':
+    known = catalogue.DATASETS[config.dataset].class_names
+    assert set(config.positive) <= set(known)
+
+
+def test_isic2016_and_2018_follow_the_released_code():
+  config = isic2016.get_config()
+  assert (config.crop_ratio, config.normalisation) == (0.8, 'isic2016')
+  assert config.positive == ('malignant',)
+  assert config.validation_fraction == 0
+  config = isic2018.get_config()
+  assert (config.crop_ratio, config.normalisation) == (1.0, 'isic2018')
+  assert config.positive == ()
+
+
+def test_the_cross_validation_is_of_five_grouped_folds():
+  config = isic2018_cv.get_config()
+  assert (config.num_folds, config.group_folds, config.validation_fraction) == (
+      5, True, 0.1)
+  differing = {name for name, value in isic2018.get_config().items()
+               if config[name] != value}
+  assert differing == {'num_folds'}
+
+
+def test_masks_are_learnt_in_the_geometry_of_the_images_that_need_them():
+  for name in ('crop_ratio', 'resize_size', 'image_size', 'normalisation'):
+    assert isic2018_task1.get_config()[name] == isic2018.get_config()[name]
 
 
 def test_the_attributes_are_the_four_of_part_2():

@@ -1,8 +1,8 @@
-"""Which files make up a data set, and which belong to which image.
+"""Which files of a data set's archives belong to which image.
 
-A data set is a row of `DATASETS`: the names of its archives, the names of the
-files inside, and a reader of its labels. An archive is the official zip or
-the folder it unpacks to. Files are paired by image id, never by position;
+A `Dataset` says how archives and the files inside are named, and who reads its
+labels; the known ones are listed in `catalogue`. An archive is the official zip
+or the folder it unpacks to. Files are paired by image id, never by position;
 members are read by their base name and never extracted.
 """
 
@@ -13,10 +13,10 @@ import concurrent.futures
 import csv
 import dataclasses
 import hashlib
-import io
 import os
 import pathlib
 import re
+from typing import Any
 import zipfile
 import zlib
 
@@ -34,25 +34,53 @@ SYNTHETIC_COMMENT = b'synthetic image of attnmel_jax, not a photograph'
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-  """Names and patterns of one data set; `{split}` is filled from `splits`."""
+class Schema:
+  """What the records of a data set mean."""
 
   name: str
-  class_names: tuple[str, ...]  # label = index
+  class_names: tuple[str, ...]  # label = index; () without labels, which are -1
   attributes: tuple[str, ...]   # bit order of the dermo mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Schema):
+  """Names and patterns of one data set; `{split}` is filled from `splits`."""
+
   base_url: str
   splits: Mapping[str, str]     # split -> the word in file names
-  files: Mapping[str, str]      # images, labels, ... -> archive
-  published: tuple[str, ...]    # keys of `files` that lie at `base_url`,
-                                # those of REQUIRED first
+  # images, labels, ... -> archive; without {split} it is one of training alone.
+  files: Mapping[str, str]
+  required: tuple[str, ...]     # keys of `files`; a split without them is left out
+  published: tuple[str, ...]    # keys of `files` that lie at `base_url`, those
+                                # that are required first
+  elsewhere: Mapping[str, str]  # key of `files` -> where else it is to be had
   # Archive -> (kind of file, pattern of its base name); the first match counts.
   members: Mapping[str, tuple[tuple[str, str], ...]]
-  # (text, notes of what is wrong) -> label of every id, -1 where it is wrong.
-  read_labels: Callable[[str, list[str]], dict[str, int]]
+  # (text, notes of what is wrong) -> label of every id, -1 where it is wrong;
+  # None without labels. Likewise the lesion of every id; None where not known.
+  read_labels: Callable[[str, list[str]], dict[str, int]] | None
+  read_groups: Callable[[str, list[str]], dict[str, str]] | None
+  left_out: frozenset[str]      # ids that the official scores leave out
 
   def file(self, role: str, split: str) -> str:
     """Name of an archive of a split."""
     return self.files[role].format(split=self.splits[split])
+
+  def roles(self, split: str) -> tuple[str, ...]:
+    """The keys of `files` that the split has an archive for."""
+    return tuple(role for role, name in self.files.items()
+                 if split == 'train' or '{split}' in name)
+
+  def required_of(self, split: str) -> tuple[str, ...]:
+    """The archives without which the split is left out."""
+    return tuple(role for role in self.required if role in self.roles(split))
+
+  def places(self, roles: Iterable[str]) -> str:
+    """'; to be had from <address>' for what lies somewhere official, else ''."""
+    places = [self.base_url if role in self.published else self.elsewhere.get(role)
+              for role in roles]
+    places = list(dict.fromkeys(place for place in places if place))
+    return f'; to be had from {" and ".join(places)}' if places else ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +110,13 @@ class Example:
   id: str
   image: Member
   label: int = -1
+  group: str = ''           # its lesion; '' where that is not known
   lesion: Member | None = None
+  lesion_kind: str = 'binary'  # or 'probability', which is never thresholded
   superpixels: Member | None = None
   features: Member | None = None
   attributes: dict[str, Member] = dataclasses.field(default_factory=dict)
+  origin: str = ''          # row of the user's table that names these files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,85 +127,27 @@ class SplitFiles:
   examples: tuple[Example, ...]  # sorted by id
   digests: Mapping[str, str]     # archive -> digest of the names and contents
   bad: tuple[str, ...]           # 'file: what is wrong'
+  left_out: tuple[str, ...] = ()  # ids passed over, see Dataset.left_out
 
 
-def _read_isic2017_labels(text: str, bad: list[str]) -> dict[str, int]:
-  """`image_id,melanoma,seborrheic_keratosis`; neither of them is a nevus."""
-  columns = ('melanoma', 'seborrheic_keratosis')
-  rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-  missing = {'image_id', *columns} - set(rows.fieldnames or ())
-  if missing:
-    bad.append(f'has no column {", ".join(sorted(missing))}')
-    return {}
-  labels = {}
-  for row in rows:
-    image_id = (row['image_id'] or '').strip()
-    values = [_flag(row[column]) for column in columns]
-    if not image_id:
-      bad.append(f'line {rows.line_num} has no image_id')
-    elif image_id in labels:
-      bad.append(f'duplicate id {image_id}')
-    else:
-      labels[image_id] = values.index(1) if 1 in values else len(columns)
-      if None in values:
-        wrong = columns[values.index(None)]
-        bad.append(f'unknown label {wrong}={row[wrong]!r} of {image_id}, not 0 or 1')
-        labels[image_id] = -1
-      elif sum(values) > 1:
-        bad.append(f'{image_id} is both {" and ".join(columns)}')
-        labels[image_id] = -1
-  return labels
-
-
-def _flag(text: str | None) -> int | None:
-  """'0', '0.0', '1' or '1.0' -> 0 or 1; None for anything else."""
-  try:
-    return {0.0: 0, 1.0: 1}.get(float(text))
-  except (TypeError, ValueError):
-    return None
-
-
-DATASETS = {
-    'isic2017': Dataset(
-        name='isic2017',
-        class_names=('melanoma', 'seborrheic_keratosis', 'nevus'),
-        attributes=('pigment_network', 'negative_network', 'milia_like_cyst',
-                    'streaks', 'globules'),
-        base_url='https://isic-challenge-data.s3.amazonaws.com/2017/',
-        splits={'train': 'Training', 'validation': 'Validation',
-                'test': 'Test_v2'},
-        files={'images': 'ISIC-2017_{split}_Data.zip',
-               'labels': 'ISIC-2017_{split}_Part3_GroundTruth.csv',
-               'lesion': 'ISIC-2017_{split}_Part1_GroundTruth.zip',
-               'features': 'ISIC-2017_{split}_Part2_GroundTruth.zip',
-               'attributes': 'ISIC-2017_{split}_AttributeMasks.zip'},
-        published=('images', 'labels', 'lesion', 'features'),
-        members={
-            'images': (('superpixels', r'(?P<id>.+)_superpixels\.png'),
-                       ('image', r'(?P<id>.+)\.(jpe?g|png)')),
-            'lesion': (('lesion', r'(?P<id>.+)_segmentation\.png'),),
-            'features': (('features', r'(?P<id>.+)_features\.json'),),
-            'attributes': (
-                ('attribute', r'(?P<id>.+?)_attribute_(?P<attribute>.+)\.png'),)},
-        read_labels=_read_isic2017_labels),
-}
-
-REQUIRED = ('images', 'labels')  # without these a split is left out
+TABLES = ('labels', 'groups')  # archives that hold a CSV, or are one
 # Kind of map -> archives that may hold it; without them nothing is annotated.
 ANNOTATIONS = {'lesion': ('lesion',), 'dermo': ('features', 'attributes')}
 
 
 def find(dataset: Dataset, split: str, source: pathlib.Path
          ) -> dict[str, pathlib.Path]:
-  """Role -> the zip, else the folder of the same name, that lies in `source`."""
+  """Role -> the zip, else the folder or CSV of the same name, in `source`."""
   found = {}
-  for role in dataset.files:
+  for role in dataset.roles(split):
     path = source / dataset.file(role, split)
-    folder = path.with_suffix('')
+    folder, table = path.with_suffix(''), path.with_suffix('.csv')
     if path.is_file():
       found[role] = path
     elif path.suffix == '.zip' and folder.is_dir():
       found[role] = folder
+    elif role in TABLES and table.is_file():
+      found[role] = table
   return found
 
 
@@ -235,7 +208,7 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
   Args:
     dataset: a row of DATASETS.
     split: one of its splits.
-    found: what `find` returned, with all of REQUIRED.
+    found: what `find` returned, with all that is required.
     reader: stays open as long as the members are read.
   """
   bad: list[str] = []
@@ -243,7 +216,7 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
   by_kind: dict[str, dict[str, Member]] = {
       kind: {} for kinds in dataset.members.values() for kind, _ in kinds}
   for role, path in found.items():
-    if role == 'labels':
+    if role in TABLES:
       continue
     try:
       members = reader.members(path)
@@ -255,13 +228,17 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
     used = _sort_members(dataset, role, members, by_kind, bad)
     digests[dataset.file(role, split)] = _digest(
         f'{m.name} {m.size} {m.crc}' for m in used)
-  labels_path = found['labels']
-  labels, text = _labels(dataset, labels_path, bad)
-  if not labels and any(note.startswith(labels_path.name) for note in bad):
-    labels = dict.fromkeys(by_kind['image'], -1)  # its header is the whole story
-  digests[dataset.file('labels', split)] = _digest([text])
-  examples = _pair(dataset, by_kind, labels, labels_path.name, bad)
-  return SplitFiles(split, tuple(examples), digests, tuple(bad))
+  tables: dict[str, _Table | None] = dict.fromkeys(TABLES)
+  for role, parse in (('labels', dataset.read_labels), ('groups', dataset.read_groups)):
+    if parse and role in found:
+      tables[role] = _read_table(parse, found[role], reader, bad, by_kind['image'])
+      digests[dataset.file(role, split)] = _digest([tables[role].text])
+  left_out = sorted(dataset.left_out & set(by_kind['image']))
+  for members in by_kind.values():
+    for image_id in left_out:
+      members.pop(image_id, None)
+  examples = _pair(dataset, by_kind, tables['labels'], tables['groups'], left_out, bad)
+  return SplitFiles(split, tuple(examples), digests, tuple(bad), tuple(left_out))
 
 
 def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
@@ -270,7 +247,7 @@ def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
   """Enters members under kind and id (and attribute); returns those entered."""
   used = []
   for member in members:
-    if member.name.startswith('.') or '__MACOSX' in member.parts:
+    if _hidden(member):
       continue
     for kind, pattern in dataset.members[role]:
       match = re.fullmatch(pattern, member.name, re.IGNORECASE)
@@ -284,21 +261,50 @@ def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
   return used
 
 
-def _labels(dataset: Dataset, path: pathlib.Path, bad: list[str]
-            ) -> tuple[dict[str, int], str]:
-  """The label of every id, and the normalised text they were read from."""
-  try:
-    text = path.read_text('utf-8-sig')
-  except (OSError, ValueError):
-    bad.append(f'{path.name}: cannot be read')
-    return {}, ''
+@dataclasses.dataclass(frozen=True)
+class _Table:
+  """One value an image."""
+
+  name: str
+  text: str
+  values: dict[str, Any]
+
+
+def _read_table(parse: Callable[[str, list[str]], dict[str, Any]], path: pathlib.Path,
+                reader: Reader, bad: list[str], ids: Iterable[str]) -> _Table:
+  """The values of a CSV, alone or in an archive; its header may be the whole story."""
   notes: list[str] = []
+  text, values = '', {}
   try:
-    labels = dataset.read_labels(text, notes)
+    text = _table_text(path, reader)
+    values = parse(text, notes)
   except csv.Error as error:
-    labels, notes = {}, [f'is no table ({error})']
+    notes = [f'is no table ({error})']
+  except (*READ_ERRORS, ValueError):
+    notes = ['cannot be read']
   bad += [f'{path.name}: {note}' for note in notes]
-  return labels, text
+  if not values and notes:  # all other faults would follow from this one
+    values = dict.fromkeys(ids)
+  return _Table(path.name, text, values)
+
+
+def _table_text(path: pathlib.Path, reader: Reader) -> str:
+  """Text of a CSV, or of the only one in an archive.
+
+  Raises:
+    ValueError: there is not exactly one, or it is no text.
+  """
+  if path.is_file() and path.suffix != '.zip':
+    return path.read_text('utf-8-sig')
+  tables = [member for member in reader.members(path)
+            if member.name.lower().endswith('.csv') and not _hidden(member)]
+  if len(tables) != 1:
+    raise ValueError(f'{len(tables)} tables')
+  return reader.read(tables[0]).decode('utf-8-sig')
+
+
+def _hidden(member: Member) -> bool:
+  return member.name.startswith('.') or '__MACOSX' in member.parts
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -306,15 +312,30 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
-          labels: Mapping[str, int], labels_name: str, bad: list[str]
-          ) -> list[Example]:
-  """One Example an image with a label, sorted by id; the rest is bad."""
-  examples = {image_id: Example(image_id, member, labels.get(image_id, -1))
+          labels: _Table | None, groups: _Table | None, left_out: Iterable[str],
+          bad: list[str]) -> list[Example]:
+  """One Example an image (with a label), sorted by id; the rest is bad."""
+  examples = {image_id: Example(image_id, member)
               for image_id, member in sorted(by_kind['image'].items())}
-  bad += [f'{example.image.name}: no label in {labels_name}'
-          for example in examples.values() if example.id not in labels]
-  bad += [f'{labels_name}: label of {image_id}, but no image of it'
-          for image_id in sorted(set(labels) - set(examples))]
+  for table, word in ((labels, 'label'), (groups, 'lesion')):
+    if table is not None:
+      bad += [f'{example.image.name}: no {word} in {table.name}'
+              for example in examples.values() if example.id not in table.values]
+      bad += [f'{table.name}: {word} of {image_id}, but no image of it'
+              for image_id in sorted(set(table.values) - set(examples) - set(left_out))]
+  for example in examples.values():
+    if labels is not None and labels.values.get(example.id) is not None:
+      example.label = labels.values[example.id]
+    if groups is not None:
+      example.group = groups.values.get(example.id) or ''
+  _add_annotations(dataset, by_kind, examples, bad)
+  return [example for example in examples.values()
+          if example.label >= 0 or labels is None]
+
+
+def _add_annotations(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
+                     examples: Mapping[str, Example], bad: list[str]) -> None:
+  """Enters masks and features into the examples of their ids."""
   for kind, members in by_kind.items():
     for key, member in members.items():
       image_id, _, attribute = key.partition('/')
@@ -328,4 +349,3 @@ def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
         example.attributes[attribute] = member
       elif kind != 'image':
         setattr(example, kind, member)
-  return [example for example in examples.values() if example.label >= 0]

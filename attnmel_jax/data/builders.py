@@ -11,31 +11,26 @@ side<side>-<resampling>/<version>`, so that a test set can arrive later.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import io
 import os
 import pathlib
-import warnings
 
-from absl import logging
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives
-from attnmel_jax.data import progress
-from attnmel_jax.data import records
+from attnmel_jax.data import catalogue
+from attnmel_jax.data import folder
 from attnmel_jax.data import sources
 from attnmel_jax.data import staging
 from attnmel_jax.data import storage
+from attnmel_jax.data import writing
 
-_SHARD_RECORDS = 256  # TFDS keeps one shard in memory while it writes it
 _MAPS = ('image', 'lesion', 'dermo')
 _LISTED = 20          # bad files in the message; the text file has all
 
@@ -46,102 +41,6 @@ def resolve_data_dir(text: str) -> pathlib.Path:
   return pathlib.Path(text).expanduser().absolute()
 
 
-class _BadFiles(Exception):
-  """Ends the writing of a split; TFDS then removes what it has written."""
-
-
-class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Writes one split as a TFDS data set, in the order of the ids.
-
-  Shard by shard, because TFDS's generator builder holds all records in memory
-  and, beyond a gigabyte, asks for TensorFlow.
-  """
-
-  VERSION = tfds.core.Version(storage.VERSION)
-
-  def __init__(self, files: archives.SplitFiles, *, dataset: archives.Dataset,
-               geometry: storage.Geometry, data_dir: pathlib.Path,
-               read: Callable[[archives.Member], bytes], bar: progress.Progress):
-    self.name = dataset.name
-    self.problems: list[str] = []  # 'file: what is wrong'
-    self.scaled: list[str] = []    # masks that held 0 and 1
-    self._files, self._dataset, self._bar = files, dataset, bar
-    self._side = geometry.resize_size
-    self._make = functools.partial(
-        records.make_record, read=read, attributes=dataset.attributes,
-        crop_ratio=geometry.crop_ratio, resize_size=geometry.resize_size)
-    self._rows: list[records.Record] = []  # those written, without pixels
-    config = tfds.core.BuilderConfig(name=geometry.config_name(files.split))
-    super().__init__(data_dir=data_dir, config=config, file_format='array_record')
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    grey = (self._side, self._side, 1)
-    features = tfds.features.FeaturesDict({
-        'id': tfds.features.Text(),
-        'image': tfds.features.Image(
-            shape=(self._side, self._side, 3), encoding_format='png'),
-        'lesion': tfds.features.Image(shape=grey, encoding_format='png'),
-        'dermo': tfds.features.Image(shape=grey, encoding_format='png'),
-        'label': tfds.features.ClassLabel(names=list(self._dataset.class_names)),
-        'has_lesion': np.bool_,
-        'has_dermo': np.bool_,
-    })
-    return tfds.core.DatasetInfo(
-        builder=self, features=features, metadata=tfds.core.MetadataDict(),
-        disable_shuffling=True)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    del dl_manager  # the archives are at hand
-    total = len(self._files.examples)
-    decoded = records.in_order(self._make, self._files.examples)
-    return {self._files.split: [
-        functools.partial(self._shard, decoded, range(
-            start, min(start + _SHARD_RECORDS, total)))
-        for start in range(0, total, _SHARD_RECORDS)]}
-
-  def _shard(self, decoded: Iterator[records.Record], rows: range
-             ) -> Iterator[tuple[int, dict]]:
-    for row in rows:
-      record = next(decoded)
-      self._bar.advance(1)
-      self.problems += record.bad
-      self.scaled += record.scaled
-      self._rows.append(dataclasses.replace(record, encoded={}))
-      if not self.problems:  # else read on, to report all bad files together
-        yield row, {'id': record.id, 'label': record.label,
-                    'has_lesion': record.has_lesion, 'has_dermo': record.has_dermo,
-                    **record.encoded}
-    if len(self._rows) == len(self._files.examples):
-      if self.problems:
-        raise _BadFiles
-      self.info.metadata.update(self._index())
-
-  def _index(self) -> dict:
-    """What `open_split` needs without touching a record."""
-    sha = hashlib.sha256(
-        repr((self._dataset.class_names, self._dataset.attributes)).encode())
-    for row in self._rows:
-      sha.update(row.digest)
-    return {
-        'ids': [row.id for row in self._rows],
-        'groups': [row.id for row in self._rows],
-        'labels': [row.label for row in self._rows],
-        'has_lesion': [row.has_lesion for row in self._rows],
-        'has_dermo': [row.has_dermo for row in self._rows],
-        'class_names': self._dataset.class_names,
-        'dermo_attributes': self._dataset.attributes,
-        'fingerprint': sha.hexdigest(),
-        'synthetic': any(row.synthetic for row in self._rows),
-        'archives': dict(self._files.digests),
-    }
-
-  def _log_download_bytes(self) -> None:
-    pass  # TFDS would print sizes that it does not know
-
-  def _log_download_done(self) -> None:
-    pass
-
-
 def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,
             crop_ratio: float, resize_size: int) -> dict[str, int]:
   """Archives in `source` -> prepared splits in `data_dir`; prints what it does.
@@ -150,7 +49,7 @@ def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,
   that is prepared from the same content is left as it is.
 
   Args:
-    dataset: a name in archives.DATASETS.
+    dataset: a name in catalogue.DATASETS.
     source: folder of the official zips, or of the folders they unpack to.
     data_dir: folder of prepared data sets.
     crop_ratio: side of the central square over the shorter side, in (0, 1].
@@ -163,80 +62,78 @@ def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,
     UserError: no archive, bad files (named in the message), archives that
       contradict a prepared split, or a folder that cannot be written.
   """
-  errors.check_choice('dataset', dataset, archives.DATASETS)
-  _check_geometry(crop_ratio, resize_size)
-  spec = archives.DATASETS[dataset]
-  geometry = storage.Geometry(crop_ratio, resize_size)
+  errors.check_choice('dataset', dataset, catalogue.DATASETS)
+  geometry = _geometry(crop_ratio, resize_size)
+  spec = catalogue.DATASETS[dataset]
   archives.check_source(spec, source)
-  root = data_dir / dataset
-  with staging.folder(root) as stage, archives.Reader() as reader:
-    splits = sources.read_splits(
-        spec, source, reader, prepared=available_splits(
-            dataset, data_dir=data_dir, crop_ratio=crop_ratio,
-            resize_size=resize_size))
+  with archives.Reader() as reader:
+
+    def read(prepared):
+      files = sources.read_splits(spec, source, reader, prepared=prepared)
+      return spec, files
+
+    return _prepare(spec.name, read, data_dir, geometry, reader)
+
+
+def prepare_folder(
+    source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[str],
+    mask_kind: str, data_dir: pathlib.Path, crop_ratio: float, resize_size: int,
+) -> dict[str, int]:
+  """Photographs that a table lists -> prepared splits of the data set 'folder'.
+
+  Args:
+    source: the folder that the paths in the table start from.
+    table: CSV with the columns of `folder.read_splits`.
+    classes: names of the classes in the order of their labels; () sorts those
+      that the table holds.
+    mask_kind: one of folder.MASK_KINDS.
+    data_dir: as in `prepare`, likewise what follows, what is returned and raised.
+    crop_ratio: likewise.
+    resize_size: likewise.
+  """
+  geometry = _geometry(crop_ratio, resize_size)
+  with archives.Reader() as reader:
+    return _prepare(
+        catalogue.FOLDER,
+        lambda prepared: folder.read_splits(
+            source, table=table, classes=classes, mask_kind=mask_kind),
+        data_dir, geometry, reader)
+
+
+def _prepare(
+    name: str,
+    read: Callable[[Sequence[str]],
+                   tuple[archives.Schema, dict[str, archives.SplitFiles]]],
+    data_dir: pathlib.Path, geometry: storage.Geometry, reader: archives.Reader,
+) -> dict[str, int]:
+  """Reads the files of all splits, then writes those that changed, or none."""
+  root = data_dir / name
+  with staging.folder(root) as stage:
+    schema, splits = read(available_splits(
+        name, data_dir=data_dir, crop_ratio=geometry.crop_ratio,
+        resize_size=geometry.resize_size))
     problems = [note for files in splits.values() for note in files.bad]
     problems += sources.repeated_ids(splits)
-    wanted = [
-        files for split, files in splits.items() if sources.needs_writing(
-            spec, files, geometry.folder(dataset, split, data_dir))]
+    wanted = [files for split, files in splits.items() if sources.needs_writing(
+        files, geometry.folder(name, split, data_dir))]
     for files in wanted:
-      problems += _write(files, spec, geometry, stage, reader)
+      problems += writing.write_split(files, schema, geometry, stage, reader.read)
     if problems:
       _refuse(problems, root / 'bad_files.txt')
     for files in wanted:
-      staging.publish(geometry.folder(dataset, files.split, stage),
-                      geometry.folder(dataset, files.split, data_dir))
+      staging.publish(geometry.folder(name, files.split, stage),
+                      geometry.folder(name, files.split, data_dir))
     (root / 'bad_files.txt').unlink(missing_ok=True)
   return {split: len(files.examples) for split, files in splits.items()}
 
 
-def _check_geometry(crop_ratio: float, resize_size: int) -> None:
+def _geometry(crop_ratio: float, resize_size: int) -> storage.Geometry:
   if not 0 < crop_ratio <= 1:
     raise errors.UserError(f'crop_ratio={crop_ratio} is not in (0, 1]; '
                            'it is a share of the shorter image side')
   if not 1 <= resize_size <= 4096:
     raise errors.UserError(f'resize_size={resize_size} is not in [1, 4096] pixels')
-
-
-def _write(files: archives.SplitFiles, spec: archives.Dataset,
-           geometry: storage.Geometry, stage: pathlib.Path, reader: archives.Reader
-           ) -> list[str]:
-  """Writes one split below `stage`; returns what is wrong with its files."""
-  if not files.examples:
-    images = spec.file('images', files.split)
-    return [] if files.bad else [f'{images}: holds no image']
-  bar = progress.Progress(files.split, len(files.examples), unit='images')
-  with contextlib.closing(bar), _quiet_libraries():
-    builder = SplitBuilder(files, dataset=spec, geometry=geometry, data_dir=stage,
-                           read=reader.read, bar=bar)
-    try:
-      builder.download_and_prepare(
-          download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except _BadFiles:
-      pass
-    except (OSError, RuntimeError) as error:  # array_record raises the latter
-      raise errors.UserError(
-          f'{files.split} cannot be written to {stage.parent} ({error}); free some '
-          'space or choose another --data_dir') from error
-  if builder.scaled:
-    print(f'{files.split}: masks of 0 and 1, scaled to 0 and 255: '
-          f'{len(builder.scaled)}, for example {builder.scaled[0]}')
-  return builder.problems
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-  """No notes of TFDS; Pillow's warning of an enormous image is an error."""
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  tfds.disable_progress_bar()
-  with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', module='PIL')  # of odd metadata
-    warnings.simplefilter('error', Image.DecompressionBombWarning)
-    try:
-      yield
-    finally:
-      logging.set_verbosity(verbosity)
+  return storage.Geometry(crop_ratio, resize_size)
 
 
 def _refuse(problems: list[str], report: pathlib.Path) -> None:
@@ -260,10 +157,10 @@ class PreparedSplit:
   split: str
   path: pathlib.Path
   side: int
-  class_names: tuple[str, ...]       # label = index
+  class_names: tuple[str, ...]       # label = index; () without labels
   dermo_attributes: tuple[str, ...]  # bit order of the `dermo` map
   ids: np.ndarray                    # str, sorted
-  labels: np.ndarray                 # int32
+  labels: np.ndarray                 # int32; -1 without labels
   groups: np.ndarray                 # str; the id where no lesion ids exist
   has_lesion: np.ndarray             # bool
   has_dermo: np.ndarray              # bool
@@ -278,7 +175,8 @@ class PreparedSplit:
     """Decodes a row; may be called from several threads.
 
     Returns:
-      `image` uint8 RGB [S, S, 3], `lesion` uint8 [S, S] of 0 and 255, `dermo`
+      `image` uint8 RGB [S, S, 3], `lesion` uint8 [S, S] of 0 and 255
+      (any value between, where it is a probability), `dermo`
       uint8 [S, S], bit k set where attribute k is; zeros where not annotated.
 
     Raises:
@@ -303,8 +201,7 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
     UserError: not prepared (with the command that does), damaged, or a folder
       that names code outside TFDS.
   """
-  errors.check_choice('dataset', dataset, archives.DATASETS)
-  errors.check_choice('split', split, archives.DATASETS[dataset].splits)
+  errors.check_choice('split', split, catalogue.splits(dataset))
   geometry = storage.Geometry(crop_ratio, resize_size)
   path = geometry.folder(dataset, split, data_dir)
   if not path.exists():
@@ -337,7 +234,6 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
 def available_splits(dataset: str, *, data_dir: pathlib.Path, crop_ratio: float,
                      resize_size: int) -> tuple[str, ...]:
   """Names of the prepared splits, in the data set's order."""
-  errors.check_choice('dataset', dataset, archives.DATASETS)
   geometry = storage.Geometry(crop_ratio, resize_size)
-  return tuple(split for split in archives.DATASETS[dataset].splits
+  return tuple(split for split in catalogue.splits(dataset)
                if geometry.folder(dataset, split, data_dir).exists())

@@ -58,7 +58,7 @@ def central_square(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:
 
 
 def open_image(data: bytes) -> Image.Image:
-  """Bytes of a JPEG or PNG -> the loaded image, as stored.
+  """Bytes of a JPEG, PNG or BMP -> the loaded image, as stored.
 
   Raises:
     Unusable: damaged, of another format, or beyond Pillow's limit of pixels.
@@ -70,7 +70,7 @@ def open_image(data: bytes) -> Image.Image:
 
 def _open_header(data: bytes) -> Image.Image:
   with _as_unusable():
-    return Image.open(io.BytesIO(data), formats=('JPEG', 'PNG'))
+    return Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP'))
 
 
 def _load(image: Image.Image) -> None:
@@ -91,7 +91,7 @@ def _as_unusable() -> Iterator[None]:
 
 def read_image(data: bytes, *, crop_ratio: float, resize_size: int
                ) -> tuple[np.ndarray, tuple[int, int]]:
-  """Bytes of a JPEG or PNG -> uint8 RGB [S, S, 3] and the full (width, height).
+  """Bytes of a JPEG, PNG or BMP -> uint8 RGB [S, S, 3] and the full (width, height).
 
   An EXIF orientation is applied first. Resized bilinearly with antialiasing
   (Pillow's filter widens with the reduction). A large colour JPEG is decoded at
@@ -220,7 +220,7 @@ def read_mask(data: bytes, *, size: tuple[int, int], crop_ratio: float,
   ignored. A mask of 0 and 1 is scaled, other greys are thresholded at 128.
 
   Args:
-    data: a PNG or JPEG.
+    data: a PNG, JPEG or BMP.
     size: (width, height) of its image.
     crop_ratio: side of the central square over the shorter side.
     resize_size: S.
@@ -233,6 +233,28 @@ def read_mask(data: bytes, *, size: tuple[int, int], crop_ratio: float,
   inside, scaled = binarise(_to_grey(image))
   square = _nearest(inside.astype(np.uint8) * 255, crop_ratio, resize_size)
   return square, scaled
+
+
+def read_probability(data: bytes, *, size: tuple[int, int], crop_ratio: float,
+                     resize_size: int) -> np.ndarray:
+  """Bytes of a probability map -> uint8 [S, S], 255 for certain; no threshold.
+
+  As many bits deep as a mask may be. Resized as a photograph is.
+
+  Args:
+    data: a PNG, JPEG or BMP.
+    size: (width, height) of its image.
+    crop_ratio: side of the central square over the shorter side.
+    resize_size: S.
+
+  Raises:
+    Unusable: damaged, or not of `size`.
+  """
+  image = open_image(data)
+  _check_size(image.size, size)
+  square = Image.fromarray(_to_grey(image)).crop(central_square(size, crop_ratio))
+  return np.asarray(
+      square.resize((resize_size, resize_size), Image.Resampling.BILINEAR))
 
 
 def binarise(grey: np.ndarray) -> tuple[np.ndarray, bool]:

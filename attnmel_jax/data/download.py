@@ -20,6 +20,7 @@ import zipfile
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import progress
 
 _ATTEMPTS = 4       # in a row without a single new byte
@@ -38,7 +39,7 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
   A split whose archives the server lacks is named and left out.
 
   Args:
-    dataset: a name in archives.DATASETS.
+    dataset: a name in catalogue.DATASETS.
     data_dir: folder of prepared data sets.
     base_url: where the archives lie; None: where the publisher keeps them.
       https, or http on this machine.
@@ -49,8 +50,8 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
   Raises:
     UserError: a bad address, no connection, no space, or a broken archive.
   """
-  errors.check_choice('dataset', dataset, archives.DATASETS)
-  spec = archives.DATASETS[dataset]
+  errors.check_choice('dataset', dataset, catalogue.DATASETS)
+  spec = catalogue.DATASETS[dataset]
   base_url = _check_url(spec.base_url if base_url is None else base_url)
   folder = data_dir / 'downloads' / dataset
   try:
@@ -59,14 +60,17 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
     raise errors.UserError(f'{folder} cannot be made ({error.strerror}); choose '
                            'another folder with --data_dir') from error
   for split in spec.splits:
-    for role in spec.published:
+    for role in [role for role in spec.published if role in spec.roles(split)]:
       name = spec.file(role, split)
       try:
         fetch_file(urllib.parse.urljoin(base_url, name), folder / name)
       except FileNotFoundError as error:
         print(f'{split}: {name} is not at {base_url} ({error})')
-        if role in archives.REQUIRED:
+        if role in spec.required:
           break  # the split will be left out, so the rest is of no use
+  for role in spec.elsewhere:
+    print(f'{spec.files[role]} is not fetched{spec.places([role])}; put it into '
+          f'{folder}')
   if not any(archives.find(spec, split, folder) for split in spec.splits):
     raise errors.UserError(f'{base_url} has no archive of {dataset}; check --base_url')
   return folder

@@ -32,13 +32,17 @@ from attnmel_jax import errors
 from attnmel_jax.data import phantom_artefacts as artefacts
 from attnmel_jax.data import phantom_diagnoses as diagnoses
 from attnmel_jax.data import phantom_drawing as drawing
+from attnmel_jax.data import phantom_files as files
+from attnmel_jax.data import phantom_isic2016
 from attnmel_jax.data import phantom_isic2017
+from attnmel_jax.data import phantom_isic2018
 from attnmel_jax.data import progress
 
-SPLITS = ('train', 'validation', 'test')
+SPLITS = ('train', 'validation', 'test', 'segmentation')
 # A year is a module with CLASSES (rows of phantom_diagnoses.DIAGNOSES),
-# OFFICIAL_COUNTS, archive_names, encode and write_split.
-YEARS: dict[int, types.ModuleType] = {2017: phantom_isic2017}
+# OFFICIAL_COUNTS of its splits, LEAST, GROUPED, archive_names, encode, write_split.
+YEARS: dict[int, types.ModuleType] = {
+    2016: phantom_isic2016, 2017: phantom_isic2017, 2018: phantom_isic2018}
 MARKER = 'PHANTOM.json'
 CASES = 'PHANTOM_cases.csv'
 VERSION = 1  # of the drawing: raised whenever the same seed draws another picture
@@ -46,6 +50,8 @@ VERSION = 1  # of the drawing: raised whenever the same seed draws another pictu
 _FIRST_ID = 9_000_000   # far above every id that the archive has given out
 _MAX_SPLIT = 100_000    # ids of a split
 _MIN_SIZE = 48
+# Chances of 1, 2, 3 images of a lesion: 1.32 on average; 10,015 of 7,470 in 2018.
+_LESION_SIZES = (0.74, 0.2, 0.06)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +61,39 @@ class Row:
   image_id: str
   split: str
   case: drawing.Case
+  lesion: str  # its id where several images may show one lesion, else ''
+
+
+def splits(year: int) -> tuple[str, ...]:
+  """The splits that the challenge of a year has.
+
+  Raises:
+    UserError: an unknown year.
+  """
+  errors.check_choice('year', year, YEARS)
+  return tuple(YEARS[year].OFFICIAL_COUNTS)
 
 
 def class_counts(year: int, split: str, total: int) -> dict[str, int]:
   """Images per class in the official proportions, none of them without images.
 
-  Every class gets at least 2 images, or 1 where `total` is below 6.
+  Every class that the split has gets the year's least number of images, or an
+  equal share where `total` does not reach.
 
   Raises:
-    UserError: an unknown year, or fewer images than classes.
+    UserError: an unknown year or split, or fewer images than classes.
   """
-  errors.check_choice('year', year, YEARS)
+  errors.check_choice('split', split, splits(year))
   official = np.array(YEARS[year].OFFICIAL_COUNTS[split])
-  classes = YEARS[year].CLASSES
+  classes = tuple(np.array(YEARS[year].CLASSES)[official > 0].tolist())
+  official = official[official > 0]
   if total == 0:
     return dict.fromkeys(classes, 0)
   if not len(classes) <= total <= _MAX_SPLIT:
     raise errors.UserError(
         f'{split}={total} images: {len(classes)} (one a class) to {_MAX_SPLIT}, or 0 '
         'to leave the split out')
-  least = 2 if total >= 2 * len(classes) else 1
+  least = min(YEARS[year].LEAST, total // len(classes))
   counts = np.maximum(np.round(total * official / official.sum()).astype(int), least)
   counts[np.argmax(counts)] += total - counts.sum()
   return dict(zip(classes, counts.tolist(), strict=True))
@@ -86,7 +105,7 @@ def rows(*, year: int, split: str, total: int, size: int, seed: int,
 
   Args:
     year: of the challenge whose classes are drawn.
-    split: one of SPLITS.
+    split: one that the year has.
     total: number of images.
     size: shorter side in pixels; the longer is 4/3 of it.
     seed: of the whole data set. Neither the bias nor the other splits change
@@ -98,17 +117,40 @@ def rows(*, year: int, split: str, total: int, size: int, seed: int,
   place = SPLITS.index(split)
   names = np.repeat(list(counts), list(counts.values()))
   np.random.default_rng([seed, place]).shuffle(names)
+  firsts = np.arange(total)
+  if split in YEARS[year].GROUPED:
+    firsts = _first_images(names, np.random.default_rng([seed, place, 0, 3]),
+                           least=YEARS[year].LEAST)
   result = []
   for index, diagnosis in enumerate(names.tolist()):
     # A fourth number keeps this stream apart from the drawing's.
     present = artefacts.sample(
         np.random.default_rng([seed, place, index, 1]),
         malignant=diagnoses.DIAGNOSES[diagnosis].malignant, bias=artefact_bias)
-    case = drawing.Case(diagnosis, (seed, place, index), size, round(size * 4 / 3),
-                        present)
+    first = int(firsts[index])
+    case = drawing.Case(diagnosis, (seed, place, first), size, round(size * 4 / 3),
+                        present, view=int(np.sum(firsts[:index] == first)))
     image_id = f'ISIC_{_FIRST_ID + place * _MAX_SPLIT + index}'
-    result.append(Row(image_id, split, case))
+    lesion = f'HAM_{_FIRST_ID + first}' if split in YEARS[year].GROUPED else ''
+    result.append(Row(image_id, split, case, lesion))
   return result
+
+
+def _first_images(names: np.ndarray, rng: np.random.Generator, *, least: int
+                  ) -> np.ndarray:
+  """[N] the first image of each image's lesion; `least` lesions a class or more."""
+  firsts = np.arange(len(names))
+  for diagnosis in np.unique(names):
+    own = np.flatnonzero(names == diagnosis)
+    spare = max(len(own) - least, 0)
+    position = 0
+    while position < len(own):
+      further = int(min(rng.choice(len(_LESION_SIZES), p=_LESION_SIZES), spare,
+                        len(own) - position - 1))
+      firsts[own[position:position + 1 + further]] = own[position]
+      spare -= further
+      position += 1 + further
+  return firsts
 
 
 def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
@@ -136,7 +178,7 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
       did not write, or has written with other arguments.
   """
   _check(year=year, counts=counts, size=size, seed=seed, workers=workers)
-  totals = {split: counts.get(split, 0) for split in SPLITS}
+  totals = {split: counts.get(split, 0) for split in splits(year)}
   parameters = {
       'year': year, 'counts': totals, 'size': size, 'seed': seed,
       'artefact_bias': {name: float(artefact_bias.get(name, 0.0))
@@ -158,11 +200,10 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
 
 
 def _check(*, year, counts, size, seed, workers) -> None:
-  errors.check_choice('year', year, YEARS)
   for split in counts:
-    errors.check_choice('split', split, SPLITS)
+    errors.check_choice('split', split, splits(year))
   if not any(counts.values()):
-    raise errors.UserError('no images asked for; give train, validation or test')
+    raise errors.UserError(f'no images asked for; give {" or ".join(splits(year))}')
   if size < _MIN_SIZE:
     raise errors.UserError(f'size={size} pixels is too small; {_MIN_SIZE} or more')
   if seed < 0:
@@ -196,7 +237,8 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
         'note': 'SYNTHETIC DATA. Every image, mask and label listed here was drawn by '
                 'a program; none shows a person. Not for clinical use.',
         'parameters': parameters, 'sha256': {}}, {}
-  official = {name for split in SPLITS for name in layout.archive_names(split)}
+  official = {name for split in layout.OFFICIAL_COUNTS
+              for name in layout.archive_names(split)}
   foreign = sorted(
       path.name for path in out.iterdir()
       if path.name.upper().startswith(('ISIC', 'ISBI', 'HAM10000'))
@@ -222,8 +264,8 @@ def _write_split(out, marker, layout, split, split_rows, workers) -> None:
   try:
     with contextlib.closing(_encode(layout, split_rows, workers)) as encoded:
       layout.write_split(folder, split, (
-          (row.image_id, row.case.diagnosis, files)
-          for row, files in zip(split_rows, encoded, strict=True)))
+          files.Labelled(row.image_id, row.case.diagnosis, row.lesion, content)
+          for row, content in zip(split_rows, encoded, strict=True)))
     # Noted before they are moved: an interruption never leaves an archive that
     # the next call would take for a stranger's.
     marker['sha256'].update({name: _sha256(folder / name) for name in names})

@@ -31,6 +31,8 @@ class Case:
   height: int                  # pixels
   width: int
   artefacts: tuple[str, ...]   # keys of phantom_artefacts.ARTEFACTS
+  # Further photographs of the same lesion, 1 to 3: mirrored, and taken anew.
+  view: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +51,25 @@ def draw(case: Case) -> Drawing:
   look = diagnoses.sample(lesion_rng, diagnoses.DIAGNOSES[case.diagnosis])
   lesion = lesions.draw(lesion_rng, look, height=case.height, width=case.width)
   image = _skin(skin_rng, case.height, case.width) * np.exp(-lesion.absorption)
+  image = _seen(image, case.view)
+  if case.view:
+    camera_rng = np.random.default_rng((*case.seed, 2, case.view))
+    image = image * camera_rng.uniform(0.9, 1.0)
+  level = _seen(lesion.level, case.view)
   for name, artefact in artefacts.ARTEFACTS.items():
     stream = artefact_rng.spawn(1)[0]  # spawned even if unused: streams stay apart
     if name in case.artefacts:
-      image = artefact.draw(stream, image, lesion.level)
-  return Drawing(image=_photograph(camera_rng, image), lesion=lesion.mask,
-                 attributes=lesion.attributes)
+      image = artefact.draw(stream, image, level)
+  return Drawing(
+      image=_photograph(camera_rng, image), lesion=_seen(lesion.mask, case.view),
+      attributes={name: _seen(drawn, case.view)
+                  for name, drawn in lesion.attributes.items()})
+
+
+def _seen(array: np.ndarray, view: int) -> np.ndarray:
+  """[H, W, ...] mirrored from left to right, top to bottom, or both."""
+  array = array[:, ::-1] if view & 1 else array
+  return array[::-1] if view & 2 else array
 
 
 def _skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -5,31 +5,27 @@ is not decided here.
 """
 
 from collections.abc import Iterable
-import io
 import json
 import pathlib
-import zipfile
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
-from attnmel_jax.data import archives
 from attnmel_jax.data import phantom_drawing as drawing
+from attnmel_jax.data import phantom_files as files
 
 CLASSES = ('melanoma', 'seborrheic_keratosis', 'nevus')
 # Images per class and split of the challenge.
 OFFICIAL_COUNTS = {'train': (374, 254, 1372), 'validation': (30, 42, 78),
                    'test': (117, 90, 393)}
+LEAST = 2               # images of a class, where there are enough in all
+GROUPED: frozenset[str] = frozenset()  # splits with several images of a lesion
 FEATURES = ('pigment_network', 'negative_network', 'milia_like_cyst', 'streaks')
 
 _STEMS = {'train': 'ISIC-2017_Training', 'validation': 'ISIC-2017_Validation',
           'test': 'ISIC-2017_Test_v2'}
 _SUPERPIXELS = 480    # about as many regions an image
 _UNANNOTATED = 0.05   # share of images without features, as in the challenge
-_JPEG_QUALITY = 92
-# Zip entries carry this time, so that equal contents make equal bytes.
-_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 def archive_names(split: str) -> tuple[str, str, str, str]:
@@ -42,14 +38,12 @@ def archive_names(split: str) -> tuple[str, str, str, str]:
 def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:
   """Draws a case: file name -> bytes for each of the three zips of a split."""
   picture = drawing.draw(case)
-  jpeg = io.BytesIO()
-  Image.fromarray(picture.image).save(jpeg, 'JPEG', quality=_JPEG_QUALITY,
-                                      comment=archives.SYNTHETIC_COMMENT)
   regions = superpixels(picture.image)
   code = np.stack([regions & 255, regions >> 8 & 255, regions >> 16], axis=-1)
-  data = {f'{image_id}.jpg': jpeg.getvalue(),
-          f'{image_id}_superpixels.png': _png(code.astype(np.uint8))}
-  mask = {f'{image_id}_segmentation.png': _png(picture.lesion.astype(np.uint8) * 255)}
+  data = {f'{image_id}.jpg': files.jpeg(picture.image),
+          f'{image_id}_superpixels.png': files.png(code.astype(np.uint8))}
+  lesion = picture.lesion.astype(np.uint8) * 255
+  mask = {f'{image_id}_segmentation.png': files.png(lesion)}
   features = {}
   # A stream of its own: whether an image is annotated says nothing about it.
   if np.random.default_rng((*case.seed, 2017)).random() >= _UNANNOTATED:
@@ -60,25 +54,13 @@ def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:
 
 
 def write_split(folder: pathlib.Path, split: str,
-                labelled: Iterable[tuple[str, str, list[dict[str, bytes]]]]) -> None:
-  """Writes the four files of a split from (id, diagnosis, encoded case)."""
+                labelled: Iterable[files.Labelled]) -> None:
+  """Writes the four files of a split."""
   *zips, table = archive_names(split)
-  handles = [zipfile.ZipFile(folder / name, 'w') for name in zips]
   rows = ['image_id,melanoma,seborrheic_keratosis']
-  try:
-    for image_id, diagnosis, encoded in labelled:
-      rows.append(f'{image_id},{float(diagnosis == CLASSES[0])},'
-                  f'{float(diagnosis == CLASSES[1])}')
-      for name, handle, files in zip(zips, handles, encoded, strict=True):
-        for file, content in files.items():
-          # Stored, not deflated: JPEG and PNG are compressed already.
-          entry = zipfile.ZipInfo(f'{name.removesuffix(".zip")}/{file}', _TIMESTAMP)
-          entry.create_system = 3  # Unix, wherever it is written
-          entry.external_attr = 0o644 << 16  # else unpacked files are unreadable
-          handle.writestr(entry, content)
-  finally:
-    for handle in handles:
-      handle.close()
+  rows += [f'{image.id},{float(image.diagnosis == CLASSES[0])},'
+           f'{float(image.diagnosis == CLASSES[1])}'
+           for image in files.write_zips(folder, zips, labelled)]
   (folder / table).write_text('\n'.join(rows) + '\n')
 
 
@@ -119,9 +101,3 @@ def _regions_with(regions: np.ndarray, attribute: np.ndarray) -> list[int]:
   """1 for each superpixel that holds a pixel of the attribute, else 0."""
   counts = np.bincount(regions[attribute], minlength=int(regions.max()) + 1)
   return (counts > 0).astype(int).tolist()
-
-
-def _png(array: np.ndarray) -> bytes:
-  buffer = io.BytesIO()
-  Image.fromarray(array).save(buffer, 'PNG')
-  return buffer.getvalue()

@@ -26,11 +26,12 @@ class Record:
 
   id: str
   label: int
+  group: str                 # its lesion; the id where that is not known
   has_lesion: bool
   has_dermo: bool
   synthetic: bool            # drawn by the phantom
   encoded: dict[str, bytes]  # PNG of image, lesion and dermo
-  digest: bytes              # sha256 of id, label, flags and pixels
+  digest: bytes              # sha256 of id, label, group, flags, pixels
   scaled: tuple[str, ...]    # names of masks that held {0, 1}
   bad: tuple[str, ...]       # 'file: what is wrong'
 
@@ -58,6 +59,16 @@ class _Maps:
     if scaled:
       self.scaled.append(member.name)
     return mask
+
+  def probability(self, member: archives.Member) -> np.ndarray:
+    """uint8 [S, S] of 0 to 255; zeros where the file is bad."""
+    try:
+      return decode.read_probability(
+          self.read(member), size=self.size, crop_ratio=self.crop_ratio,
+          resize_size=self.resize_size)
+    except (decode.Unusable, *archives.READ_ERRORS) as error:
+      self.bad.append(problem(member, error))
+      return self.empty()
 
   def superpixels(self, example: archives.Example, attributes: tuple[str, ...]
                   ) -> np.ndarray:
@@ -100,10 +111,14 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
     image, size = decode.read_image(
         data, crop_ratio=crop_ratio, resize_size=resize_size)
   except (decode.Unusable, *archives.READ_ERRORS) as error:
-    return Record(example.id, example.label, False, False, False, {}, b'', (),
-                  (problem(example.image, error),))
+    return Record(
+        example.id, example.label, example.id, False, False, False, {}, b'', (),
+        _with_origin(example, [problem(example.image, error)]))
   maps = _Maps(read, size, crop_ratio, resize_size, scaled, bad)
-  lesion = maps.empty() if example.lesion is None else maps.mask(example.lesion)
+  lesion = maps.empty()
+  if example.lesion is not None:
+    decoded = {'binary': maps.mask, 'probability': maps.probability}
+    lesion = decoded[example.lesion_kind](example.lesion)
   dermo = maps.empty()
   if example.attributes:
     for name, member in example.attributes.items():
@@ -115,12 +130,20 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
   has_lesion = example.lesion is not None
   has_dermo = bool(example.attributes) or example.features is not None
   arrays = {'image': image, 'lesion': lesion, 'dermo': dermo}
+  head = f'{example.id} {example.label} {has_lesion} {has_dermo}'
+  if example.group:
+    head += f' {example.group}'
   return Record(
-      example.id, example.label, has_lesion, has_dermo,
+      example.id, example.label, example.group or example.id, has_lesion, has_dermo,
       archives.SYNTHETIC_COMMENT in data,
       {name: encode_png(array) for name, array in arrays.items()},
-      _digest(f'{example.id} {example.label} {has_lesion} {has_dermo}', arrays),
-      tuple(scaled), tuple(bad))
+      _digest(head, arrays), tuple(scaled), _with_origin(example, bad))
+
+
+def _with_origin(example: archives.Example, bad: list[str]) -> tuple[str, ...]:
+  """The problems, each after the row of the table that names the files."""
+  start = f'{example.origin}: ' if example.origin else ''
+  return tuple(start + note for note in bad)
 
 
 def encode_png(array: np.ndarray) -> bytes:

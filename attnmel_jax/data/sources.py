@@ -26,20 +26,37 @@ def read_splits(spec: archives.Dataset, source: pathlib.Path,
   splits = {}
   for split in spec.splits:
     found = archives.find(spec, split, source)
-    absent = [spec.file(role, split) for role in archives.REQUIRED
-              if role not in found]
-    if absent:
-      state = 'already prepared; ' if split in prepared else 'left out, '
-      print(f'{split}: {state}{_listed(absent)} not in {source}')
+    roles = [role for role in spec.required_of(split) if role not in found]
+    if roles:
+      absent = _listed([spec.file(role, split) for role in roles])
+      if split in prepared:
+        print(f'{split}: already prepared; {absent} not in {source}')
+      else:
+        print(f'{split}: left out, {absent} not in {source}{spec.places(roles)}')
       continue
     splits[split] = archives.read_split(spec, split, found, reader)
+    for image_id in splits[split].left_out:
+      print(f'{split}: {image_id} left out, the official score leaves it out too')
+    if split not in prepared:
+      _print_unannotated(spec, split, found)
   if not splits:
-    required = ' and '.join(spec.files[role] for role in archives.REQUIRED)
+    required = ' and '.join(spec.files[role] for role in spec.required_of('train'))
     raise errors.UserError(
         f'--source={source} holds no complete split of {spec.name}; a split '
         f'needs {required}, where {{split}} is one of '
-        f'{", ".join(spec.splits.values())}')
+        f'{", ".join(spec.splits.values())}{spec.places(spec.required)}')
   return splits
+
+
+def _print_unannotated(spec: archives.Dataset, split: str,
+                       found: Collection[str]) -> None:
+  """Says which kinds of maps no image of the split will have."""
+  for kind, of_kind in archives.ANNOTATIONS.items():
+    roles = [role for role in of_kind if role in spec.roles(split)]
+    if roles and not set(roles) & set(found):
+      names = ' or '.join(spec.file(role, split) for role in roles)
+      print(f'{split}: no {kind} masks, {names} is not in --source'
+            f'{spec.places(roles)}')
 
 
 def repeated_ids(splits: Mapping[str, archives.SplitFiles]) -> list[str]:
@@ -55,8 +72,7 @@ def repeated_ids(splits: Mapping[str, archives.SplitFiles]) -> list[str]:
   return notes
 
 
-def needs_writing(spec: archives.Dataset, files: archives.SplitFiles,
-                  folder: pathlib.Path) -> bool:
+def needs_writing(files: archives.SplitFiles, folder: pathlib.Path) -> bool:
   """Whether a split has to be written, for the first time or again; says so.
 
   Raises:
@@ -78,13 +94,9 @@ def needs_writing(spec: archives.Dataset, files: archives.SplitFiles,
     raise errors.UserError(
         f'{split} was prepared with {", ".join(gone)}, absent from --source now, '
         f'while {", ".join(changed)} changed; put back what is absent, or delete '
-        f'{folder} to prepare {spec.name} without it')
+        f'{folder} to prepare it without')
   if before:
     print(f'{split}: {", ".join(changed)} changed; preparing it again')
-  for kind, roles in archives.ANNOTATIONS.items():
-    names = [spec.file(role, split) for role in roles]
-    if not set(names) & set(files.digests):
-      print(f'{split}: no {kind} masks, {" or ".join(names)} is not in --source')
   return True
 
 

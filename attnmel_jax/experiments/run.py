@@ -79,6 +79,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     def enter():
       stack.enter_context(run_folder.claim(folder))
       run_folder.bind(folder, config, bound, _environment())
+      if task_lib.is_divided(task):
+        task_lib.write_split(folder / 'split.csv', task)
       finished = (folder / 'summary.json').exists()
       return run_folder.read_summary(folder) if finished else None
 

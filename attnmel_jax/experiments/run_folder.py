@@ -2,7 +2,8 @@
 
 config.json, environment.json, metrics.jsonl (no times: those are in
 timing.jsonl), checkpoints/, predictions/, attention/ and, once the run is
-finished, summary.json.
+finished, summary.json. Where the run divided the images itself, split.csv lists
+which image trains, validates or tests.
 """
 
 from collections.abc import Iterator

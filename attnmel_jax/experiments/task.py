@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+import csv
 import dataclasses
+import io
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from attnmel_jax import parallel
 from attnmel_jax.data import builders
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.training import loop
 
 
@@ -72,17 +76,25 @@ def open_task(config: Mapping[str, Any]) -> Task:
   """Opens the prepared splits that the config names.
 
   Raises:
-    UserError: nothing is prepared, the region of interest is unknown, splits
-      share an image or a lesion, or all validation images are of one class.
+    UserError: nothing is prepared, there are no labels, the region of interest is
+      unknown, splits share an image or a lesion or differ in their classes, or all
+      validation images are of one class.
   """
   train, names = open_part(config, 'train')
+  if len(names) < 2 and config['model'] != 'unet':
+    found = f'the one class {names[0]}' if names else 'no labels'
+    raise errors.UserError(
+        f'dataset={config["dataset"]} has {found}: there is nothing to tell apart; '
+        'choose another dataset')
   divide = _fold if config['num_folds'] > 1 else _official
   parts = divide(config, train)
+  for part in parts.values():
+    _check_classes(train.prepared, part.prepared)
   splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
   if config['group_folds']:
     splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
   validation = parts.get('validation')
-  if validation is not None and len(np.unique(validation.row_labels)) < 2:
+  if validation is not None and names and len(np.unique(validation.row_labels)) < 2:
     raise errors.UserError(
         f'the validation images are all {names[validation.row_labels[0]]}: no score '
         'can choose a checkpoint; change positive, or set validation_fraction=0 where '
@@ -91,6 +103,16 @@ def open_task(config: Mapping[str, Any]) -> Task:
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
   return Task(names, parts, region)
+
+
+def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit
+                   ) -> None:
+  """Raises UserError if two splits were prepared with different classes."""
+  if other.class_names != train.class_names:
+    raise errors.UserError(
+        f'{other.path} has the classes {", ".join(other.class_names)}, {train.path} '
+        f'{", ".join(train.class_names)}; prepare both with the same --classes, or '
+        'one of them into another --data_dir')
 
 
 def _official(config, train: Part) -> dict[str, Part]:
@@ -120,6 +142,21 @@ def _fold(config, part: Part) -> dict[str, Part]:
   return {'train': _choose(part, rows.train),
           'validation': _choose(part, rows.validation),
           'test': _choose(part, rows.test)}
+
+
+def write_split(path: pathlib.Path, task: Task) -> None:
+  """Writes which image trains, validates or tests: `image,group,part`, by id."""
+  rows = sorted((image_id, group, name) for name, part in task.parts.items()
+                for image_id, group in zip(part.ids, part.groups, strict=True))
+  text = io.StringIO()
+  csv.writer(text, lineterminator='\n').writerows([('image', 'group', 'part'), *rows])
+  with prediction_files.replacing(path) as file:
+    file.write(text.getvalue().encode())
+
+
+def is_divided(task: Task) -> bool:
+  """Whether this run, not the data set, decided which images are which part."""
+  return len({part.prepared.split for part in task.parts.values()}) < len(task.parts)
 
 
 def _choose(part: Part, rows: np.ndarray) -> Part:
@@ -185,7 +222,8 @@ def schedule(config: Mapping[str, Any], steps_per_pass: int) -> loop.Schedule:
 def describe(part: Part) -> dict[str, int]:
   """Images, images of each of the data set's classes, annotated images."""
   prepared, rows = part.prepared, part.rows
-  counts = np.bincount(prepared.labels[rows], minlength=len(prepared.class_names))
+  labels = prepared.labels[rows]
+  counts = np.bincount(labels[labels >= 0], minlength=len(prepared.class_names))
   return {'images': len(rows),
           **dict(zip(prepared.class_names, counts.tolist(), strict=True)),
           'lesion masks': int(prepared.has_lesion[rows].sum()),

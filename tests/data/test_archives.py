@@ -4,9 +4,10 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import catalogue
 from tests.data import conftest
 
-ISIC2017 = archives_lib.DATASETS['isic2017']
+ISIC2017 = catalogue.DATASETS['isic2017']
 DATA = 'ISIC-2017_Training_Data.zip'
 LESIONS = 'ISIC-2017_Training_Part1_GroundTruth.zip'
 FEATURES = 'ISIC-2017_Training_Part2_GroundTruth.zip'

@@ -17,6 +17,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import builders
 from attnmel_jax.data import records
+from attnmel_jax.data import writing
 from tests.data import conftest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -98,7 +99,7 @@ def test_rows_may_be_loaded_by_many_threads(source, data_dir):
 
 
 def test_several_shards_keep_the_order(source, data_dir, monkeypatch):
-  monkeypatch.setattr(builders, '_SHARD_RECORDS', 4)
+  monkeypatch.setattr(writing, '_SHARD_RECORDS', 4)
   _prepare(source, data_dir)
   split = _open(data_dir)
   assert len(list(split.path.glob('*.array_record*'))) == 2
@@ -187,7 +188,8 @@ def test_an_absent_split_is_named_and_can_come_later(source, data_dir, capsys):
 def test_images_or_labels_alone_are_no_split(source, data_dir, capsys, absent):
   (source / absent).unlink()
   assert _prepare(source, data_dir) == {'validation': 4}
-  assert f'train: left out, {absent} is not in {source}\n' in capsys.readouterr().out
+  assert (f'train: left out, {absent} is not in {source}; to be had from '
+          'https://isic') in capsys.readouterr().out
 
 
 def test_no_complete_split_is_an_error(source, data_dir):

@@ -313,3 +313,31 @@ def test_wrong_features_are_unusable(features, message):
 def test_superpixels_of_another_size_are_unusable():
   with pytest.raises(decode.Unusable, match='is 20x10 pixels'):
     _superpixels(np.zeros((10, 20), int), {'a': [0]})
+
+
+def test_probabilities_keep_their_values():
+  ramp = np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1))
+  options = {'size': (40, 30), 'crop_ratio': 1.0}
+  square = decode.read_probability(conftest.encode(ramp), resize_size=30, **options)
+  np.testing.assert_array_equal(square, ramp[:, 5:35])
+  halved = decode.read_probability(conftest.encode(ramp), resize_size=15, **options)
+  # Means of neighbours: between the two, whatever the exact filter.
+  assert (halved[:, 1:-1] > ramp[0, 5:35][2:-2:2] - 1).all()
+  assert (halved[:, 1:-1] < ramp[0, 5:35][3:-1:2] + 1).all()
+  deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+  buffer = io.BytesIO()
+  deep.save(buffer, 'PNG')
+  np.testing.assert_array_equal(
+      decode.read_probability(buffer.getvalue(), resize_size=30, **options),
+      ramp[:, 5:35])
+  with pytest.raises(decode.Unusable, match='is 40x30 pixels, its image 30x40'):
+    decode.read_probability(conftest.encode(ramp), resize_size=30,
+                            **{**options, 'size': (30, 40)})
+
+
+def test_a_bmp_is_read():
+  picture = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+  buffer = io.BytesIO()
+  Image.fromarray(picture).save(buffer, 'BMP')
+  image, _ = decode.read_image(buffer.getvalue(), crop_ratio=1.0, resize_size=30)
+  np.testing.assert_array_equal(image, picture)

@@ -20,6 +20,7 @@ from sklearn import pipeline
 from sklearn import preprocessing
 
 from attnmel_jax import errors
+from attnmel_jax.data import builders
 from attnmel_jax.data import phantom
 from attnmel_jax.data import phantom_artefacts
 from attnmel_jax.data import phantom_diagnoses
@@ -176,7 +177,7 @@ def test_splits_differ_and_do_not_depend_on_each_other(archives, tmp_path):
   write(tmp_path, counts={'test': 6})
   name = 'ISIC-2017_Test_v2_Data.zip'
   assert (tmp_path / name).read_bytes() == (archives / name).read_bytes()
-  seeds = [row.case.seed for split in phantom.SPLITS for row in phantom.rows(
+  seeds = [row.case.seed for split in phantom.splits(2017) for row in phantom.rows(
       year=2017, split=split, total=6, size=64, seed=3, artefact_bias={})]
   assert len(set(seeds)) == 18
 
@@ -252,7 +253,9 @@ def test_other_parameters_are_refused_by_name(archives):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    ({'year': 2016}, 'year=2016 is unknown; choose one of 2017'),
+    ({'year': 2019}, 'year=2019 is unknown; choose one of 2016, 2017, 2018'),
+    ({'year': 2016, 'counts': {'validation': 9}},
+     "split='validation' is unknown; choose one of 'train', 'test'"),
     ({'counts': {'train': 2}}, 'train=2 images: 3 .one a class.'),
     ({'counts': {'train': -1}}, 'train=-1 images'),
     ({'counts': {'train': 0}}, 'no images'),
@@ -417,7 +420,7 @@ def test_structures_go_with_their_diagnosis(population):
       (diagnosis, name): np.mean([
           drawn.attributes[name].any() for drawn, own in
           zip(drawings, names, strict=True) if own == diagnosis])
-      for diagnosis in phantom_diagnoses.DIAGNOSES
+      for diagnosis in phantom_isic2017.CLASSES
       for name in phantom_structures.ATTRIBUTES}
   assert share['seborrheic_keratosis', 'milia_like_cyst'] > 0.5
   assert share['nevus', 'milia_like_cyst'] < 0.2
@@ -478,10 +481,102 @@ def test_command_writes_archives_and_contact_sheet(tmp_path):
 
 def test_command_answers_mistakes_in_one_line(tmp_path):
   for arguments, message in (
-      (['--year=2018', '--out=made'], 'year=2018 is unknown; choose one of 2017'),
+      (['--year=2019', '--out=made'], 'year=2019 is unknown; choose one of 2016'),
       ([], '--out is missing'),
       (['--out=made', '--artefact_bias=snow=1'], "artefact_bias='snow' is unknown")):
     done = run_command(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
   assert not (tmp_path / 'made').exists()
+
+
+# --- other years ---
+
+
+def test_isic2016_is_benign_or_malignant(tmp_path):
+  counts = {'train': 8, 'test': 6}
+  written = write(tmp_path, year=2016, counts=counts)
+  assert written == {'train': {'nevus': 6, 'melanoma': 2},
+                     'test': {'nevus': 4, 'melanoma': 2}}
+  assert builders.prepare('isic2016', source=tmp_path, data_dir=tmp_path / 'data',
+                          crop_ratio=0.8, resize_size=32) == counts
+  for split, total in counts.items():
+    rows = phantom.rows(year=2016, split=split, total=total, size=64, seed=3,
+                        artefact_bias={})
+    prepared = builders.open_split('isic2016', split, data_dir=tmp_path / 'data',
+                                   crop_ratio=0.8, resize_size=32)
+    assert prepared.synthetic and prepared.has_lesion.all()
+    assert prepared.ids.tolist() == [row.image_id for row in rows]
+    assert [prepared.class_names[label] for label in prepared.labels] == [
+        'malignant' if row.case.diagnosis == 'melanoma' else 'benign' for row in rows]
+
+
+@pytest.fixture(scope='module')
+def archives2018(tmp_path_factory):
+  out = tmp_path_factory.mktemp('phantom2018')
+  write(out, year=2018, counts={'train': 90, 'test': 7, 'segmentation': 5}, size=48)
+  return out
+
+
+def test_isic2018_has_lesions_of_several_images(archives2018, tmp_path):
+  assert builders.prepare('isic2018', source=archives2018, data_dir=tmp_path,
+                          crop_ratio=1.0, resize_size=32) == {'train': 90, 'test': 7}
+  train, test = (builders.open_split('isic2018', split, data_dir=tmp_path,
+                                     crop_ratio=1.0, resize_size=32)
+                 for split in ('train', 'test'))
+  assert train.has_lesion.all() and not test.has_lesion.any()
+  assert test.groups.tolist() == test.ids.tolist()
+  groups, counts = np.unique(train.groups, return_counts=True)
+  assert 0.6 < len(groups) / 90 < 0.95 and counts.max() in (2, 3)
+  for label in range(7):
+    # Enough lesions of each class for five folds with a validation set each.
+    assert len(set(train.groups[train.labels == label])) >= 8
+  for group in groups[counts > 1]:
+    assert len(set(train.labels[train.groups == group])) == 1
+  rows = phantom.rows(year=2018, split='train', total=90, size=48, seed=3,
+                      artefact_bias={})
+  assert [row.lesion for row in rows] == train.groups.tolist()
+
+
+def test_images_of_a_lesion_mirror_each_other():
+  first, second, third = (
+      phantom_drawing.draw(phantom_drawing.Case('melanoma', (0, 0, 1), 96, 128, (),
+                                                view=view)) for view in range(3))
+  np.testing.assert_array_equal(second.lesion, first.lesion[:, ::-1])
+  np.testing.assert_array_equal(third.lesion, first.lesion[::-1])
+  mirrored = first.image[:, ::-1].astype(float)
+  assert np.corrcoef(second.image.ravel(), mirrored.ravel())[0, 1] > 0.95
+  assert (second.image != mirrored).mean() > 0.5  # another exposure
+
+
+def test_lesions_have_the_published_number_of_images():
+  rows = phantom.rows(year=2018, split='train', total=10_015, size=48, seed=0,
+                      artefact_bias={})
+  assert abs(len({row.lesion for row in rows}) - 7470) < 150
+
+
+def test_isic2018_tasks_1_and_2_have_masks_and_attributes(archives2018, tmp_path):
+  assert builders.prepare('isic2018_task1', source=archives2018, data_dir=tmp_path,
+                          crop_ratio=1.0, resize_size=48) == {'train': 5}
+  split = builders.open_split('isic2018_task1', 'train', data_dir=tmp_path,
+                              crop_ratio=1.0, resize_size=48)
+  assert split.has_lesion.all() and split.has_dermo.all()
+  rows = phantom.rows(year=2018, split='segmentation', total=5, size=48, seed=3,
+                      artefact_bias={})
+  for index, row in enumerate(rows):
+    drawn, loaded = phantom_drawing.draw(row.case), split.load(index)
+    square = slice(8, 56)  # of 64 columns
+    np.testing.assert_array_equal(loaded['lesion'] == 255, drawn.lesion[:, square])
+    for bit, name in enumerate(split.dermo_attributes):
+      np.testing.assert_array_equal(loaded['dermo'] >> bit & 1,
+                                    drawn.attributes[name][:, square])
+
+
+def test_the_seven_diagnoses_of_2018_differ_in_structure():
+  def share(diagnosis, attribute):
+    return np.mean([draw(diagnosis, 1, k, height=64).attributes[attribute].any()
+                    for k in range(24)])
+  assert share('vascular_lesion', 'globules') > 0.5 > share(
+      'actinic_keratosis', 'globules')
+  assert share('dermatofibroma', 'pigment_network') > 0.4 > share(
+      'basal_cell_carcinoma', 'pigment_network')

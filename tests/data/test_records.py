@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import records
 from tests.data import conftest
 
-ATTRIBUTES = archives_lib.DATASETS['isic2017'].attributes
+ATTRIBUTES = catalogue.DATASETS['isic2017'].attributes
 
 
 def test_results_come_in_order_with_few_ahead():
@@ -87,3 +88,21 @@ def test_every_bad_file_of_an_image_is_named(archives):
   example.lesion = archives_lib.Member(None, 'lesion.png', 0, 0)
   assert _record(example, contents).bad == (
       'lesion.png: cannot be read', 'ISIC_train0_superpixels.png: cannot be read')
+
+
+def test_the_digest_tells_lesions_apart(archives):
+  example, contents = _example(archives, 0)
+  alone = _record(example, contents)
+  assert alone.group == example.id
+  example.group = 'HAM_1'
+  grouped = _record(example, contents)
+  assert grouped.group == 'HAM_1'
+  assert grouped.digest != alone.digest
+
+
+def test_a_bad_file_is_named_after_the_row_of_the_table(archives):
+  example, contents = _example(archives, 0)
+  example.origin = 'labels.csv row 7'
+  contents['ISIC_train0.jpg'] = b''
+  assert _record(example, contents).bad == (
+      'labels.csv row 7: ISIC_train0.jpg: cannot be read',)

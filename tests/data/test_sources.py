@@ -4,9 +4,10 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import sources
 
-ISIC2017 = archives_lib.DATASETS['isic2017']
+ISIC2017 = catalogue.DATASETS['isic2017']
 DATA = 'ISIC-2017_Training_Data.zip'
 LESIONS = 'ISIC-2017_Training_Part1_GroundTruth.zip'
 
@@ -24,12 +25,22 @@ def _folder(tmp_path, **digests):
   return tmp_path
 
 
-def test_what_is_not_prepared_is_written(tmp_path, capsys):
-  assert sources.needs_writing(ISIC2017, _files(data='a'), tmp_path / 'absent')
-  assert capsys.readouterr().out.splitlines() == [
-      f'train: no lesion masks, {LESIONS} is not in --source',
+def test_what_is_not_prepared_is_written(tmp_path):
+  assert sources.needs_writing(_files(data='a'), tmp_path / 'absent')
+
+
+def test_absent_masks_are_named_with_where_they_come_from(source, capsys):
+  for path in source.glob('ISIC-2017_Training_*'):
+    if path.name not in (DATA, 'ISIC-2017_Training_Part3_GroundTruth.csv'):
+      path.unlink()
+  with archives_lib.Reader() as reader:
+    sources.read_splits(ISIC2017, source, reader, prepared=('test',))
+  assert capsys.readouterr().out.splitlines()[:2] == [
+      f'train: no lesion masks, {LESIONS} is not in --source; to be had from '
+      'https://isic-challenge-data.s3.amazonaws.com/2017/',
       'train: no dermo masks, ISIC-2017_Training_Part2_GroundTruth.zip or '
-      'ISIC-2017_Training_AttributeMasks.zip is not in --source']
+      'ISIC-2017_Training_AttributeMasks.zip is not in --source; to be had from '
+      'https://isic-challenge-data.s3.amazonaws.com/2017/']
 
 
 @pytest.mark.parametrize('before, now, expected', [
@@ -41,13 +52,13 @@ def test_what_is_not_prepared_is_written(tmp_path, capsys):
 def test_a_split_is_written_again_if_its_archives_changed(
     tmp_path, before, now, expected):
   folder = _folder(tmp_path, **before)
-  assert sources.needs_writing(ISIC2017, _files(**now), folder) == expected
+  assert sources.needs_writing(_files(**now), folder) == expected
 
 
 def test_changed_and_absent_archives_are_a_contradiction(tmp_path):
   folder = _folder(tmp_path, data='a', lesions='c')
   with pytest.raises(errors.UserError, match=f'{LESIONS}, absent .* {DATA} changed'):
-    sources.needs_writing(ISIC2017, _files(data='b'), folder)
+    sources.needs_writing(_files(data='b'), folder)
 
 
 def test_left_out_splits_are_named(source, capsys):

@@ -5,6 +5,8 @@ import shutil
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import phantom
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
@@ -33,6 +35,27 @@ def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
   later = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
                             split='test', out=tmp_path / 'later')
   assert later['test'] == summary['test']
+
+
+def test_own_photographs_are_an_external_test_set(finished, tmp_path):
+  folder, summary = finished
+  table = ['image,label,mask,split']
+  for row in phantom.rows(year=2016, split='test', total=12, size=60, seed=9,
+                          artefact_bias={}):
+    for files in phantom.YEARS[2016].encode(row.image_id, row.case):
+      for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    table.append(f'{row.image_id}.jpg,{row.case.diagnosis},'
+                 f'{row.image_id}_Segmentation.png,test')
+  (tmp_path / 'labels.csv').write_text('\n'.join(table))
+  builders.prepare_folder(
+      tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
+      data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
+  scored = evaluate.evaluate(folder, dataset='folder', data_dir=str(tmp_path / 'data'),
+                             split='test', out=tmp_path / 'out')
+  assert scored['test']['class_counts'] == {'other': 10, 'melanoma': 2}
+  assert scored['threshold'] == summary['threshold']
+  assert 'jaccard_pool4' in scored['test']
 
 
 def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):

@@ -155,6 +155,22 @@ def test_classes_may_stay_apart(config, tmp_path):
   assert np.sum(summary['test']['confusion_matrix']) == 20
 
 
+def test_a_fold_writes_its_division_and_scores_its_test_images(config, tmp_path):
+  config |= {'positive': (), 'num_epochs': 1, 'roi': 'none', 'model': 'vgg16_gap',
+             'num_folds': 2, 'fold': 1}
+  summary = run_lib.run(config, tmp_path, quiet=True)
+  with (tmp_path / 'split.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  parts = {name: {row['image'] for row in rows if row['part'] == name}
+           for name in ('train', 'validation', 'test')}
+  assert len(rows) == sum(map(len, parts.values())) == 48
+  for name, file in (('validation', 'val.csv'), ('test', 'test.csv')):
+    with (tmp_path / 'predictions' / file).open() as predictions:
+      scored = {row['image'] for row in csv.DictReader(predictions)}
+    assert scored == parts[name]
+    assert summary[name]['n'] == len(scored)
+
+
 def test_the_result_is_one_line(finished):
   folder, summary = finished
   line = run_lib.result_line(summary, 'test', pathlib.Path(folder))

@@ -1,10 +1,16 @@
 """Splits, labels and schedule of a run, on prepared phantom data."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import phantom
 from attnmel_jax.experiments import task as task_lib
+from configs import isic2016
+from configs import isic2018_cv
 
 
 def test_the_official_split_is_used_where_it_is_prepared(config):
@@ -58,3 +64,110 @@ def test_an_unprepared_data_set_names_the_command(config, tmp_path):
 
 def test_phantom_data_are_called_synthetic(config):
   assert task_lib.open_task(config).synthetic
+
+
+@pytest.fixture(scope='module')
+def years(tmp_path_factory):
+  """Folder of prepared phantom data of 2016 and 2018, Task 1 included."""
+  root = tmp_path_factory.mktemp('years')
+  for year, counts in ((2016, {'train': 24, 'test': 12}),
+                       (2018, {'train': 120, 'segmentation': 10})):
+    phantom.write_archives(root / str(year), year=year, counts=counts, size=48, seed=5,
+                           artefact_bias={}, workers=1)
+  for dataset, year, ratio in (('isic2016', 2016, 0.8), ('isic2018', 2018, 1.0),
+                               ('isic2018_task1', 2018, 1.0)):
+    builders.prepare(dataset, source=root / str(year), data_dir=root / 'data',
+                     crop_ratio=ratio, resize_size=32)
+  return root / 'data'
+
+
+def _config(experiment, years, **changes):
+  config = experiment.get_config().to_dict()
+  return config | {'data_dir': str(years), 'resize_size': 32} | changes
+
+
+def _classes(part):
+  return np.bincount(part.row_labels, minlength=7)
+
+
+def test_every_fold_tests_other_lesions_of_all_seven_classes(years):
+  tasks = [task_lib.open_task(_config(isic2018_cv, years, fold=k)) for k in range(5)]
+  tested = [image_id for task in tasks for image_id in task.parts['test'].ids]
+  assert sorted(tested) == sorted(tasks[0].parts['train'].prepared.ids)
+  for task in tasks:
+    assert task.class_names == ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
+    groups = {name: set(part.groups) for name, part in task.parts.items()}
+    assert not groups['train'] & groups['test']
+    assert not groups['train'] & groups['validation']
+    assert not groups['validation'] & groups['test']
+    assert sum(len(part.rows) for part in task.parts.values()) == 120
+    for part in task.parts.values():
+      assert _classes(part).min() >= 1
+    # Rare classes hold out a lesion at least, so a little more than 10 %.
+    assert 9 <= len(task.parts['validation'].rows) <= 20
+    assert 22 <= len(task.parts['test'].rows) <= 26
+
+
+def test_naive_folds_divide_lesions(years):
+  config = _config(isic2018_cv, years, group_folds=False)
+  parts = task_lib.open_task(config).parts
+  assert set(parts['train'].groups) & set(parts['test'].groups)
+  assert not set(parts['train'].ids) & set(parts['test'].ids)
+
+
+def test_the_division_is_written_image_by_image(years, tmp_path):
+  task = task_lib.open_task(_config(isic2018_cv, years, fold=2))
+  assert task_lib.is_divided(task)
+  task_lib.write_split(tmp_path / 'split.csv', task)
+  with open(tmp_path / 'split.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['image'] for row in rows] == list(task.parts['train'].prepared.ids)
+  for name, part in task.parts.items():
+    written = [(row['image'], row['group']) for row in rows if row['part'] == name]
+    assert written == list(zip(part.ids, part.groups, strict=True))
+
+
+def test_the_official_split_is_not_written_again(config):
+  assert not task_lib.is_divided(task_lib.open_task(config))
+
+
+def test_isic2016_has_no_validation_unless_a_share_is_asked_for(years):
+  task = task_lib.open_task(_config(isic2016, years))
+  assert {name: len(part.rows) for name, part in task.parts.items()} == {
+      'train': 24, 'test': 12}
+  assert task.class_names == ('other', 'malignant')
+  divided = task_lib.open_task(_config(isic2016, years, validation_fraction=0.25))
+  assert len(divided.parts['train'].rows) + len(divided.parts['validation'].rows) == 24
+  assert 5 <= len(divided.parts['validation'].rows) <= 7
+  assert task_lib.is_divided(divided)
+
+
+def test_images_without_labels_are_no_classification_task(years):
+  config = _config(isic2018_cv, years, dataset='isic2018_task1')
+  with pytest.raises(errors.UserError, match='isic2018_task1 has no labels'):
+    task_lib.open_task(config)
+  segmentation = config | {'model': 'unet', 'num_folds': 1, 'validation_fraction': 0.2}
+  task = task_lib.open_task(segmentation)
+  assert {name: len(part.rows) for name, part in task.parts.items()} == {
+      'train': 8, 'validation': 2}
+  assert task_lib.describe(task.parts['train']) == {
+      'images': 8, 'lesion masks': 8, 'dermo maps': 8}
+
+
+def test_splits_of_other_classes_are_refused(tmp_path):
+  for split, label in (('train', 'naevus'), ('test', 'nevus')):
+    rows = phantom.rows(year=2017, split=split, total=4, size=48, seed=1,
+                        artefact_bias={})
+    table = ['image,label,split']
+    for number, row in enumerate(rows):
+      data = phantom.YEARS[2017].encode(row.image_id, row.case)[0]
+      (tmp_path / f'{row.image_id}.jpg').write_bytes(data[f'{row.image_id}.jpg'])
+      table.append(f'{row.image_id}.jpg,{"melanoma" if number % 2 else label},{split}')
+    (tmp_path / f'{split}.csv').write_text('\n'.join(table))
+    builders.prepare_folder(
+        tmp_path, table=tmp_path / f'{split}.csv', classes=(), mask_kind='binary',
+        data_dir=tmp_path, crop_ratio=1.0, resize_size=32)
+  config = _config(isic2018_cv, tmp_path, dataset='folder', num_folds=1,
+                   validation_fraction=0.0)
+  with pytest.raises(errors.UserError, match='melanoma, nevus, .* melanoma, naevus'):
+    task_lib.open_task(config)

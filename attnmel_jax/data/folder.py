@@ -1,0 +1,161 @@
+"""The user's own photographs: a table and a folder.
+
+  image,label,mask,group,split
+  photos/0001.jpg,melanoma,masks/0001.png,patient7,train
+
+`image` and `label` are needed; paths start from the folder. `mask` may be empty:
+that image is not annotated. `group` names the lesion or patient whose images
+stay together, the image alone if empty. `split` is train (if empty), validation
+or test. Other columns are passed over. The id of an image is its file name
+without the ending.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import hashlib
+import io
+import pathlib
+import zlib
+
+from attnmel_jax import errors
+from attnmel_jax.data import archives
+from attnmel_jax.data import catalogue
+
+MASK_KINDS = ('binary', 'probability')
+_REQUIRED = ('image', 'label')
+_COLUMNS = (*_REQUIRED, 'mask', 'group', 'split')
+
+
+def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[str],
+                mask_kind: str
+                ) -> tuple[archives.Schema, dict[str, archives.SplitFiles]]:
+  """What the table lists, split by split; nothing is decoded yet.
+
+  Args:
+    source: the folder that paths start from.
+    table: a CSV with a header, see above.
+    classes: names of the classes in the order of their labels; () sorts those
+      that the table holds.
+    mask_kind: 'binary' masks are thresholded, a 'probability' never is.
+
+  Raises:
+    UserError: no such folder, or no table with rows. What is wrong with a row
+      is in `bad` of its split, after the row's number.
+  """
+  errors.check_choice('mask_kind', mask_kind, MASK_KINDS)
+  if len(set(classes)) != len(classes):
+    raise errors.UserError(f'--classes={",".join(classes)} names a class twice')
+  if not source.is_dir():
+    raise errors.UserError(f'--source={source} is no folder; give the folder that the '
+                           'paths in the table start from')
+  rows = _read_table(table)
+  named = {row['label'] for row in rows.values()} - {''}
+  names = tuple(classes) or tuple(sorted(named))
+  splits = {}
+  for split in catalogue.SPLITS:
+    chosen = {number: row for number, row in rows.items() if row['split'] == split}
+    if chosen:
+      splits[split] = _read_split(split, chosen, source, table.name, names, mask_kind)
+  unknown = [f'{table.name} row {number}: split {row["split"]!r} is none of '
+             f'{", ".join(catalogue.SPLITS)}'
+             for number, row in rows.items() if row['split'] not in catalogue.SPLITS]
+  if unknown and not splits:
+    raise errors.UserError('; '.join(unknown[:3]))
+  if unknown:
+    first = next(iter(splits.values()))
+    splits[first.split] = archives.SplitFiles(
+        first.split, first.examples, first.digests, (*first.bad, *unknown))
+  return archives.Schema(catalogue.FOLDER, names, ()), splits
+
+
+def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
+  """Number in the file, the header being 1 -> the row's known columns, stripped."""
+  try:
+    text = table.read_text('utf-8-sig')
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    rows = {}
+    for row in reader:
+      rows[reader.line_num] = row
+  except (OSError, ValueError, csv.Error) as error:
+    reason = getattr(error, 'strerror', None) or 'it is no table in UTF-8'
+    raise errors.UserError(f'--table={table} cannot be read ({reason}); give a CSV '
+                           f'with the columns {",".join(_COLUMNS)}') from error
+  missing = [name for name in _REQUIRED if name not in columns]
+  if missing:
+    raise errors.UserError(
+        f'{table} has no column {" and ".join(missing)}; it has {", ".join(columns)}, '
+        f'and image,label[,mask][,group][,split] are known')
+  if not rows:
+    raise errors.UserError(f'{table} has no row below its header')
+  unused = [name for name in columns if name not in _COLUMNS]
+  if unused:
+    print(f'{table.name}: not used: {", ".join(unused)}')
+  known = {number: {name: (row.get(name) or '').strip() for name in _COLUMNS}
+           for number, row in rows.items()}
+  return {number: {**row, 'split': row['split'] or 'train'}
+          for number, row in known.items()}
+
+
+def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
+                source: pathlib.Path, table: str, names: tuple[str, ...],
+                mask_kind: str) -> archives.SplitFiles:
+  examples: dict[str, archives.Example] = {}
+  origins: dict[str, str] = {}
+  bad: list[str] = []
+  for number, row in rows.items():
+    origin = f'{table} row {number}'
+    image = _member(source, row, 'image', origin, bad)
+    mask = _member(source, row, 'mask', origin, bad) if row['mask'] else None
+    label = names.index(row['label']) if row['label'] in names else -1
+    if label < 0:
+      known = f'is none of {", ".join(names)}' if row['label'] else 'is missing'
+      bad.append(f'{origin}: label {row["label"]!r} {known}')
+    if image is None:
+      continue
+    image_id = pathlib.PurePath(row['image']).stem
+    if image_id in examples:
+      bad.append(f'{origin}: duplicate id {image_id}, also in {origins[image_id]}')
+      continue
+    origins[image_id] = origin
+    examples[image_id] = archives.Example(
+        image_id, image, label=label, group=row['group'], lesion=mask,
+        lesion_kind=mask_kind, origin=origin)
+  ordered = tuple(examples[image_id] for image_id in sorted(examples))
+  return archives.SplitFiles(
+      split, ordered, _digests(ordered, names, mask_kind), tuple(bad))
+
+
+def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: str,
+            bad: list[str]) -> archives.Member | None:
+  """The file of a column; None, with a note, where there is none."""
+  if not row[column]:
+    bad.append(f'{origin}: {column} is missing')
+    return None
+  path = source / row[column]
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    bad.append(f'{origin}: {column} {row[column]} cannot be read ({error.strerror})')
+    return None
+  return archives.Member(path, '', len(data), zlib.crc32(data))
+
+
+def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str
+             ) -> dict[str, str]:
+  """Of what the table says, and of the files: a change of either is seen."""
+  said = [repr((example.id, example.label, example.group)) for example in examples]
+  digests = {'table': _digest([repr(tuple(names)), *said])}
+  for word, kind, members in (
+      ('images', '', [example.image for example in examples]),
+      ('masks', mask_kind, [example.lesion for example in examples])):
+    digests[word] = _digest([kind, *(
+        f'{example.id} {member and (member.size, member.crc)}'
+        for example, member in zip(examples, members, strict=True))])
+  return digests
+
+
+def _digest(lines: Sequence[str]) -> str:
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()

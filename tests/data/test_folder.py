@@ -1,0 +1,181 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import folder
+from tests.data import conftest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GEOMETRY = {'crop_ratio': 1.0, 'resize_size': 30}
+TABLE = """image,label,mask,group,split
+photos/a.png,nevus,masks/a.png,patient1,
+photos/b.png,melanoma,,patient1,train
+photos/c.png,other,masks/c.png,,test
+"""
+RAMP = np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1))  # 0 to 234
+
+
+@pytest.fixture
+def source(tmp_path) -> pathlib.Path:
+  """Three photographs of 40 x 30, two masks, and the table."""
+  root = tmp_path / 'own'
+  for place in ('photos', 'masks'):
+    (root / place).mkdir(parents=True)
+  for k, name in enumerate('abc'):
+    picture = np.full((30, 40, 3), 50 * k, np.uint8)
+    (root / 'photos' / f'{name}.png').write_bytes(conftest.encode(picture))
+    (root / 'masks' / f'{name}.png').write_bytes(conftest.encode(RAMP))
+  (root / 'labels.csv').write_text(TABLE)
+  return root
+
+
+def _prepare(source, tmp_path, *, classes=(), mask_kind='binary') -> dict[str, int]:
+  return builders.prepare_folder(
+      source, table=source / 'labels.csv', classes=classes, mask_kind=mask_kind,
+      data_dir=tmp_path / 'data', **GEOMETRY)
+
+
+def _open(tmp_path, split='train') -> builders.PreparedSplit:
+  return builders.open_split('folder', split, data_dir=tmp_path / 'data', **GEOMETRY)
+
+
+def _problems(source, text) -> list[str]:
+  """What is bad about the splits of a table with this text."""
+  (source / 'labels.csv').write_text(text)
+  _, splits = folder.read_splits(
+      source, table=source / 'labels.csv', classes=(), mask_kind='binary')
+  return [note for files in splits.values() for note in files.bad]
+
+
+def test_labels_groups_masks_and_splits(source, tmp_path):
+  assert _prepare(source, tmp_path) == {'train': 2, 'test': 1}
+  train, test = _open(tmp_path), _open(tmp_path, 'test')
+  assert train.class_names == test.class_names == ('melanoma', 'nevus', 'other')
+  assert train.ids.tolist() == ['a', 'b']
+  assert train.labels.tolist() == [1, 0]
+  assert train.groups.tolist() == ['patient1', 'patient1']
+  assert train.has_lesion.tolist() == [True, False]
+  assert test.groups.tolist() == ['c']
+  assert test.labels.tolist() == [2]
+  assert not train.load(1)['lesion'].any()
+  # Binary: 128 and above, in the central 30 of 40 columns.
+  np.testing.assert_array_equal(
+      train.load(0)['lesion'], np.where(RAMP >= 128, 255, 0)[:, 5:35])
+
+
+def test_probabilities_are_never_thresholded(source, tmp_path):
+  _prepare(source, tmp_path, mask_kind='probability')
+  np.testing.assert_array_equal(_open(tmp_path).load(0)['lesion'], RAMP[:, 5:35])
+
+
+def test_classes_may_be_given_in_order(source, tmp_path):
+  _prepare(source, tmp_path, classes=('nevus', 'melanoma', 'other', 'wart'))
+  assert _open(tmp_path).class_names == ('nevus', 'melanoma', 'other', 'wart')
+  assert _open(tmp_path).labels.tolist() == [0, 1]
+  with pytest.raises(errors.UserError, match="row 4: label 'other' is none of nevus"):
+    _prepare(source, tmp_path, classes=('nevus', 'melanoma'))
+  with pytest.raises(errors.UserError, match='names a class twice'):
+    _prepare(source, tmp_path, classes=('nevus', 'nevus'))
+
+
+@pytest.mark.parametrize('change, expected', [
+    (('masks/a.png', 'masks/x.png'), 'labels.csv row 2: mask masks/x.png cannot be '
+     'read (No such file or directory)'),
+    (('photos/b.png', 'photos'), 'labels.csv row 3: image photos cannot be read (Is a '
+     'directory)'),
+    (('photos/b.png', ''), 'labels.csv row 3: image is missing'),
+    (('melanoma', ''), "labels.csv row 3: label '' is missing"),
+    (('photos/b', 'photos/a'), 'labels.csv row 3: duplicate id a, also in labels.csv '
+     'row 2'),
+    (('test', 'dev'), "labels.csv row 4: split 'dev' is none of train, validation, "
+     'test')])
+def test_errors_name_the_row(source, change, expected):
+  assert _problems(source, TABLE.replace(*change)) == [expected]
+
+
+def test_a_file_that_is_no_picture_is_named_by_its_row(source, tmp_path):
+  (source / 'photos' / 'b.png').write_bytes(b'?')
+  (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP[:20]))
+  with pytest.raises(errors.UserError) as caught:
+    _prepare(source, tmp_path)
+  assert 'labels.csv row 3: b.png: cannot be read' in str(caught.value)
+  assert ('labels.csv row 2: a.png: is 40x20 pixels, its image 40x30'
+          in str(caught.value))
+  assert builders.available_splits(
+      'folder', data_dir=tmp_path / 'data', **GEOMETRY) == ()
+
+
+def test_rows_count_as_in_a_spreadsheet(source):
+  text = TABLE.replace('photos/c', '"",,,,\n\nphotos/none')
+  assert [note.split(':')[0] for note in _problems(source, text)] == [
+      'labels.csv row 4', 'labels.csv row 4', 'labels.csv row 6']
+
+
+def test_two_columns_are_enough(source, tmp_path, capsys):
+  (source / 'labels.csv').write_text(
+      '\ufeffimage, label, age\r\nphotos/a.png, 1, 60\r\nphotos/b.png, 0,\r\n')
+  assert _prepare(source, tmp_path) == {'train': 2}
+  assert 'labels.csv: not used: age' in capsys.readouterr().out
+  assert _open(tmp_path).class_names == ('0', '1')
+  assert _open(tmp_path).groups.tolist() == ['a', 'b']
+
+
+@pytest.mark.parametrize('content, message', [
+    (None, 'cannot be read'), (b'\xff\xfe\xff', 'no table in UTF-8'),
+    (b'', 'has no column image and label'), (b'image,mask\n', 'has no column label'),
+    (b'image,label\n', 'has no row'),
+    (b'image,label,split\na.png,x,dev\n', "row 2: split 'dev'")])
+def test_a_table_that_is_none_is_one_line(source, content, message):
+  path = source / 'labels.csv'
+  path.unlink() if content is None else path.write_bytes(content)
+  with pytest.raises(errors.UserError, match=message) as caught:
+    folder.read_splits(source, table=path, classes=(), mask_kind='binary')
+  assert '\n' not in str(caught.value)
+
+
+def test_options_are_checked(source, tmp_path):
+  with pytest.raises(errors.UserError, match="mask_kind='grey' is unknown"):
+    _prepare(source, tmp_path, mask_kind='grey')
+  with pytest.raises(errors.UserError, match='no folder'):
+    builders.prepare_folder(
+        tmp_path / 'absent', table=source / 'labels.csv', classes=(),
+        mask_kind='binary', data_dir=tmp_path, **GEOMETRY)
+
+
+def test_only_what_changed_is_prepared_again(source, tmp_path, capsys):
+  _prepare(source, tmp_path)
+  before = _open(tmp_path)
+  _prepare(source, tmp_path)
+  assert 'train: already prepared\ntest: already prepared\n' in capsys.readouterr().out
+  (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP * 0))
+  _prepare(source, tmp_path)
+  assert ('train: masks changed; preparing it again\ntest: already prepared\n'
+          in capsys.readouterr().out)
+  assert _open(tmp_path).fingerprint != before.fingerprint
+  (source / 'labels.csv').write_text(TABLE.replace('other', 'another'))
+  _prepare(source, tmp_path)  # every label moved, also those of the training rows
+  assert 'train: table changed' in capsys.readouterr().out
+  assert _open(tmp_path).labels.tolist() == [2, 1]
+
+
+def test_the_command(source, tmp_path):
+  def launch(*arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'launch' / 'prepare.py'), *arguments,
+         f'--source={source}', f'--data_dir={tmp_path / "data"}', '--resize_size=32'],
+        env={**os.environ, 'PYTHONWARNINGS': 'error'}, cwd=tmp_path, text=True,
+        capture_output=True, check=False)
+
+  done = launch('--dataset=folder', '--classes=nevus,melanoma,other')
+  assert done.returncode == 0, done.stderr
+  assert ('train: 2 images of 1 lesion (1 nevus, 1 melanoma, 0 other), 1 lesion masks'
+          in done.stdout)
+  done = launch('--dataset=isic2016', '--mask_kind=binary')
+  assert done.returncode == 2
+  assert done.stderr == 'error: --mask_kind goes with --dataset=folder only\n'
