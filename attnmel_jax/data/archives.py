@@ -163,7 +163,8 @@ def check_source(dataset: Dataset, source: pathlib.Path) -> None:
   if not any(find(dataset, split, source) for split in dataset.splits):
     raise errors.UserError(
         f'--source={source} holds no archive of {dataset.name}; expected are '
-        f'{expected} (zips, or the folders they unpack to)')
+        f'{expected} (zips, or the folders they unpack to)'
+        f'{dataset.places(dataset.files)}')
 
 
 class Reader:
@@ -206,7 +207,7 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
   """Pairs the files of a split by id; nothing is decoded yet.
 
   Args:
-    dataset: a row of DATASETS.
+    dataset: one of catalogue.DATASETS.
     split: one of its splits.
     found: what `find` returned, with all that is required.
     reader: stays open as long as the members are read.
