@@ -146,9 +146,8 @@ def train(state: state_lib.TrainState, best_score: float, *,
                               hyper | {'learning_rate': rate})
       step = done + 1
       pending.append((step, metrics))
-      if step == start + 1:  # it waits for the compilation: timed by itself
-        jax.block_until_ready(metrics)
-        timing.steps('first_step', step, len(batch['label']))
+      if done == start:  # it waits for the compilation: timed by itself
+        timing.first_step(step, len(batch['label']), metrics)
       # Read once: a later signal waits for the next step, as this may go unsaved.
       stopping = bool(stop)
       due = schedule.is_due(step) or stopping
@@ -171,7 +170,7 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   """Writes and shows the metrics of the pending steps, and clears them."""
   mean = _flush(pending, metrics_file)
   step = pending[-1][0]
-  timing.steps('steps', step, batch_size)
+  timing.steps(step, batch_size)
   bar.report(step, mean, timing.images_per_second)
   pending.clear()
 
