@@ -165,10 +165,10 @@ def train(state: state_lib.TrainState, best_score: float, *,
                               hyper | {'learning_rate': rate})
       step = done + 1
       pending.append((step, metrics))
-      if step == start + 1:  # it waits for the compilation: timed by itself
-        jax.block_until_ready(metrics)
-        timing.steps('first_step', step, len(batch['label']))
-      stopping = _is_stopping(stop, step, schedule)  # later signals: after the next
+      if done == start:  # it waits for the compilation: timed by itself
+        timing.first_step(step, len(batch['label']), metrics)
+      # Read once: a later signal waits for the next step, as this may go unsaved.
+      stopping = _is_stopping(stop, step, schedule)
       due = schedule.is_due(step) or stopping
       if due or schedule.is_reported(step):
         _report(pending, len(batch['label']), metrics_file, timing, bar)
@@ -198,7 +198,7 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   """Writes and shows the metrics of the pending steps, and clears them."""
   mean = _flush(pending, metrics_file)
   step = pending[-1][0]
-  timing.steps('steps', step, batch_size)
+  timing.steps(step, batch_size)
   bar.report(step, mean, timing.images_per_second)
   pending.clear()
 

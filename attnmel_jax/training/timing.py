@@ -1,7 +1,8 @@
 """timing.jsonl: where the time of a training run went.
 
   timing = Timing(folder / 'timing.jsonl', step=0)
-  timing.steps('first_step', 1, batch_size)  # seconds since the line before
+  timing.first_step(1, batch_size, metrics)
+  timing.steps(11, batch_size)  # seconds since the line before
   timing.lap('validation', 194)
   summary = summarise(folder / 'timing.jsonl')
 
@@ -16,6 +17,8 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+
 
 class Timing:
   """Appends to timing.jsonl; the clock starts when it is made."""
@@ -26,10 +29,17 @@ class Timing:
     self._step, self._since = step, time.perf_counter()
     self.images_per_second = 0.  # of the last line that holds images
 
-  def steps(self, what: str, step: int, batch_size: int) -> None:
+  def first_step(self, step: int, batch_size: int, outputs: Any) -> None:
+    """The first step after a start took until its `outputs` are there."""
+    jax.block_until_ready(outputs)
+    self._images('first_step', step, batch_size)
+
+  def steps(self, step: int, batch_size: int) -> None:
     """The steps since the last such line took until now; nothing if there are none."""
-    if step == self._step:
-      return
+    if step > self._step:
+      self._images('steps', step, batch_size)
+
+  def _images(self, what, step, batch_size):
     images = (step - self._step) * batch_size
     self._step = step
     self.images_per_second = images / self._write(what, step, {'images': images})

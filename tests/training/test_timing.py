@@ -18,10 +18,10 @@ def clock(monkeypatch):
 def _start(path, clock, first_step, laps):
   log = timing.Timing(path, first_step)
   clock[0] += 20
-  log.steps('first_step', first_step + 1, 32)
+  log.first_step(first_step + 1, 32, {})
   for seconds, what, step in laps:
     clock[0] += seconds
-    (log.steps(what, step, 32) if what == 'steps' else log.lap(what, step))
+    (log.steps(step, 32) if what == 'steps' else log.lap(what, step))
   log.close()
   return log
 
