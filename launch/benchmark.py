@@ -3,6 +3,7 @@
   python launch/benchmark.py --quick
   python launch/benchmark.py --config.image_size=128 --against=torch
   python launch/benchmark.py --sweep --against=torch --json=benchmark.json
+  python launch/benchmark.py --scaling
 
 Started again with the same --json, --sweep goes on where it stopped. Leave the
 machine alone meanwhile.
@@ -23,6 +24,7 @@ from ml_collections import config_flags
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import scaling
 from attnmel_jax.experiments import speed
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -37,6 +39,9 @@ SWEEP = flags.DEFINE_bool(
     'bfloat16, in place of what the config says')
 QUICK = flags.DEFINE_bool(
     'quick', False, 'a slim network at 96 px, batch 8, few steps: under a minute')
+SCALING = flags.DEFINE_bool(
+    'scaling', False, 'what 1, 2, 4 and 8 forced CPU devices add to a step of the '
+    'network of --quick, with weak and with strong scaling: overhead, not speed')
 STEPS = flags.DEFINE_integer(
     'steps', 20, 'at most so many measurements of each kind',
     lower_bound=speed.FEWEST)
@@ -49,10 +54,18 @@ def main() -> None:
   """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
   if SWEEP.value and QUICK.value:
     raise errors.UserError('--sweep and --quick exclude each other; choose one')
+  if SCALING.value and (SWEEP.value or QUICK.value or AGAINST.value or JSON.value):
+    raise errors.UserError(
+        '--scaling excludes --sweep, --quick, --against and --json; give it alone')
   if AGAINST.value:
     benchmark.check_torch()
   config = command.require_config(CONFIG.value)
   limits = speed.Limits(STEPS.value, SECONDS.value)
+  if SCALING.value:
+    config = benchmark.without_data(benchmark.quick(config))
+    rows = scaling.measure(config, limits, say=lambda t: print(t, file=sys.stderr))
+    print(*scaling.table(rows), sep='\n')
+    return
   configs = [config]
   if SWEEP.value:
     configs = benchmark.sweep(config)

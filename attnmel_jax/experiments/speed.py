@@ -155,10 +155,14 @@ class Ours:
     peak = stats.get('peak_bytes_in_use')
     if peak is not None:
       return {'device_peak_bytes': peak, 'step_temporary_bytes': None}
-    compiled = self._update.lower(
-        self._state, parallel.shard(self._batch), self._hyper).compile()
+    memory = self.compiled_step().memory_analysis()
     return {'device_peak_bytes': None,
-            'step_temporary_bytes': compiled.memory_analysis().temp_size_in_bytes}
+            'step_temporary_bytes': memory.temp_size_in_bytes}
+
+  def compiled_step(self) -> jax.stages.Compiled:
+    """The program of a step, as XLA made it."""
+    return self._update.lower(
+        self._state, parallel.shard(self._batch), self._hyper).compile()
 
   def _infer(self):
     return self._predict(
