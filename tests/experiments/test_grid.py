@@ -18,7 +18,8 @@ SIZES = {'table_3_1': (4, 3, 1), 'table_3_2': (7, 3, 1), 'table_3_3': (4, 3, 1),
 # In place of launch/main.py: notes that it was started, and does what its folder asks.
 FAKE = '''
 import pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[-1].removeprefix('--workdir='))
+folder = pathlib.Path(*(argument.removeprefix('--workdir=') for argument in sys.argv
+                        if argument.startswith('--workdir=')))
 folder.mkdir(parents=True, exist_ok=True)
 with (folder / 'starts').open('a') as file:
   file.write('x')
