@@ -148,24 +148,27 @@ def runs(grid: Grid, *, root: pathlib.Path, settings: Sequence[str]) -> list[Run
   for seed in grid.seeds:
     for fold in grid.folds:
       for system, fields in grid.systems.items():
-        overrides = [*(f'{name}={value}' for name, value in fields.items()), *settings,
-                     f'fold={fold}', f'seed={seed}']
-        arguments = (f'--config={file}', *(f'--config.{text}' for text in overrides))
-        config = _parse(arguments, system)
+        settled = [*(f'{name}={value}' for name, value in fields.items()), *settings,
+                   f'fold={fold}', f'seed={seed}']
+        overrides = [f'--config.{text}' for text in settled]
+        config = _parse(file, overrides, system)
         checks.check(config)
         folder = root / file.stem / f'{system}-fold{fold}-seed{seed}'
         result.append(Run(len(result), folder, config,
-                          (*arguments, f'--workdir={folder}')))
+                          (f'--config={file}', *overrides,
+                           f'--workdir={folder}')))
   return result
 
 
-def _parse(arguments: Sequence[str], system: str) -> dict[str, Any]:
-  """The config that launch/main.py will read out of these arguments."""
-  argv = ['grid', *arguments]
+def _parse(file: pathlib.Path, overrides: Sequence[str], system: str
+           ) -> dict[str, Any]:
+  """The config that launch/main.py will read out of the file and --config.<...>."""
+  argv = ['grid', *overrides]
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-      'config', None, flag_values=values, sys_argv=argv, lock_config=True)
   try:
+    config_flags.DEFINE_config_dict(
+        'config', runpy.run_path(str(file))['get_config'](), flag_values=values,
+        sys_argv=argv, lock_config=True)
     values(argv)
     return values['config'].value.to_dict()
   except _MISTAKES as error:
