@@ -144,6 +144,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
     ('main', [*TINY, '--workdir=/dev/null/run'], ['--workdir']),
     ('main', [*TINY, '--config.pretrained=nothing.pth', '--config.width=1.0'],
      ['nothing.pth']),
+    ('grid', ['--grid=configs/grids/table_3_9.py'],
+     ['table_3_9', 'configs/grids/table_3_2.py']),
+    ('grid', ['--grid=configs/grids/table_3_2.py', '--set=imgae_size=96'],
+     ['imgae_size', 'image_size']),
+    ('grid', ['--grid=configs/grids/table_3_2.py', '--index=21'], ['--index=21', '20']),
     ('evaluate', ['--run=nowhere'], ['nowhere', 'launch/main.py']),
     ('report', ['--runs=nowhere'], ['nowhere']),
     ('prepare', ['--dataset=isic2017', '--source=nowhere'], ['nowhere']),
@@ -160,7 +165,8 @@ def test_a_mistake_is_told_in_one_line(run, name, arguments, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [
-    'phantom', 'prepare', 'main', 'evaluate', 'report', 'benchmark', 'accelerator'])
+    'phantom', 'prepare', 'main', 'grid', 'evaluate', 'report', 'benchmark',
+    'accelerator'])
 def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0
