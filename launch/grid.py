@@ -45,7 +45,8 @@ QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone')
 
 def main() -> None:
   """Lists the runs, or runs those that are not finished; results go to stdout."""
-  grid = grid_lib.select(grid_lib.read(find_grid(GRID.value)), systems=SYSTEMS.value,
+  file = command.find_file('grid', GRID.value, folder='configs/grids')
+  grid = grid_lib.select(grid_lib.read(file), systems=SYSTEMS.value,
                          seeds=SEEDS.value, folds=FOLDS.value)
   runs = grid_lib.runs(grid, root=command.path(WORKDIR.value), settings=SET.value)
   if INDEX.value is not None:
@@ -75,17 +76,6 @@ def say(text: str) -> None:
   """Progress, unless --quiet."""
   if not QUIET.value:
     print(text, file=sys.stderr, flush=True)
-
-
-def find_grid(name: str) -> pathlib.Path:
-  """The grid file of that name, here or in the repository."""
-  for candidate in (command.path(name), command.ROOT / name):
-    if candidate.is_file():
-      return candidate
-  known = ', '.join(sorted(
-      f'configs/grids/{path.name}' for path in (command.ROOT / 'configs/grids').glob(
-          '*.py') if path.name not in ('__init__.py', 'common.py')))
-  raise errors.UserError(f'--grid={name}: no such file; the grids are {known}')
 
 
 if __name__ == '__main__':

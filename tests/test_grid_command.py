@@ -1,14 +1,15 @@
 """launch/grid.py as a user types it, on phantom data."""
 
-import os
-import pathlib
 import signal
 import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.commands import SMALL
+from tests.commands import command
+from tests.commands import environment
+from tests.commands import prepare_phantom
+
 GRID = '''
 def get_grid():
   return {'config': 'configs/isic2017.py', 'seeds': (0,), 'folds': (0,),
@@ -16,18 +17,7 @@ def get_grid():
                       'AttnMel-CNN-Lesion': {'roi': 'lesion'}}}
 '''
 TINY = ['--grid=grid.py', '--workdir=runs', *(f'--set={setting}' for setting in (
-    'data_dir=data', 'resize_size=36', 'image_size=32', 'width=0.0625', 'gate_width=8',
-    'pretrained=', 'batch_size=8', 'num_epochs=2', 'passes_per_epoch=1',
-    'log_every_steps=1', 'bootstrap_draws=100', 'overlay_images=2'))]
-
-
-def _environment(home):
-  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
-  return kept | {'HOME': str(home)}
-
-
-def _arguments(name, *arguments):
-  return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
+    *SMALL, 'passes_per_epoch=1', 'log_every_steps=1'))]
 
 
 @pytest.fixture
@@ -35,18 +25,12 @@ def run(tmp_path):
   """Runs a command in a folder with a grid and with prepared phantom data."""
 
   def call(name, *arguments):
-    return subprocess.run(_arguments(name, *arguments), cwd=tmp_path, timeout=600,
-                          env=_environment(tmp_path), capture_output=True, text=True,
+    return subprocess.run(command(name, *arguments), cwd=tmp_path, timeout=600,
+                          env=environment(tmp_path), capture_output=True, text=True,
                           check=False)
 
   (tmp_path / 'grid.py').write_text(GRID)
-  for arguments in (
-      ('phantom', '--year=2017', '--out=archives', '--train=24', '--validation=12',
-       '--test=12', '--size=60'),
-      ('prepare', '--dataset=isic2017', '--source=archives', '--data_dir=data',
-       '--resize_size=36')):
-    done = call(*arguments)
-    assert done.returncode == 0, done.stderr
+  prepare_phantom(tmp_path, train=24, validation=12, test=12)
   return call
 
 
@@ -83,8 +67,8 @@ def test_a_grid_goes_on_after_a_failure_and_skips_what_is_finished(run, tmp_path
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_grid_goes_on(run, tmp_path):
   arguments = [*TINY, '--systems=Mel-CNN', '--set=num_epochs=60']
-  with subprocess.Popen(_arguments('grid', *arguments), cwd=tmp_path, text=True,
-                        env=_environment(tmp_path), stderr=subprocess.PIPE) as process:
+  with subprocess.Popen(command('grid', *arguments), cwd=tmp_path, text=True,
+                        env=environment(tmp_path), stderr=subprocess.PIPE) as process:
     for line in process.stderr:
       if line.startswith('step '):
         break

@@ -12,15 +12,11 @@ grids of one experiment share the runs that they have in common.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import dataclasses
-import os
 import pathlib
 import re
 import runpy
 import signal
-import subprocess
-import sys
 from typing import Any
 
 from absl import flags
@@ -28,6 +24,7 @@ from ml_collections import config_flags
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import checks
+from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -192,8 +189,7 @@ def state(run: Run) -> str:
     before = run_folder.read_config(run.folder)
   except errors.UserError:
     return 'foreign'
-  # Where the prepared data lies is no property of a run.
-  if before | {'data_dir': ''} != {**run.config, 'data_dir': ''}:
+  if run_folder.binding(before) != run_folder.binding(run.config):
     return 'foreign'
   return 'finished' if (run.folder / 'summary.json').exists() else 'begun'
 
@@ -216,42 +212,20 @@ def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
     Stopped: SIGINT or SIGTERM came.
   """
   failed: dict[str, str] = {}
-  received: list[int] = []
-  going_on: list[subprocess.Popen] = []
-
-  def pass_on(signum, _=None):
-    received.append(signum)
-    _send(going_on, signum)
-
-  previous = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    for run in chosen:
-      before = state(run)
-      say(f'run {run.index}, {run.folder}: {before}')
-      if before != 'finished':
-        # A group of its own: a Ctrl-C of the terminal comes once, through us.
-        going_on.append(subprocess.Popen(
-            [sys.executable, str(_MAIN), *run.arguments, *['--quiet'] * quiet],
-            process_group=0))
-        if received:  # before there was a process to pass it on to
-          _send(going_on, received[0])
-        status = going_on[0].wait()
-        going_on.clear()
-        if status and not received:
-          failed[str(run.folder)] = _ending(status)
-          say(f'run {run.index}, {run.folder}: failed, {_ending(status)}')
-      if received:
-        raise Stopped(run, received[0])
-  finally:
-    for signum, old in previous.items():
-      signal.signal(signum, old)
+  for run in chosen:
+    before = state(run)
+    say(f'run {run.index}, {run.folder}: {before}')
+    if before == 'finished':
+      continue
+    arguments = [str(_MAIN), *run.arguments, *['--quiet'] * quiet]
+    with processes.running(arguments) as (process, received):
+      status = process.wait()
+    if received:
+      raise Stopped(run, received[0])
+    if status:
+      failed[str(run.folder)] = _ending(status)
+      say(f'run {run.index}, {run.folder}: failed, {_ending(status)}')
   return failed
-
-
-def _send(processes: Sequence[subprocess.Popen], signum: int) -> None:
-  for process in processes:
-    with contextlib.suppress(ProcessLookupError):
-      os.killpg(process.pid, signum)
 
 
 def _ending(status: int) -> str:
