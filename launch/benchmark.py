@@ -4,6 +4,7 @@
   python launch/benchmark.py --config.image_size=128 --against=torch
   python launch/benchmark.py --sweep --against=torch --json=benchmark.json
   python launch/benchmark.py --scaling
+  python launch/benchmark.py --input
 
 Started again with the same --json, --sweep goes on where it stopped. Leave the
 machine alone meanwhile.
@@ -24,6 +25,7 @@ from ml_collections import config_flags
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import input_rate
 from attnmel_jax.experiments import scaling
 from attnmel_jax.experiments import speed
 
@@ -42,6 +44,11 @@ QUICK = flags.DEFINE_bool(
 SCALING = flags.DEFINE_bool(
     'scaling', False, 'what 1, 2, 4 and 8 forced CPU devices add to a step of the '
     'network of --quick, with weak and with strong scaling: overhead, not speed')
+INPUT = flags.DEFINE_bool(
+    'input', False, 'whether batches from memory keep up with a device that takes '
+    '--images_per_second')
+IMAGES_PER_SECOND = flags.DEFINE_float(
+    'images_per_second', 3000., 'of the device that --input simulates', lower_bound=1.)
 STEPS = flags.DEFINE_integer(
     'steps', 20, 'at most so many measurements of each kind',
     lower_bound=speed.FEWEST)
@@ -54,9 +61,12 @@ def main() -> None:
   """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
   if SWEEP.value and QUICK.value:
     raise errors.UserError('--sweep and --quick exclude each other; choose one')
-  if SCALING.value and (SWEEP.value or QUICK.value or AGAINST.value or JSON.value):
-    raise errors.UserError(
-        '--scaling excludes --sweep, --quick, --against and --json; give it alone')
+  for alone in (SCALING, INPUT):
+    others = (SCALING, INPUT, SWEEP, QUICK, AGAINST, JSON)
+    if alone.value and any(flag.value for flag in others if flag is not alone):
+      raise errors.UserError(
+          f'--{alone.name} excludes --scaling, --input, --sweep, --quick, --against '
+          'and --json; give it alone')
   if AGAINST.value:
     benchmark.check_torch()
   config = command.require_config(CONFIG.value)
@@ -65,6 +75,11 @@ def main() -> None:
     config = benchmark.without_data(benchmark.quick(config))
     rows = scaling.measure(config, limits, say=lambda t: print(t, file=sys.stderr))
     print(*scaling.table(rows), sep='\n')
+    return
+  if INPUT.value:
+    print(*input_rate.lines(input_rate.measure(
+        benchmark.without_data(config), images_per_second=IMAGES_PER_SECOND.value,
+        seconds=min(SECONDS.value, 20.))), sep='\n')
     return
   configs = [config]
   if SWEEP.value:

@@ -152,14 +152,23 @@ def _arithmetic(flops, step_seconds, peak):
 
 def _in_turns(ours: processes.Process, other: processes.Process,
               limits: speed.Limits, say: Callable[[str], None]) -> dict[str, Any]:
-  """Ours, PyTorch, ours, ...: what slows the machine for a while slows both."""
+  """Ours, PyTorch, ours, ...: what slows the machine for a while slows both.
+
+  Of each turn the first call is not timed: the system may have taken back the memory
+  that was given up before the pause, and in a training run there are no pauses.
+  """
   measured = {}
+
+  def turn(process: processes.Process, method: str) -> float:
+    process.call(method)
+    return process.call(method)
+
   others = processes.Others(
       lambda: ours.call('cpu_seconds') + other.call('cpu_seconds'))
   for name in ('step', 'inference'):
     method = {'step': 'time_steps', 'inference': 'time_inference'}[name]
     say(f'{name}: ours and PyTorch in turns')
-    pairs = speed.series(lambda m=method: (ours.call(m), other.call(m)), limits)
+    pairs = speed.series(lambda m=method: (turn(ours, m), turn(other, m)), limits)
     measured |= {
         f'ours_{name}_seconds': speed.quartiles([a for a, _ in pairs]),
         f'torch_{name}_seconds': speed.quartiles([b for _, b in pairs]),

@@ -225,21 +225,22 @@ class Torch:
 
   def __init__(self, config: Mapping[str, Any], variables: Any,
                batch: dict[str, np.ndarray], *, backend: str):
-    """Compiles and warms up; `backend`: JAX's, whose kind of device it takes."""
+    """Takes over the variables; `backend`: JAX's, whose kind of device it takes."""
     self._batch = batch
     self._reference = torch_reference.Reference(
         config, variables, device='cuda' if backend == 'gpu' else 'cpu',
         threads=processes.cores(), learning_rate=0.)
     self._group = _group_size(self._reference.device_type)
-    self.time_steps()
-    self.time_inference()
 
   def description(self) -> str:
     """Version, device and how it runs."""
     return self._reference.description
 
   def difference(self, ours: Any) -> float:
-    """The largest between our probabilities and attention maps and these."""
+    """The largest between our probabilities and attention maps and these.
+
+    Asked before the first step, which would change BatchNorm's running averages.
+    """
     theirs = self._reference.predict(self._batch['image'])
     return max(jax.tree.leaves(jax.tree.map(
         lambda a, b: float(np.abs(a - b.double().cpu().numpy()).max()), ours, theirs)))
