@@ -159,10 +159,10 @@ class Draws:
 def bootstrap(runs: Sequence[Run], metric: str, *, draws: Draws) -> np.ndarray:
   """A system's score, averaged over its seeds, as it is and in each draw.
 
-  Lesions are resampled, by class and fold; with three or more seeds the seeds too.
-  Systems on the same images have the same draws. Shares of images (recalls, scores
-  of single images) are those of all folds together; scores that rank images are
-  averaged over the folds.
+  Lesions are resampled, by class, and by fold where no lesion is in two; with three
+  or more seeds the seeds too. Systems on the same images have the same draws. Shares
+  of images (recalls, scores of single images) are those of all folds together; scores
+  that rank images are averaged over the folds.
 
   Args:
     runs: of one system, one for each seed, on the same images.
@@ -203,9 +203,18 @@ def _values(run: Run, metric: str, draws: Draws) -> np.ndarray:
         include=np.ones(len(run.folds), bool))
   else:
     function = _classification(run, metric)
-  drawn = draws.of(folds_lib.strata(run.predictions.labels, run.folds),
-                   run.images.groups)
+  drawn = draws.of(_strata(run), run.images.groups)
   return statistics.bootstrap_values(function, draws=drawn)
+
+
+def _strata(run: Run) -> np.ndarray:
+  """Classes, within folds where no lesion is in two: [N]."""
+  labels = run.predictions.labels
+  pairs = set(zip(run.images.groups.tolist(), run.folds.tolist(), strict=True))
+  if len(pairs) > len(np.unique(run.images.groups)):
+    # Lesions in the same few folds would be strata of one or two, hardly resampled.
+    return labels
+  return folds_lib.strata(labels, run.folds)
 
 
 def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]:

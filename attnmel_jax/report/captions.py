@@ -66,7 +66,10 @@ def _errors(estimates: estimates_lib.Estimates) -> str:
                         if 'seeds' in estimates.error_source(name))
     kind = f'test sampling and seeds for {several}, test sampling only for the others'
   draws = estimates.draws
-  fold = ' and fold' if len(np.unique(estimates.group.example.folds)) > 1 else ''
+  run = estimates.group.example
+  # Of naive folds a lesion may be in several, and is drawn as a whole.
+  within = len(np.unique(run.folds)) > 1 and estimates.group.settings['group_folds']
+  fold = ' and fold' if within else ''
   return (f'Intervals: 95 %, percentile bootstrap, {draws.num_draws} draws of lesions '
           f'within their class{fold}; they hold {kind}.')
 

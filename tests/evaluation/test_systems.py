@@ -209,3 +209,19 @@ def test_draws_are_made_once():
   np.testing.assert_array_equal(first, statistics.bootstrap_draws(
       labels, groups, num_draws=5, seed=1))
   assert draws.of(labels, np.array(list('abcc'))) is not first
+
+
+def test_lesions_in_several_folds_are_resampled_like_others():
+  run = _run(0, rows=40)
+  # The first image of each lesion in fold 0, the second in a fold of its own.
+  folds = np.where(np.arange(40) % 2, np.arange(40), 0)
+  folds[20:] = np.arange(20, 40) // 2  # the other lesions are within one fold
+  spread = dataclasses.replace(run, folds=folds)
+  values = _bootstrap([spread], 'sensitivity', num_draws=200, seed=0)
+  alone = dataclasses.replace(run, folds=np.zeros(40, int))
+  np.testing.assert_array_equal(
+      values, _bootstrap([alone], 'sensitivity', num_draws=200, seed=0))
+  # Folds of whole lesions are strata.
+  whole = dataclasses.replace(run, folds=np.arange(40) // 2)
+  fixed = _bootstrap([whole], 'sensitivity', num_draws=20, seed=0)
+  assert np.ptp(fixed) == 0

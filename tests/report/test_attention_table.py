@@ -103,7 +103,8 @@ def test_maps_are_compared_with_the_same_map_of_the_reference(tmp_path):
       'AttnMel-CNN-Lesion pool-4': 'AttnMel-CNN pool-4',
       'VGG-16-GAP CAM': 'AttnMel-CNN pool-4',
       'VGG-16-GAP CAM, released protocol': 'AttnMel-CNN pool-4',
-      'all ones': 'AttnMel-CNN pool-4', 'centred disc (radius 0.40)': 'AttnMel-CNN pool-4',
+      'all ones': 'AttnMel-CNN pool-4',
+      'centred disc (radius 0.40)': 'AttnMel-CNN pool-4',
       "Otsu's threshold": 'AttnMel-CNN pool-4'}
   for system, run, names in (
       ('AttnMel-CNN-Lesion pool-3', runs[1], ('pool3', 'pool3')),

@@ -59,7 +59,8 @@ def test_folds_are_named_and_missing_ones_told(tmp_path):
 
 def test_settings_are_told_against_the_experiment_file_and_the_first_table(tmp_path):
   def group(name, **more):
-    options = {'fingerprint': more.pop('fingerprint', 'a'), 'rows': more.pop('rows', 40)}
+    options = {'fingerprint': more.pop('fingerprint', 'a'),
+               'rows': more.pop('rows', 40)}
     return run_folders.estimates([run_folders.write(
         tmp_path / name, run_folders.config('isic2017', **more), **options)]).group
 
@@ -68,10 +69,10 @@ def test_settings_are_told_against_the_experiment_file_and_the_first_table(tmp_p
                              defaults=run_folders.config('isic2017'), first=first)
 
   first = group('a', image_size=96, pretrained='/my/own/vgg.pth', model='mel_cnn')
-  assert told(first) == ["Settings that differ from configs/isic2017.py: image_size=96, "
-                         "pretrained='vgg.pth'."]
-  assert "other settings (image_size=224)" in told(group('b', pretrained='/my/own/vgg.pth')
-                                                   )[1]
+  assert told(first) == ['Settings that differ from configs/isic2017.py: '
+                         "image_size=96, pretrained='vgg.pth'."]
+  other = group('b', pretrained='/my/own/vgg.pth')
+  assert 'other settings (image_size=224)' in told(other)[1]
   same = {'image_size': 96, 'pretrained': '/my/own/vgg.pth'}
   assert 'other images' in told(group('c', rows=20, **same))[1]
   assert 'other training' in told(group('d', fingerprint='b', **same))[1]

@@ -17,7 +17,8 @@ TITLES = {'auc': 'AUC', 'sensitivity': 'sensitivity', 'specificity': 'specificit
 def _runs(folder, *, seeds=(0,), **options):
   return [
       run_folders.write(
-          folder / f'{model}{seed}', run_folders.config('isic2017', model=model, seed=seed),
+          folder / f'{model}{seed}',
+          run_folders.config('isic2017', model=model, seed=seed),
           rows=80, skill=skill, threshold=threshold, **options)
       for model, skill, threshold in (('attnmel_cnn', 0.5, 0.5), ('mel_cnn', 1.0, 0.4),
                                       ('vgg16', 2.0, 0.6))

@@ -5,6 +5,7 @@ import pytest
 import sklearn.metrics
 
 from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
 from attnmel_jax.report import estimates as estimates_lib
 from tests.report import run_folders
 
@@ -41,8 +42,9 @@ def test_seeds_are_averaged_and_draws_shared(tmp_path):
 
 def test_areas_of_the_folds(tmp_path):
   runs = [run_folders.write(
-      tmp_path / f'{seed}{fold}', run_folders.config('isic2018_cv', seed=seed, fold=fold),
-      rows=210) for fold in (0, 2) for seed in (0, 1)]
+      tmp_path / f'{seed}{fold}',
+      run_folders.config('isic2018_cv', seed=seed, fold=fold), rows=210)
+          for fold in (0, 2) for seed in (0, 1)]
   found = run_folders.estimates(runs, num_draws=3)
   areas = estimates_lib.fold_areas(found.group.units['AttnMel-CNN'])
   assert areas.shape == (2, 7)
@@ -59,3 +61,6 @@ def test_areas_of_the_folds(tmp_path):
       areas[:, 0].mean())
   assert found.interval('AttnMel-CNN', 'auc_mean').estimate == pytest.approx(
       areas.mean())
+  np.testing.assert_allclose(found.values('AttnMel-CNN', 'auc_mean'), systems.bootstrap(
+      [unit.run for unit in found.group.units['AttnMel-CNN']], 'auc_mean',
+      draws=found.draws))

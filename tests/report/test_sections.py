@@ -92,7 +92,8 @@ def test_without_runs_the_published_numbers_are_a_file():
   assert second.files_alone[0].head.name == 'table_3_2'
   assert second.lines == ['No run: table_3_2 holds the published numbers alone.']
   assert third.files_alone[0].head.name == 'table_3_3'
-  assert third.lines == ['No run with maps: table_3_3 holds the published numbers alone.']
+  assert third.lines == [
+      'No run with maps: table_3_3 holds the published numbers alone.']
 
 
 @pytest.mark.parametrize('dataset, model, names, number', [

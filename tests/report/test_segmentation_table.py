@@ -24,7 +24,8 @@ def test_scores_of_the_part_that_is_asked_for():
   runs = [_run('a', test=_scores(0.7, 12), validation=_scores(0.6, 11)),
           _run('b', validation=_scores(0.5, 10)), _run('c')]
   rows = run_folders.texts(segmentation_table.main(runs, split='auto'))
-  assert [(row['run'], row['split'], row['images'], row['Jaccard']) for row in rows] == [
+  columns = ('run', 'split', 'images', 'Jaccard')
+  assert [tuple(row[column] for column in columns) for row in rows] == [
       ('a', 'test', '12', '0.700 [0.600, 0.800]'),
       ('b', 'validation', '10', '0.500 [0.400, 0.600]')]
   assert rows[0]['thresholded Jaccard'] == '0.500'
