@@ -11,6 +11,7 @@ from attnmel_jax.evaluation import comparisons
 from attnmel_jax.evaluation import hypothesis_tests
 from attnmel_jax.evaluation import scores
 from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
 from attnmel_jax.report import estimates as estimates_lib
 from attnmel_jax.report import gathering
 from attnmel_jax.report import table as table_lib
@@ -136,18 +137,23 @@ def _test(group: gathering.Group, metric: str, system: str, reference: str
   a, b = group.units[system][0].run, group.units[reference][0].run
   if len(np.unique(a.folds)) > 1:
     return OtherTest('several folds', float('nan'))
-  labels, groups = a.predictions.labels, a.images.groups
-  pair = [run.predictions.probabilities[:, 1] for run in (a, b)]
   try:
-    if metric == 'auc':
-      found = hypothesis_tests.delong(labels, *pair, groups=groups)
-      if np.isnan(found.p_value):
-        return OtherTest('undefined', float('nan'))
-      return OtherTest(f'DeLong, s.e. {found.standard_error:.3f}', found.p_value)
-    by_class = hypothesis_tests.mcnemar(
-        labels, *pair, threshold_a=float(a.thresholds[0]),
-        threshold_b=float(b.thresholds[0]), groups=groups)
+    return _of_fixed(metric, a, b)
   except errors.UserError:
     return OtherTest('clustered images', float('nan'))
+
+
+def _of_fixed(metric: str, a: systems.Run, b: systems.Run) -> OtherTest:
+  """DeLong's or McNemar's; UserError where a lesion has several images."""
+  labels, groups = a.predictions.labels, a.images.groups
+  pair = [run.predictions.probabilities[:, 1] for run in (a, b)]
+  if metric == 'auc':
+    found = hypothesis_tests.delong(labels, *pair, groups=groups)
+    defined = not np.isnan(found.p_value)
+    text = f'DeLong, s.e. {found.standard_error:.3f}' if defined else 'undefined'
+    return OtherTest(text, found.p_value)
+  by_class = hypothesis_tests.mcnemar(
+      labels, *pair, threshold_a=float(a.thresholds[0]),
+      threshold_b=float(b.thresholds[0]), groups=groups)
   own = by_class.positives if metric == 'sensitivity' else by_class.negatives
   return OtherTest(f'McNemar {own.only_a} : {own.only_b}', own.p_value)

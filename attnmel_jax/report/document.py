@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import json
 import pathlib
 from typing import NamedTuple
@@ -135,11 +136,10 @@ def _write_all(out: pathlib.Path, files: Mapping[str, str]) -> None:
   """Writes the files, then removes those of an earlier report that are no more."""
   manifest = out / _MANIFEST
   before: list[str] = []
-  try:
+  # The first report here, or a file that is not ours: nothing is removed.
+  with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
     before = [name for name in json.loads(manifest.read_text())
               if isinstance(name, str) and pathlib.PurePath(name).name == name]
-  except (FileNotFoundError, ValueError, TypeError):
-    pass  # the first report here, or not ours: nothing is removed
   _write(manifest, json.dumps(sorted({*before, *files}), indent=1) + '\n')
   for name, text in files.items():
     _write(out / name, text)
