@@ -32,9 +32,9 @@ def _picture(path):
 def _panels(path, rows, columns):
   """The drawn squares [rows][columns] as arrays, found by their white frames."""
   picture = _picture(path)
-  pitch = (overlays._COLUMN_INCHES + overlays._GAP_INCHES) * overlays._DPI
-  side = overlays._COLUMN_INCHES * overlays._DPI
-  left, bottom = 0.3 * overlays._DPI, len(picture) - 0.08 * overlays._DPI
+  pitch = (overlays.COLUMN_INCHES + overlays._GAP_INCHES) * overlays.DPI
+  side = overlays.COLUMN_INCHES * overlays.DPI
+  left, bottom = 0.3 * overlays.DPI, len(picture) - 0.08 * overlays.DPI
   inner = slice(4, int(side) - 4)
   return [[picture[int(bottom - (rows - 1 - r) * pitch - side):,
                    int(left + c * pitch):][inner, inner]
