@@ -43,9 +43,30 @@ def attention_figure(
     heading: str,
 ) -> None:
   """Writes the picture that `attention_grid` draws; `path` ends in .png or .pdf."""
+  _save(attention_grid(
+      images, maps, lesion, has_lesion, titles, heading=heading, font=FONT), path)
+
+
+def probability_figure(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    titles: Sequence[str],
+    path: str | os.PathLike,
+    *,
+    heading: str,
+) -> None:
+  """`attention_figure` of maps name -> [N, S, S] in [0, 1] that are no attention.
+
+  They are probabilities of 'lesion' and drawn as they are.
+  """
+  _save(_grid(images, maps, lesion, has_lesion, titles, heading=heading, font=FONT,
+              scale='probability of lesion'), path)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
   path = pathlib.Path(path)
-  figure = attention_grid(
-      images, maps, lesion, has_lesion, titles, heading=heading, font=FONT)
   with prediction_files.replacing(path) as file:
     figure.savefig(file, format=path.suffix[1:], dpi=DPI)
 
@@ -76,20 +97,30 @@ def attention_grid(
     heading: a line above the whole; empty for none.
     font: size of the titles in points.
   """
+  side = images.shape[1]
+  return _grid(
+      images, {name: attention_maps.rescale(attention_maps.upsample(values, side))
+               for name, values in maps.items()},
+      lesion, has_lesion, titles, heading=heading, font=font,
+      scale='attention, each map rescaled to [0, 1]')
+
+
+def _grid(images, overlays, lesion, has_lesion, titles, *, heading, font, scale
+          ) -> Figure:
+  """`overlays` name -> [N, S, S] in [0, 1]; `scale` is the label of their colours."""
   count, side = images.shape[:2]
   if images.dtype != np.uint8 or images.shape != (count, side, side, 3) or not count:
     raise ValueError(f'images {images.dtype} {images.shape} are not uint8 [N, S, S, 3]')
-  if len(titles) != count or any(len(values) != count for values in maps.values()):
+  if len(titles) != count or any(
+      len(values) != count for values in overlays.values()):
     raise ValueError(f'titles and maps are not all for {count} images')
   if (lesion is None) != (has_lesion is None) or (
       lesion is not None and lesion.shape != images.shape[:3]):
     raise ValueError('lesion masks do not fit the images')
   figure, axes, bar = image_grid(
-      ['photograph', *map(_row_name, maps)], titles, heading=heading, font=font,
-      rows_of_bar=len(maps))
+      ['photograph', *map(_row_name, overlays)], titles, heading=heading, font=font,
+      rows_of_bar=len(overlays))
   greys = _luminance(images)
-  overlays = {name: attention_maps.rescale(attention_maps.upsample(values, side))
-              for name, values in maps.items()}
   for column in range(count):
     axes[0][column].imshow(images[column])
     for row, values in enumerate(overlays.values(), start=1):
@@ -99,7 +130,7 @@ def attention_grid(
                   annotated=has_lesion[column], font=font)
   if bar is not None:
     shades = _blend(np.full(256, _SKIN), np.linspace(0, 1, 256))
-    colour_bar(figure, bar, shades, 'attention, each map rescaled to [0, 1]', font=font)
+    colour_bar(figure, bar, shades, scale, font=font)
   return figure
 
 

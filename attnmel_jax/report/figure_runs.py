@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import systems as systems_lib
 from attnmel_jax.experiments import scoring
 from attnmel_jax.report import comparison
 from attnmel_jax.report import names
@@ -24,7 +25,8 @@ from attnmel_jax.report import names
 # Fields that make no other system: which images, and how a run is carried out.
 _NOT_OF_A_SYSTEM = frozenset((
     'seed', 'fold', 'data_dir', 'cache_gib', 'log_every_steps', 'remat',
-    'checkpoint_every_steps', 'bootstrap_draws', 'bootstrap_seed', 'overlay_images'))
+    'checkpoint_every_steps', 'bootstrap_draws', 'bootstrap_seed', 'overlay_images',
+    'tensorboard'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,13 +153,20 @@ def read(run: comparison.FinishedRun, split: str) -> Scored:
   Raises:
     UserError: they are missing or damaged.
   """
-  name = scoring.FILE_NAMES[split]
-  if (run.folder / 'predictions' / f'{name}_images.csv').exists():
-    both = systems_lib.read(run.folder, name)
-    return Scored(run, both.predictions, both.images.groups)
-  # Written before there were tables of images: no lesions are known.
-  table = prediction_files.read_predictions(run.folder / 'predictions' / f'{name}.csv')
-  return Scored(run, table, table.ids)
+  path = run.folder / 'predictions' / f'{scoring.FILE_NAMES[split]}.csv'
+  table = prediction_files.read_predictions(path)
+  groups, images = table.ids, path.with_name(f'{path.stem}_images.csv')
+  if images.exists():  # else the folder is from before there were such tables
+    found = image_tables.read(images)
+    if not np.array_equal(found.ids, table.ids):
+      raise errors.UserError(
+          f'{path} and {images.name} beside it hold other images or orders; write '
+          'both again with launch/evaluate.py')
+    groups = found.groups
+  rows = challenge.scored(table.ids)
+  return Scored(run, prediction_files.PredictionTable(
+      table.ids[rows], table.labels[rows], table.probabilities[rows],
+      table.class_names), groups[rows])
 
 
 def _by_system(scored: Sequence[Scored]

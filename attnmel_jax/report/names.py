@@ -12,10 +12,10 @@ _SYSTEMS = {
     ('attnmel_cnn', 'dermo'): 'AttnMel-CNN-Dermo',
     ('attnmel_cnn', 'background'): 'AttnMel-CNN-Bkg',
     ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
-    ('unet', 'none'): 'U-Net',
 }
+_UNET = 'U-Net'  # whatever its roi
 # In the order of tables and figures.
-SYSTEMS = tuple(_SYSTEMS.values())
+SYSTEMS = (*_SYSTEMS.values(), _UNET)
 
 _DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC 2018',
              'isic2018_task1': 'ISIC 2018 Task 1', 'folder': 'own photographs'}
@@ -24,6 +24,8 @@ _DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC
 def system_name(config: Mapping[str, Any]) -> str:
   """The system that a run trained; '<model>-<roi>' where the thesis has none such."""
   model, roi = config['model'], config['roi']
+  if model == 'unet':
+    return _UNET
   return _SYSTEMS.get((model, roi), f'{model}-{roi}')
 
 

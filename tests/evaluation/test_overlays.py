@@ -140,3 +140,12 @@ def test_arrays_that_do_not_fit_raise(tmp_path):
     with pytest.raises(ValueError, match=message):
       draw(**changes)
   assert not os.listdir(tmp_path)
+
+
+def test_probabilities_are_drawn_as_they_are(tmp_path):
+  images, _, lesion, has_lesion = _input(1)
+  maps = {'low': np.full((1, SIDE, SIDE), 0.2), 'high': np.full((1, SIDE, SIDE), 0.9)}
+  path = tmp_path / 'o.png'
+  overlays.probability_figure(images, maps, lesion, has_lesion, ['a'], path, heading='')
+  (_,), (low,), (high,) = _panels(path, 3, 1)
+  assert high[0, 0].mean() > low[0, 0].mean() + 60
