@@ -103,6 +103,7 @@ def _bars(axis: Axes, one: ClassCounts) -> None:
                   [names.class_name(name) for name, _ in one.counts])
   axis.set(ylim=(len(counts) - 0.5, -0.5), xlim=(0, counts.max() * 1.02))
   axis.locator_params(axis='x', nbins=3, integer=True)
+  axis.xaxis.set_major_formatter('{x:,.0f}')
   axis.spines[['top', 'right']].set_visible(False)
   axis.set_xlabel('training images', fontsize=font)
   axis.set_title(one.title, fontsize=font, loc='left', pad=4)

@@ -178,11 +178,6 @@ def precision_recall(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
 def reliability(panel: figure_runs.Panel, axis: Axes, strip: Axes) -> dict[str, str]:
   """Reliability curves, and in the strip how many images each bin holds."""
   figure_style.unit_square(axis, '', _share_right(panel))
-  axis.set_xticklabels([])
-  strip.set(xlim=axis.get_xlim(), xticks=axis.get_xticks(), ylim=(0, 1), yticks=[0, 1])
-  strip.set_xlabel('predicted probability, mean of each bin',
-                   fontsize=figure_style.FONT)
-  strip.set_ylabel('images', fontsize=figure_style.FONT)
   _title(axis, panel)
   axis.plot([0, 1], [0, 1], **figure_style.CHANCE)
   says = {}
@@ -197,10 +192,17 @@ def reliability(panel: figure_runs.Panel, axis: Axes, strip: Axes) -> dict[str, 
     filled = curve.counts > 0
     axis.plot(curve.confidence[filled], curve.accuracy[filled], color=style.colour,
               linestyle=style.dashes, marker=style.marker, markersize=4, **_BOLD)
-    strip.stairs(curve.counts / curve.counts.sum(), curve.edges, color=style.colour,
-                 linestyle=style.dashes, linewidth=1.1)
+    strip.stairs(100 * curve.counts / curve.counts.sum(), curve.edges,
+                 color=style.colour, linestyle=style.dashes, linewidth=1.1)
     error = np.mean(figure_numbers.expected_errors(runs))
     says[label] = f'ECE {error:.3f}{_number(runs)}'
+  strip.set(xlim=axis.get_xlim(), xticks=axis.get_xticks(), ylim=(0, None),
+            xticklabels=[tick.get_text() for tick in axis.get_xticklabels()])
+  strip.locator_params(axis='y', nbins=2)
+  strip.set_xlabel('predicted probability, mean of each bin',
+                   fontsize=figure_style.FONT)
+  strip.set_ylabel('images, %', fontsize=figure_style.FONT)
+  axis.set_xticklabels([])
   return says
 
 
@@ -235,19 +237,24 @@ def _number(runs: Sequence[figure_runs.Scored]) -> str:
 
 
 def roc_table(panels: Sequence[figure_runs.Panel]) -> Iterator[Sequence[Any]]:
-  """Rows of all points of all classes; the vertical average has no seed or fold."""
+  """Rows of the corners of all curves of all classes.
+
+  The vertical average of several curves has no seed, fold or threshold.
+  """
   for panel in panels:
     for label, runs in panel.systems.items():
       for k in positive_classes(panel):
         first = (panel.experiment.title, panel.split, panel.class_names[k], label)
         for one in runs:
           for curve in figure_numbers.roc_curves([one], k):
-            for x, y, t in zip(*(c.tolist() for c in curve), strict=True):
+            kept = figure_numbers.corners(*curve[:2])
+            for x, y, t in zip(*(c[kept].tolist() for c in curve), strict=True):
               yield (*first, *one.place, x, y, '' if np.isinf(t) else t)
         found = figure_numbers.roc_curves(runs, k)
         if len(found) > 1:
-          for x, y in zip(*figure_numbers.average_roc(found), strict=True):
-            yield (*first, '', '', float(x), float(y), '')
+          average = figure_numbers.average_roc(found)
+          for x, y in np.stack(average, 1)[figure_numbers.corners(*average)].tolist():
+            yield (*first, '', '', x, y, '')
 
 
 def positive_classes(panel: figure_runs.Panel) -> list[int]:

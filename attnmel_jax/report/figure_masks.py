@@ -24,7 +24,7 @@ _COLOUR_MAP = 'gray'
 def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
           data_dir: pathlib.Path | None) -> list[str]:
   """Writes a figure for each set of generated masks; returns their Markdown."""
-  wanted = {(run.config['dataset'], run.config['generated_masks'])
+  wanted = {(run.config['dataset'], run.config.get('generated_masks', 'unet'))
             for run in runs if run.config['roi'] == 'generated'}
   folders = figure_data.data_dirs(runs, data_dir)
   found: dict[tuple[str, str], figure_data.SplitFolder] = {}
@@ -52,15 +52,11 @@ def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
 def _write(one: figure_data.SplitFolder, folder: pathlib.Path) -> list[str]:
   prepared = one.open()
   rows = figure_data.choose(prepared.labels, prepared.has_lesion)
-  maps = [figure_data.generated_map(one.path, str(prepared.ids[row])) for row in rows]
-  for row, values in zip(rows, maps, strict=True):
-    if values.shape != (prepared.side, prepared.side):
-      raise errors.UserError(f'the mask of {prepared.ids[row]} is {values.shape}, the '
-                             f'image {prepared.side} pixels wide')
+  maps = figure_data.generated_maps(one, prepared, rows)
   stem = f'figure_3_4_{one.dataset}_{one.masks}'
   kind = ', synthetic' if prepared.synthetic else ''
   heading = f'{names.dataset_name(one.dataset)}{kind}, {one.split} images'
-  figure_style.save(figure(prepared, rows, np.stack(maps), heading), folder, stem)
+  figure_style.save(figure(prepared, rows, maps, heading), folder, stem)
   return figure_style.section(
       f'{_TITLE} ({one.masks}, {names.dataset_name(one.dataset)}{kind})',
       'The probability of lesion that a U-Net gave each pixel, and the Jaccard index '

@@ -125,7 +125,7 @@ def confusion(panel: figure_runs.Panel) -> Figure:
   columns = min(_MATRIX_COLUMNS, len(panel.systems))
   rows = -(-len(panel.systems) // columns)
   gap, top = 0.2, 0.35
-  left, up = margin + 0.25, margin + 0.5
+  left, up = margin + 0.25, margin + 0.45
   title = len(panel.title) * 0.55 * (font + 1) / 72 + 0.2
   figure = figure_style.blank(max(left + columns * (side + gap), title),
                               top + rows * (side + up))

@@ -58,6 +58,13 @@ def _value(curve: curves.RocCurve, x: np.ndarray, extreme: np.ufunc) -> np.ndarr
   return np.where(own[right] == x, extreme(lowest, highest)[right], between)
 
 
+def corners(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Which points a curve needs: bool [N], False within level and upright lines."""
+  level, upright = np.diff(y) == 0, np.diff(x) == 0
+  within = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
+  return np.r_[True, ~within, True]
+
+
 def average_precision_recall(found: Sequence[curves.PrecisionRecallCurve]) -> Curve:
   """Mean precision at each recall, of step functions; its area is the mean AP.
 

@@ -16,6 +16,8 @@ from attnmel_jax.evaluation import prediction_files
 FONT = 9.0  # in points; figures are up to PAGE_INCHES wide
 PAGE_INCHES = 8.6
 _DPI = 200
+_TICKS = (0, 0.25, 0.5, 0.75, 1)
+_TICK_LABELS = ('0', '', '0.5', '', '1')
 CHANCE = {'color': '0.6', 'linewidth': 0.8, 'linestyle': (0, (1, 2)), 'zorder': 1}
 
 
@@ -71,15 +73,15 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 def unit_square(axis: Axes, x_label: str, y_label: str) -> None:
   """Both axes from 0 to 1, with a margin in which lines at 0 and 1 are seen."""
-  axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=[0, 0.25, 0.5, 0.75, 1],
-           yticks=[0, 0.25, 0.5, 0.75, 1])
+  axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=_TICKS, yticks=_TICKS)
+  axis.set(xticklabels=_TICK_LABELS, yticklabels=_TICK_LABELS)
   axis.set_xlabel(x_label, fontsize=FONT)
   axis.set_ylabel(y_label, fontsize=FONT)
 
 
 def line_height(font: float) -> float:
   """Of a line of text, in inches."""
-  return font * 1.35 / 72
+  return font * 1.27 / 72
 
 
 def save(figure: Figure, folder: pathlib.Path, stem: str) -> None:

@@ -60,8 +60,8 @@ def test_reliability_is_drawn_with_the_share_of_images(make_run, found):
       np.array(curve.get_data())[:, -1],
       [probabilities[inside, 1].mean(), labels[inside].mean()])
   (stairs,) = strip.patches
-  assert stairs.get_data().values.sum() == pytest.approx(1)
-  assert stairs.get_data().values[14] == pytest.approx(inside.mean())
+  assert stairs.get_data().values.sum() == pytest.approx(100)
+  assert stairs.get_data().values[14] == pytest.approx(100 * inside.mean())
 
 
 @pytest.mark.parametrize('draw', [
@@ -100,12 +100,14 @@ def test_files_captions_and_numbers(make_run, found, tmp_path):
   assert 'Bold: the vertical average of seeds and folds' in text
   with (tmp_path / 'figure_3_2_roc.csv').open() as file:
     table = list(csv.DictReader(file))
-  x, y, t = sklearn.metrics.roc_curve(
-      rows[1], rows[2][:, 1], drop_intermediate=False)
   own = [row for row in table if row['seed'] == '0']
-  np.testing.assert_array_equal([float(row['false_positive_rate']) for row in own], x)
-  np.testing.assert_array_equal([float(row['true_positive_rate']) for row in own], y)
-  np.testing.assert_array_equal([float(row['threshold']) for row in own[1:]], t[1:])
+  x, y, t = (np.array([float(row[name] or 'inf') for row in own]) for name in (
+      'false_positive_rate', 'true_positive_rate', 'threshold'))
+  assert sklearn.metrics.auc(x, y) == pytest.approx(
+      sklearn.metrics.roc_auc_score(rows[1], rows[2][:, 1]))
+  called = rows[2][:, 1] >= t[:, None]
+  np.testing.assert_allclose(x, called[:, rows[1] == 0].mean(axis=1))
+  np.testing.assert_allclose(y, called[:, rows[1] == 1].mean(axis=1))
   assert {row['seed'] for row in table} == {'0', '1', ''}
   with (tmp_path / 'figure_3_2_reliability.csv').open() as file:
     assert {row['class'] for row in csv.DictReader(file)} == {'melanoma', 'likeliest'}

@@ -1,4 +1,4 @@
-import pathlib
+import json
 
 import numpy as np
 from PIL import Image
@@ -101,11 +101,34 @@ def test_other_images_or_labels_are_refused(make_run, found, prepared):
       figure_data.open_photographs(one, 'test', [prepared])
 
 
-def test_a_generated_map_is_read_as_grey_and_a_bad_one_refused(tmp_path):
-  values = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
-  Image.fromarray(values).save(tmp_path / 'a.png')
-  np.testing.assert_array_equal(figure_data.generated_map(tmp_path, 'a'), values)
-  pathlib.Path(tmp_path / 'b.png').write_bytes(b'no picture')
-  for name in ('b', 'c'):
-    with pytest.raises(errors.UserError, match=f'{name}.png cannot be read'):
-      figure_data.generated_map(tmp_path, name)
+@pytest.fixture
+def masks(prepared, tmp_path):
+  """The training split, and a folder with a generated map of its second image."""
+  data = conftest.open_split(prepared, 'train')
+  values = np.arange(36 * 36).reshape(36, 36).astype(np.uint8)
+  Image.fromarray(values).save(tmp_path / f'{data.ids[1]}.png')
+  (tmp_path / 'index.json').write_text(json.dumps({'prepared': data.fingerprint}))
+  one = figure_data.SplitFolder(tmp_path, 'isic2017', 'train', 0.8, 36, 'unet')
+  return data, one, values
+
+
+def test_generated_maps_are_read_as_grey(masks):
+  data, one, values = masks
+  found = figure_data.generated_maps(one, data, np.array([1, 1]))
+  np.testing.assert_array_equal(found, [values, values])
+
+
+def test_generated_maps_that_are_missing_damaged_or_foreign_are_refused(masks):
+  data, one, _ = masks
+  (one.path / f'{data.ids[2]}.png').write_bytes(b'no picture')
+  Image.new('L', (36, 35)).save(one.path / f'{data.ids[3]}.png')
+  for row, message in ((0, 'cannot be read'), (2, 'cannot be read'),
+                       (3, '36 x 35 pixels, the image 36 x 36')):
+    with pytest.raises(errors.UserError, match=message):
+      figure_data.generated_maps(one, data, np.array([row]))
+  (one.path / 'index.json').write_text('{"prepared": "f"}')
+  with pytest.raises(errors.UserError, match='made for other images'):
+    figure_data.generated_maps(one, data, np.array([1]))
+  (one.path / 'index.json').write_text('{')
+  with pytest.raises(errors.UserError, match='are not whole'):
+    figure_data.generated_maps(one, data, np.array([1]))

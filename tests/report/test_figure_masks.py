@@ -26,7 +26,8 @@ def with_masks(prepared, tmp_path):
   for name in data.ids:
     Image.fromarray(rng.integers(0, 256, (conftest.SIDE,) * 2, np.uint8)).save(
         folder / f'{name}.png')
-  (folder / 'index.json').write_text(json.dumps({'ids': data.ids.tolist()}))
+  (folder / 'index.json').write_text(json.dumps(
+      {'ids': data.ids.tolist(), 'prepared': data.fingerprint}))
   return root
 
 
@@ -47,8 +48,7 @@ def test_photograph_reference_and_map_stand_below_each_other(with_masks, tmp_pat
   (one,) = [one for one in figure_data.split_folders(with_masks) if one.masks]
   prepared = one.open()
   rows = figure_data.choose(prepared.labels, prepared.has_lesion)
-  maps = np.stack([figure_data.generated_map(one.path, prepared.ids[row])
-                   for row in rows])
+  maps = figure_data.generated_maps(one, prepared, rows)
   figure = figure_masks.figure(prepared, rows, maps, 'Heading')
   drawn.check_texts(figure)
   drawn.check_files(tmp_path / 'figures', 'figure_3_4_isic2017_unet',
@@ -79,7 +79,7 @@ def test_what_is_missing_or_damaged_is_a_line(with_masks, make_run, found, tmp_p
   for path in masks.glob('*.png'):
     Image.new('L', (5, 5)).save(path)
   text = '\n'.join(figure_masks.write(found(), tmp_path / 'figures', with_masks))
-  assert 'unet of ISIC 2017 is not drawn: the mask of' in text
+  assert 'unet of ISIC 2017 is not drawn: ' in text and ' is 5 x 5 pixels' in text
   assert 'The masks other of ISIC 2017 are not in' in text
   for path in masks.glob('*.png'):
     path.unlink()

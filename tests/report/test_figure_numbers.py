@@ -64,6 +64,12 @@ def test_the_vertical_average_by_hand():
   np.testing.assert_allclose(curve.y, [0, 0.3, 0.55, 0.75, 1, 1])
 
 
+def test_corners_are_all_that_a_curve_needs():
+  x = np.array([0, 0, 0, 0.2, 0.4, 0.4, 0.5, 0.6, 1])
+  y = np.array([0, 0.1, 0.3, 0.3, 0.3, 0.5, 0.6, 0.7, 1])
+  assert np.flatnonzero(~figure_numbers.corners(x, y)).tolist() == [1, 3]
+
+
 @pytest.mark.parametrize('number', [1, 3])
 def test_the_steps_of_precision_sum_to_the_average_precision(number):
   runs = _runs(number)
