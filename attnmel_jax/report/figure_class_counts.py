@@ -15,7 +15,7 @@ from attnmel_jax.report import names
 
 _STEM = 'figure_3_1_classes'
 # In inches.
-_BARS, _BAR = 1.75, 0.26
+_BARS, _BAR = 1.45, 0.26
 _CHARACTER = 0.58 / 72  # width, of a font of one point
 _COLUMNS = 3
 
@@ -80,15 +80,18 @@ def figure(sets: Sequence[ClassCounts]) -> Figure:
   font = figure_style.FONT
   columns = min(_COLUMNS, len(sets))
   rows = -(-len(sets) // columns)
-  longest = max(len(name) for one in sets for name, _ in one.counts)
-  left = longest * (font - 1) * _CHARACTER + 0.15
+  # A column is as wide as its longest class name asks for.
+  lefts = [max(len(name) for one in sets[column::columns] for name, _ in one.counts)
+           * (font - 1) * _CHARACTER + 0.15 for column in range(columns)]
   right = len('6,705 (67 %)') * (font - 1) * _CHARACTER
   most = max(len(one.counts) for one in sets)
   top, bottom = 0.3, 0.45
   height = top + most * _BAR + bottom
-  result = figure_style.blank(columns * (left + _BARS + right), rows * height)
+  result = figure_style.blank(
+      sum(lefts) + columns * (_BARS + right), rows * height)
   for i, one in enumerate(sets):
-    x = (i % columns) * (left + _BARS + right) + left
+    column = i % columns
+    x = sum(lefts[:column + 1]) + column * (_BARS + right)
     up = len(one.counts) * _BAR
     y = (rows - i // columns) * height - top - up
     _bars(figure_style.place(result, x, y, _BARS, up), one)

@@ -90,7 +90,8 @@ def several(panels: Sequence[figure_runs.Panel], what: str = 'the vertical avera
   """What bold and thin lines are; empty where every system has one run."""
   if all(len(runs) == 1 for panel in panels for runs in panel.systems.values()):
     return ''
-  return f' Bold: {what} of seeds and folds; thin: each of them.'
+  return (f' Bold: {what} of seeds and folds, whose number stands behind the name; '
+          'thin: each of them.')
 
 
 def figure(panels: Sequence[figure_runs.Panel], draw: _Draw, *, strip: bool) -> Figure:
@@ -122,9 +123,9 @@ def _legend(result: Figure, says: Mapping[str, str], x: float, y: float) -> None
              for style in styles.values()]
   width, height = result.get_size_inches()
   result.legend(
-      handles, [f'{label}  {text}' for label, text in says.items()],
+      handles, list(says.values()),
       loc='upper center', bbox_to_anchor=(x / width, y / height),
-      fontsize=figure_style.FONT, frameon=False, handlelength=3.6, borderpad=0,
+      fontsize=figure_style.FONT, frameon=False, handlelength=3.2, borderpad=0,
       borderaxespad=0, labelspacing=0.2)
 
 
@@ -149,7 +150,7 @@ def roc(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
       axis.plot(1 - point.specificity, point.sensitivity, color=style.colour,
                 marker=style.marker, markersize=6, markeredgecolor='white',
                 markeredgewidth=0.6, zorder=4)
-    says[label] = _interval('AUC', runs, statistics.draws_auc)
+    says[label] = f'{_called(label, runs)}  AUC {_interval(runs, statistics.draws_auc)}'
   return says
 
 
@@ -171,7 +172,8 @@ def precision_recall(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
       # The first step begins at recall 0.
       axis.plot(np.r_[0, curve.x], np.r_[curve.y[0], curve.y], color=style.colour,
                 drawstyle='steps-pre', **how)
-    says[label] = _interval('AP', runs, statistics.draws_average_precision)
+    area = _interval(runs, statistics.draws_average_precision)
+    says[label] = f'{_called(label, runs)}  AP {area}'
   return says
 
 
@@ -195,7 +197,7 @@ def reliability(panel: figure_runs.Panel, axis: Axes, strip: Axes) -> dict[str, 
     strip.stairs(100 * curve.counts / curve.counts.sum(), curve.edges,
                  color=style.colour, linestyle=style.dashes, linewidth=1.1)
     error = np.mean(figure_numbers.expected_errors(runs))
-    says[label] = f'ECE {error:.3f}{_number(runs)}'
+    says[label] = f'{_called(label, runs)}  ECE {_short(error)}'
   strip.set(xlim=axis.get_xlim(), xticks=axis.get_xticks(), ylim=(0, None),
             xticklabels=[tick.get_text() for tick in axis.get_xticklabels()])
   strip.locator_params(axis='y', nbins=2)
@@ -220,20 +222,27 @@ def _title(axis: Axes, panel: figure_runs.Panel) -> None:
   axis.set_title(title, fontsize=figure_style.FONT)
 
 
-def _interval(name: str, runs: Sequence[figure_runs.Scored],
-              metric: Callable[..., np.ndarray]) -> str:
+def _interval(runs: Sequence[figure_runs.Scored], metric: Callable[..., np.ndarray]
+              ) -> str:
   config = runs[0].run.config
   found = figure_numbers.interval(
       runs, metric, num_draws=config.get('bootstrap_draws', _DRAWS),
       seed=config.get('bootstrap_seed', _SEED))
   if np.isnan(found.estimate):
-    return f'{name} undefined'
-  bounds = '' if np.isnan(found.low) else f' [{found.low:.3f}, {found.high:.3f}]'
-  return f'{name} {found.estimate:.3f}{bounds}{_number(runs)}'
+    return 'undefined'
+  if np.isnan(found.low):
+    return _short(found.estimate)
+  return f'{_short(found.estimate)} [{_short(found.low)}, {_short(found.high)}]'
 
 
-def _number(runs: Sequence[figure_runs.Scored]) -> str:
-  return f', {len(runs)} runs' if len(runs) > 1 else ''
+def _short(share: float) -> str:
+  """0.8312 -> '.831'."""
+  return f'{share:.3f}'.removeprefix('0')
+
+
+def _called(label: str, runs: Sequence[figure_runs.Scored]) -> str:
+  """A system and how many runs it has, unless it is one."""
+  return f'{label} ×{len(runs)}' if len(runs) > 1 else label
 
 
 def roc_table(panels: Sequence[figure_runs.Panel]) -> Iterator[Sequence[Any]]:

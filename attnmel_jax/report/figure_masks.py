@@ -30,9 +30,10 @@ def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
   found: dict[tuple[str, str], figure_data.SplitFolder] = {}
   for parent in folders:
     for one in figure_data.split_folders(parent):
-      # Training masks first: a name is of several splits, 'train' after 'test'.
+      # Of several splits the training images, which are what the masks are for.
       key = (one.dataset, one.masks)
-      if one.masks and (key not in found or one.split == 'train'):
+      if one.masks and (key not in found or (
+          one.split == 'train' and found[key].split != 'train')):
         found[key] = one
   lines = []
   for (dataset, name), one in sorted(found.items()):

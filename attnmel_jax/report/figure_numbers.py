@@ -147,13 +147,15 @@ def interval(
     seed: of the bootstrap.
 
   Returns:
-    Estimate and bounds; bounds are nan where seeds lack folds.
+    Estimate and bounds; bounds are nan where seeds lack folds or folds overlap.
   """
   seeds: dict[int, list[figure_runs.Scored]] = {}
   for one in runs:
     seeds.setdefault(one.place[0], []).append(one)
   sets = {tuple(one.place[1] for one in own) for own in seeds.values()}
-  if len(sets) > 1:
+  overlap = any(len(np.unique(ids)) < len(ids) for ids in (
+      np.concatenate([one.table.ids for one in own]) for own in seeds.values()))
+  if len(sets) > 1 or overlap:
     areas = [_values([one], metric, num_draws=1, seed=seed)[0] for one in runs]
     return statistics.Interval(float(np.mean(areas)), np.nan, np.nan, 0)
   values = [_values(own, metric, num_draws=num_draws, seed=seed)

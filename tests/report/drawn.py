@@ -2,6 +2,7 @@
 
 import itertools
 
+from matplotlib.text import Text
 import numpy as np
 from PIL import Image
 
@@ -10,8 +11,13 @@ def texts(figure):
   """The visible texts of a figure and their boxes in pixels."""
   figure.canvas.draw()
   renderer = figure.canvas.get_renderer()
-  found = [text for text in figure.findobj(lambda artist: hasattr(artist, 'get_text'))
-           if text.get_visible() and text.get_text().strip()
+  # Ticks beyond the ends of an axis are there, but not drawn.
+  beyond = {tick.label1 for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
+            for tick in axis.get_major_ticks()
+            if not min(axis.get_view_interval()) <= tick.get_loc() <= max(
+                axis.get_view_interval())}
+  found = [text for text in figure.findobj(Text) if text not in beyond
+           and text.get_visible() and text.get_text().strip()
            and (text.axes is None or text.axes.get_visible())]
   return [(text.get_text(), text.get_window_extent(renderer)) for text in found]
 

@@ -37,7 +37,7 @@ def test_many_data_sets_are_legible():
   for number in (2, 3, 4):
     figure = figure_class_counts.figure(sets[:number])
     drawn.check_texts(figure)
-    assert figure.get_size_inches()[0] < 11.5
+    assert figure.get_size_inches()[0] < 10.5
 
 
 def test_files_and_what_is_missing(prepared, make_run, found, tmp_path):

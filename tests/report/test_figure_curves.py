@@ -77,7 +77,7 @@ def test_seven_systems_and_two_data_sets_are_legible(make_run, seven, found, dra
   assert figure.get_size_inches()[0] <= 8.6
   said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
   assert len(said) == 8
-  assert said[0].startswith('AttnMel-CNN  ') and said[0].endswith(', 3 runs')
+  assert said[0].startswith('AttnMel-CNN ×3  ')
   # A thin line for each seed, the bold one and, on the first, operating points.
   assert len([line for line in _lines(figure.axes[0], '#0072B2')
               if len(line.get_xdata()) > 1]) == 4
@@ -119,6 +119,7 @@ def test_no_binary_run_is_a_line_and_one_class_alone_no_crash(
       figure_curves.write([], tmp_path))
   ids, _, probabilities = conftest.predictions()
   make_run('a', (ids, np.zeros(40, int), probabilities))
+  assert _panels(found())[0].positives == 0
   figure_curves.write(_panels(found()), tmp_path)
   figure = figure_curves.figure(_panels(found()), figure_curves.roc, strip=False)
   assert 'AUC undefined' in figure.legends[0].get_texts()[0].get_text()

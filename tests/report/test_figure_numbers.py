@@ -151,9 +151,10 @@ def test_the_lesions_of_a_fold_follow_its_images():
   assert low == expected < other
 
 
-def test_seeds_with_other_folds_have_a_mean_and_no_interval():
-  runs = [_scored(conftest.predictions(seed=1), seed=0, fold=0),
-          _scored(conftest.predictions(seed=2), seed=1, fold=1)]
+@pytest.mark.parametrize('places', [((0, 0), (1, 1)), ((0, 0), (0, 1))])
+def test_other_folds_and_overlapping_ones_have_a_mean_and_no_interval(places):
+  runs = [_scored(conftest.predictions(seed=number), seed=seed, fold=fold)
+          for number, (seed, fold) in enumerate(places)]
   found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=10, seed=0)
   assert found.estimate == pytest.approx(np.mean(list(map(_auc, runs))))
   assert np.isnan(found.low) and np.isnan(found.high)
