@@ -157,7 +157,9 @@ def image_grid(
   top += 1.7 * line if heading else 0
   row_lines = max(name.count('\n') + 1 for name in rows)
   left, bottom = 0.147 + row_lines * (font + 1) * 1.3 / 72, 0.08
-  right = 0.25 + 0.4 * font / FONT if rows_of_bar else 0.08
+  # Beside a single row the label of the bar may take three lines.
+  right = 0.25 + 0.4 * font / FONT + (2 * line if rows_of_bar == 1 else 0)
+  right = right if rows_of_bar else 0.08
   pitch = COLUMN_INCHES + _GAP_INCHES
   width = left + len(titles) * pitch - _GAP_INCHES + right
   height = bottom + len(rows) * pitch - _GAP_INCHES + top
@@ -187,9 +189,9 @@ def image_grid(
   return figure, axes, bar
 
 
-def _fill(text: str, font: float) -> str:
-  """Lines that fit a column; a line break that is there stays."""
-  characters = round(COLUMN_INCHES * 72 / (_CHARACTER * font))
+def _fill(text: str, font: float, inches: float = COLUMN_INCHES) -> str:
+  """Lines no longer than that; a line break that is there stays."""
+  characters = round(inches * 72 / (_CHARACTER * font))
   return '\n'.join(textwrap.fill(line, characters) for line in text.split('\n'))
 
 
@@ -241,5 +243,6 @@ def colour_bar(figure: Figure, axis: Axes, shades: np.ndarray, label: str, *,
   scale = cm.ScalarMappable(colors.Normalize(0, 1), colors.ListedColormap(shades))
   bar = figure.colorbar(scale, cax=axis, ticks=[0, 0.5, 1])
   bar.ax.tick_params(labelsize=font - 0.5, length=2, pad=2)
-  bar.set_label(label, fontsize=font)
+  length = axis.get_position().height * figure.get_size_inches()[1]
+  bar.set_label(_fill(label, font, length), fontsize=font)
   bar.outline.set_linewidth(0.5)

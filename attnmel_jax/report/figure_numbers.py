@@ -138,7 +138,8 @@ def interval(
   """A score of the positive class, with the bootstrap of `evaluation.systems`.
 
   It is worked out in each fold and averaged over the folds, then over the seeds.
-  Lesions are resampled, by class and fold; with three or more seeds the seeds too.
+  Lesions are resampled, by class, and by fold where no lesion is in two; with three
+  or more seeds the seeds too.
 
   Args:
     runs: of one system on a binary task, for each seed the same folds.
@@ -173,8 +174,12 @@ def _values(runs: Sequence[figure_runs.Scored], metric: Callable[..., np.ndarray
   ids = np.concatenate([one.table.ids for one in runs])
   groups = np.concatenate([one.groups for one in runs])[np.argsort(ids)]
   labels, probabilities = pooled.table.labels, pooled.table.probabilities[:, 1]
-  draws = statistics.bootstrap_draws(
-      folds_lib.strata(labels, pooled.folds), groups, num_draws=num_draws, seed=seed)
+  strata = folds_lib.strata(labels, pooled.folds)
+  if len(set(zip(groups.tolist(), pooled.folds.tolist(), strict=True))) > len(
+      np.unique(groups)):
+    # Lesions in the same few folds would be strata of one or two, hardly resampled.
+    strata = labels
+  draws = statistics.bootstrap_draws(strata, groups, num_draws=num_draws, seed=seed)
   both = [rows for rows in (pooled.folds == fold for fold in range(len(runs)))
           if 0 < labels[rows].sum() < rows.sum()]
   if not both:

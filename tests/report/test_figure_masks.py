@@ -89,7 +89,7 @@ def test_what_is_missing_or_damaged_is_a_line(with_masks, make_run, found, tmp_p
 
 
 def test_no_masks_and_no_run_is_a_line(make_run, found, tmp_path):
-  make_run('a', conftest.predictions(), without=('dice_weights',))
+  make_run('a', conftest.predictions())
   (title, _, line, _) = figure_masks.write(found(), tmp_path, tmp_path)
   assert title == '### Figure 3.4: generated masks'
   assert line.startswith('No run of AttnMel-CNN-Lesion*')

@@ -130,6 +130,22 @@ def test_folds_are_scored_one_by_one():
   assert found.low < found.estimate < found.high
 
 
+def test_lesions_in_several_folds_are_resampled_by_class_alone():
+  ids, labels, probabilities = conftest.predictions(60)
+  groups = np.array([f'lesion {i // 4}-{i % 2}' for i in range(60)])
+  folds = np.arange(60) // 2 % 2  # the two images of each lesion are in both
+  runs = [_scored((ids[rows], labels[rows], probabilities[rows]), fold=fold,
+                  groups=groups[rows])
+          for fold, rows in enumerate((folds == 0, folds == 1))]
+  found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=100, seed=7)
+  draws = statistics.bootstrap_draws(labels, groups, num_draws=100, seed=7)
+  expected = [np.mean([sklearn.metrics.roc_auc_score(
+      labels[folds == fold], probabilities[folds == fold, 1],
+      sample_weight=draw[folds == fold]) for fold in range(2)]) for draw in draws]
+  assert [found.low, found.high] == pytest.approx(
+      np.quantile(expected, [0.025, 0.975]).tolist())
+
+
 def test_the_lesions_of_a_fold_follow_its_images():
   # Ids in another order than the folds': every lesion of two images, all right or
   # all wrong, so that the bounds depend on which images belong together.

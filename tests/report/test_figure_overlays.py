@@ -42,8 +42,8 @@ def _panel(found):
   return figure_runs.panels(found())[0][0]
 
 
-def test_each_map_of_each_system_is_a_row(all_systems, found, monkeypatch, tmp_path,
-                                          prepared):
+@pytest.mark.usefixtures('all_systems')
+def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared):
   drawn_with = {}
   original = overlays.attention_grid
 
@@ -103,6 +103,15 @@ def test_few_and_many_images_are_legible(columns, systems):
   drawn.check_texts(figure)
 
 
+@pytest.mark.parametrize('columns', [1, 8])
+def test_a_single_map_leaves_room_for_the_label_of_its_colours(columns):
+  figure = overlays.attention_grid(
+      np.zeros((columns, 8, 8, 3), np.uint8),
+      {'VGG-16-GAP\nCAM': np.ones((columns, 1, 1))}, None, None,
+      ['a'] * columns, heading='', font=figure_overlays.font(columns))
+  drawn.check_texts(figure)
+
+
 def test_the_text_grows_with_the_picture_within_bounds():
   sizes = [figure_overlays.font(columns) for columns in (1, 6, 8, 40)]
   assert sizes[0] == overlays.FONT < sizes[1] < sizes[2] < sizes[3] == 12
@@ -140,7 +149,7 @@ def test_no_run_with_maps_is_a_line(make_run, rows, found, tmp_path):
   assert 'No run of ISIC 2018 has attention maps.' in lines
 
 
-def test_the_map_is_drawn_as_evaluation_thresholds_it(make_run, rows, found, prepared):
+def test_the_map_is_drawn_as_evaluation_thresholds_it():
   """The brightest pixel of a drawn map is the one that the pointing game takes."""
   values = np.zeros((1, 4, 4))
   values[0, 1, 2] = 3

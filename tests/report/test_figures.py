@@ -2,13 +2,16 @@
 
 import re
 
+import pytest
+
 from attnmel_jax.evaluation import challenge
 from attnmel_jax.report import figures
 from tests.report import conftest
 
 
+@pytest.mark.usefixtures('seven')
 def test_every_link_leads_to_a_file_and_every_file_has_a_link(
-    seven, make_run, found, prepared, tmp_path):
+    make_run, found, prepared, tmp_path):
   for seed in (0, 1):
     make_run(f's{seed}', conftest.predictions(70, classes=7, seed=seed), seed=seed,
              dataset='isic2018', positive=(), class_names=challenge.CLASSES)
