@@ -1,4 +1,4 @@
-"""Tables 3.1 to 3.4 of the thesis from run folders, and all runs side by side.
+"""Tables 3.1 to 3.4 and Figures 3.1 to 3.5 of the thesis, from run folders.
 
   python launch/report.py --runs=runs --out=report
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
@@ -33,6 +33,10 @@ SPLIT = flags.DEFINE_enum(
     'split', 'auto', ['auto', 'test', 'validation'],
     'images of the tables; auto: test where a run has been tested, else validation')
 
+DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', 'folder of prepared data with the photographs of the figures, '
+    'where it is not that of the runs')
+
 _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
                 'isic2018_cv': isic2018_cv}
 
@@ -46,11 +50,13 @@ def main() -> None:
                                              module.get_config().to_dict())
                    for name, module in _EXPERIMENTS.items()},
       defaults=common.get_config().to_dict(), reference=REFERENCE.value,
-      split=SPLIT.value)
+      split=SPLIT.value,
+      data_dir=command.path(DATA_DIR.value) if DATA_DIR.value else None)
   report = document.write(found, out, plan)
   print(report.overview)
-  print(f'{out / "report.md"} holds this, the tables and the pictures of the attention '
-        f'maps; beside it: {", ".join(n for n in report.files if n.endswith(".csv"))}')
+  tables = ', '.join(name for name in report.files if name.endswith('.csv'))
+  print(f'{out / "report.md"} holds this, the tables and the figures; beside it: '
+        f'figures/, {tables}')
   for line in report.left_out:
     print(f'left out: {line}')
 

@@ -1,4 +1,4 @@
-"""All tables of a folder of runs, and one page that holds them."""
+"""All tables and figures of a folder of runs, and one page that holds them."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import contextlib
 import json
 import pathlib
+import re
 from typing import NamedTuple
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report import comparison
+from attnmel_jax.report import figures
 from attnmel_jax.report import gathering
-from attnmel_jax.report import published as published_lib
+from attnmel_jax.report import names
 from attnmel_jax.report import sections as sections_lib
 from attnmel_jax.report import segmentation_table
 from attnmel_jax.report import table as table_lib
@@ -20,6 +22,8 @@ from attnmel_jax.report import table as table_lib
 # Names of what this module has written into a folder, so that a later report can
 # remove the tables that it does not have.
 _MANIFEST = 'written.json'
+# The folder beside the page that `figures.write` fills.
+FIGURES = 'figures'
 
 
 class Report(NamedTuple):
@@ -33,7 +37,9 @@ class Report(NamedTuple):
 
 def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
           ) -> Report:
-  """Writes report.md and every table as .csv, .md and .tex; replaces older ones.
+  """Writes report.md, the figures and every table as .csv, .md and .tex.
+
+  They replace those of an earlier report in the same folder.
 
   Args:
     found: the run folders.
@@ -43,10 +49,9 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
   Raises:
     UserError: the reference is no system of the thesis or of the runs.
   """
-  names = [gathering.name_of(run.config) for run in found.runs
-           if run.config['model'] != 'unet']
+  trained = [names.system_name(run.config) for run in found.runs]
   errors.check_choice('--reference', plan.reference,
-                      dict.fromkeys([*published_lib.SYSTEMS, *names]))
+                      dict.fromkeys([*names.CLASSIFIERS, *trained]))
   left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
                                 for folder in found.unfinished)]
   sections = _sections(found.runs, plan, left_out)
@@ -56,10 +61,12 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
     lines += ['## Left out', '', *(f'- {line}' for line in left_out), '']
-  lines += ['## Attention maps', '', *comparison.pictures(found.runs, out)]
+  figure_lines, figure_files = _figures(found.runs, out, plan.data_dir)
+  lines += ['## Figures', '', *figure_lines,
+            '## Attention maps of each run', '', *comparison.pictures(found.runs, out)]
   text = '\n'.join(lines).rstrip() + '\n'
   files = dict(_files(sections)) | files | {'report.md': text}
-  _write_all(out, files)
+  _write_all(out, files, figure_files)
   return Report(text, list(files), '\n'.join(overview), left_out)
 
 
@@ -132,21 +139,40 @@ def _overview(runs: Sequence[comparison.FinishedRun]
   return lines, files
 
 
-def _write_all(out: pathlib.Path, files: Mapping[str, str]) -> None:
-  """Writes the files, then removes those of an earlier report that are no more."""
-  manifest = out / _MANIFEST
-  before: list[str] = []
+def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
+             data_dir: pathlib.Path | None) -> tuple[list[str], list[str]]:
+  """Draws the figures; their Markdown, and their files' names within `out`."""
+  folder = out / FIGURES
+  for name in _before(out):
+    if name.startswith(f'{FIGURES}/'):
+      (out / name).unlink(missing_ok=True)
+  others = set(folder.iterdir()) if folder.is_dir() else set()
+  lines = figures.write(runs, out, data_dir)
+  drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
+  return lines, sorted(f'{FIGURES}/{path.name}' for path in drawn)
+
+
+def _before(out: pathlib.Path) -> list[str]:
+  """Names of what an earlier report wrote into the folder."""
   # The first report here, or a file that is not ours: nothing is removed.
   with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-    before = [name for name in json.loads(manifest.read_text())
-              if isinstance(name, str) and pathlib.PurePath(name).name == name]
-  _write(manifest, json.dumps(sorted({*before, *files}), indent=1) + '\n')
+    return [name for name in json.loads((out / _MANIFEST).read_text())
+            if isinstance(name, str) and re.fullmatch(rf'({FIGURES}/)?\w[\w.-]*', name)]
+  return []
+
+
+def _write_all(out: pathlib.Path, files: Mapping[str, str],
+               figure_files: Sequence[str]) -> None:
+  """Writes the files, then removes those of an earlier report that are no more."""
+  before, ours = _before(out), {*files, *figure_files}
+  manifest = out / _MANIFEST
+  _write(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
   for name, text in files.items():
     _write(out / name, text)
   for name in before:
-    if name not in files:
+    if name not in ours:
       (out / name).unlink(missing_ok=True)
-  _write(manifest, json.dumps(sorted(files), indent=1) + '\n')
+  _write(manifest, json.dumps(sorted(ours), indent=1) + '\n')
 
 
 def _write(path: pathlib.Path, text: str) -> None:

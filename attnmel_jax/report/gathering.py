@@ -20,7 +20,7 @@ from attnmel_jax.evaluation import systems
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import scoring
 from attnmel_jax.report import comparison
-from attnmel_jax.report import published
+from attnmel_jax.report import names
 
 # By these the runs of a group differ.
 _OWN = ('model', 'roi', 'generated_masks', 'seed', 'fold')
@@ -78,16 +78,6 @@ class Gathered(NamedTuple):
   left_out: list[str]  # a line for each run that is in none, and why
 
 
-def name_of(config: Mapping[str, Any]) -> str:
-  """The thesis's name of a run's system; model and prior where it has none."""
-  fields = (config['model'], config['roi'])
-  names = [name for name, own in published.SYSTEMS.items() if own == fields]
-  name = names[0] if names else '-'.join(fields)
-  masks = config.get('generated_masks', 'unet')
-  # Maps of another network than the one that is always there make another system.
-  return f'{name} ({masks})' if fields[1] == 'generated' and masks != 'unet' else name
-
-
 def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]
                 ) -> dict[str, Any]:
   """The fields in which the runs of a group agree; absent ones by default."""
@@ -114,7 +104,7 @@ def gather(runs: Sequence[comparison.FinishedRun], *, split: str,
       left_out.append(str(error))
       continue
     config = run.config
-    key = (chosen, _alike(run, defaults), name_of(config), config['seed'])
+    key = (chosen, _alike(run, defaults), names.system_name(config), config['seed'])
     folds = seeds.setdefault(key, {})
     fold = config.get('fold', defaults['fold'])
     if (twin := folds.get(fold)) is not None:
@@ -163,9 +153,7 @@ def _source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
 
 def _place(item: tuple[tuple, dict[int, Member]]) -> tuple:
   (chosen, alike, system, seed), _ = item
-  names = list(published.SYSTEMS)
-  place = names.index(system) if system in names else len(names)
-  return alike, chosen, place, system, seed
+  return alike, chosen, names.system_position(system), seed
 
 
 def _unit(system: str, seed: int, folds: Mapping[int, Member], split: str,

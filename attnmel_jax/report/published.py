@@ -1,23 +1,11 @@
 """The numbers of the thesis's Tables 3.1 to 3.4, as printed there.
 
 Table 3.3 is the corrected one: the cells of the copy in circulation have slipped.
-Ticks are the thesis's columns; names of systems follow from `model` and `roi`.
+Ticks are the thesis's columns.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
-
-# Name of a system -> its fields `model` and `roi`.
-SYSTEMS = {
-    'VGG-16': ('vgg16', 'none'),
-    'VGG-16-GAP': ('vgg16_gap', 'none'),
-    'Mel-CNN': ('mel_cnn', 'none'),
-    'AttnMel-CNN': ('attnmel_cnn', 'none'),
-    'AttnMel-CNN-Dermo': ('attnmel_cnn', 'dermo'),
-    'AttnMel-CNN-Lesion': ('attnmel_cnn', 'lesion'),
-    'AttnMel-CNN-Lesion*': ('attnmel_cnn', 'generated'),
-    'AttnMel-CNN-Bkg': ('attnmel_cnn', 'background'),
-}
 
 # Names of scores, as `evaluation.systems` has them, and of the columns of a table.
 TITLES = {

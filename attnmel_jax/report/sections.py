@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import pathlib
 from typing import Any
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
   defaults: Mapping[str, Any]            # of every field; draws of the bootstrap
   reference: str                         # the system that others are compared with
   split: str                             # auto, test or validation
+  data_dir: pathlib.Path | None          # with photographs; None: where runs had them
 
 
 class Section(NamedTuple):

@@ -30,7 +30,7 @@ def plan(*, reference='AttnMel-CNN', split='auto', num_draws=50):
   defaults = common.get_config().to_dict() | {'bootstrap_draws': num_draws}
   return sections.Plan(
       {name: sections.Experiment(f'configs/{name}.py', module.get_config().to_dict())
-       for name, module in EXPERIMENTS.items()}, defaults, reference, split)
+       for name, module in EXPERIMENTS.items()}, defaults, reference, split, None)
 
 
 def config(experiment, **fields):

@@ -48,14 +48,15 @@ def test_the_page_and_its_files(runs, tmp_path):
   titles = [line for line in text.splitlines() if line.startswith('## ')]
   assert titles == ['## Table 3.1', '## Table 3.2', '## Table 3.3', '## Table 3.4',
                     '## U-Net', '## All runs', '## What was run', '## Left out',
-                    '## Attention maps']
+                    '## Figures', '## Attention maps of each run']
   for name in ('table_3_1', 'table_3_2', 'table_3_2_operating_points',
                'table_3_2_comparisons', 'table_3_3', 'table_3_3_comparisons',
                'table_3_4', 'table_3_4_auc', 'segmentation'):
     for ending in ('csv', 'md', 'tex'):
       assert (out / f'{name}.{ending}').stat().st_size, name
   assert sorted(path.name for path in out.iterdir()) == sorted(
-      [*report.files, 'written.json'])
+      [*report.files, 'written.json', 'figures'])
+  assert (out / 'figures' / 'figure_3_2_roc.png').stat().st_size
   assert '| VGG-16 | no run | 0.600 |' in text
   assert '0.625' in text
   # What the tables of a group share is said once on the page, and in each file.
@@ -78,6 +79,8 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   out = tmp_path / 'out'
   _write(runs, out)
   (out / 'notes.md').write_text('mine')
+  (out / 'figures' / 'notes.md').write_text('mine')
+  drawn = {path.name for path in (out / 'figures').iterdir()}
   first = (out / 'table_3_1.csv').read_bytes()
   (runs / 'isic2018_task1' / 'unet' / 'summary.json').unlink()
   os.rename(runs / 'isic2017' / 'mel_cnn', tmp_path / 'away')
@@ -87,7 +90,12 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   assert (out / 'notes.md').read_text() == 'mine'
   assert (out / 'table_3_1.csv').read_bytes() == first
   assert sorted(path.name for path in out.iterdir()) == sorted(
-      [*report.files, 'written.json', 'notes.md'])
+      [*report.files, 'written.json', 'notes.md', 'figures'])
+  assert {path.name for path in (out / 'figures').iterdir()} == drawn
+  os.rename(runs / 'isic2018_cv', tmp_path / 'far')
+  _write(runs, out)
+  left = {path.name for path in (out / 'figures').iterdir()}
+  assert 'notes.md' in left and left < drawn
 
 
 def test_a_manifest_of_others_removes_nothing(runs, tmp_path):
@@ -111,5 +119,5 @@ def test_the_same_runs_make_the_same_files(runs, tmp_path):
   first, second = tmp_path / 'a', tmp_path / 'b'
   for out in (first, second):
     _write(runs, out)
-  for path in first.iterdir():
+  for path in first.glob('*.*'):
     assert path.read_bytes() == (second / path.name).read_bytes()

@@ -8,23 +8,21 @@ from attnmel_jax.report import figure_style
 from attnmel_jax.report import names
 from tests.report import drawn
 
-CLASSIFIERS = [name for name in names.SYSTEMS if name != 'U-Net']
-
 
 def test_a_system_looks_the_same_beside_whatever_others():
-  together = figure_style.styles(CLASSIFIERS)
-  for name in CLASSIFIERS:
+  together = figure_style.styles(names.CLASSIFIERS)
+  for name in names.CLASSIFIERS:
     assert figure_style.styles([name]) == {name: together[name]}
 
 
 @pytest.mark.parametrize('part', range(3))
 def test_systems_differ_in_colour_dashes_and_marker_each(part):
-  found = [style[part] for style in figure_style.styles(CLASSIFIERS).values()]
-  assert len(set(found)) == len(CLASSIFIERS)
+  found = [style[part] for style in figure_style.styles(names.CLASSIFIERS).values()]
+  assert len(set(found)) == len(names.CLASSIFIERS)
 
 
 def test_every_line_stands_out_from_white():
-  for style in figure_style.styles(CLASSIFIERS).values():
+  for style in figure_style.styles(names.CLASSIFIERS).values():
     linear = (np.array(colors.to_rgb(style.colour)) / 1.055 + 0.052) ** 2.4
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert 1.05 / (luminance + 0.05) > 2
@@ -34,9 +32,9 @@ def test_others_take_what_is_free_and_then_begin_anew():
   labels = ['Mel-CNN', 'Mel-CNN #2', 'own']
   found = figure_style.styles(labels)
   assert len(set(found.values())) == 3
-  many = figure_style.styles([*CLASSIFIERS, *(f'own {i}' for i in range(9))])
+  many = figure_style.styles([*names.CLASSIFIERS, *(f'own {i}' for i in range(9))])
   assert len(many) == 17 and set(many.values()) == set(
-      figure_style.styles(CLASSIFIERS).values())
+      figure_style.styles(names.CLASSIFIERS).values())
 
 
 def test_files_are_whole_and_have_the_size_that_was_asked_for(tmp_path):

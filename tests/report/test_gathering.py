@@ -4,7 +4,6 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 
 from attnmel_jax.report import gathering
 from configs import common
@@ -22,25 +21,6 @@ def _write(folder, *, experiment='isic2017', model='attnmel_cnn', roi='none', se
   own = run_folders.config(experiment, model=model, roi=roi, seed=seed, fold=fold,
                            **(more or {}))
   return run_folders.write(folder, own, **options)
-
-
-@pytest.mark.parametrize('fields, name', [
-    (('vgg16', 'none'), 'VGG-16'), (('vgg16_gap', 'none'), 'VGG-16-GAP'),
-    (('mel_cnn', 'none'), 'Mel-CNN'), (('attnmel_cnn', 'none'), 'AttnMel-CNN'),
-    (('attnmel_cnn', 'lesion'), 'AttnMel-CNN-Lesion'),
-    (('attnmel_cnn', 'dermo'), 'AttnMel-CNN-Dermo'),
-    (('attnmel_cnn', 'background'), 'AttnMel-CNN-Bkg'),
-    (('attnmel_cnn', 'generated'), 'AttnMel-CNN-Lesion*'),
-    (('mel_cnn', 'lesion'), 'mel_cnn-lesion')])
-def test_systems_are_named_by_model_and_prior(fields, name):
-  config = dict(zip(('model', 'roi'), fields, strict=True))
-  assert gathering.name_of(config) == name
-  assert gathering.name_of(config | {'generated_masks': 'unet'}) == name
-
-
-def test_other_generated_masks_are_another_system():
-  config = {'model': 'attnmel_cnn', 'roi': 'generated', 'generated_masks': 'better'}
-  assert gathering.name_of(config) == 'AttnMel-CNN-Lesion* (better)'
 
 
 def test_seeds_and_systems_share_a_group(tmp_path):

@@ -1,3 +1,5 @@
+import pytest
+
 from attnmel_jax.report import names
 from configs import common
 from configs.grids import common as grid_systems
@@ -31,3 +33,22 @@ def test_data_sets_and_classes_are_written_out():
   assert names.dataset_name('isic2016') == 'ISIC 2016'
   assert names.dataset_name('mine') == 'mine'
   assert names.class_name('seborrheic_keratosis') == 'seborrheic keratosis'
+
+
+@pytest.mark.parametrize('fields, name', [
+    (('vgg16', 'none'), 'VGG-16'), (('vgg16_gap', 'none'), 'VGG-16-GAP'),
+    (('mel_cnn', 'none'), 'Mel-CNN'), (('attnmel_cnn', 'none'), 'AttnMel-CNN'),
+    (('attnmel_cnn', 'lesion'), 'AttnMel-CNN-Lesion'),
+    (('attnmel_cnn', 'dermo'), 'AttnMel-CNN-Dermo'),
+    (('attnmel_cnn', 'background'), 'AttnMel-CNN-Bkg'),
+    (('attnmel_cnn', 'generated'), 'AttnMel-CNN-Lesion*'),
+    (('mel_cnn', 'lesion'), 'mel_cnn-lesion')])
+def test_systems_are_named_by_model_and_prior(fields, name):
+  config = dict(zip(('model', 'roi'), fields, strict=True))
+  assert names.system_name(config) == name
+  assert names.system_name(config | {'generated_masks': 'unet'}) == name
+
+
+def test_other_generated_masks_are_another_system():
+  config = {'model': 'attnmel_cnn', 'roi': 'generated', 'generated_masks': 'better'}
+  assert names.system_name(config) == 'AttnMel-CNN-Lesion* (better)'
