@@ -166,15 +166,17 @@ def _fold(run, fold, rows, *, threshold):
 def test_folds_are_pooled_for_shares_and_averaged_for_ranks():
   whole = _run(0)
   lesions = np.arange(120) // 2
-  parts = [np.flatnonzero(lesions % 4 == k)[::-1] for k in (0, 3)]
+  parts = [np.flatnonzero(lesions % 5 == k)[::-1] for k in (0, 3)]
   pooled = systems.pool([
       _fold(whole, 3, parts[1], threshold=0.2),
       _fold(whole, 0, parts[0], threshold=0.7)])
-  rows = np.flatnonzero(np.isin(lesions % 4, (0, 3)))
+  rows = np.flatnonzero(np.isin(lesions % 5, (0, 3)))
   table = pooled.predictions
   np.testing.assert_array_equal(table.ids, whole.predictions.ids[rows])
   np.testing.assert_array_equal(pooled.images.groups, whole.images.groups[rows])
-  np.testing.assert_array_equal(pooled.folds, lesions[rows] % 4)
+  np.testing.assert_array_equal(pooled.folds, lesions[rows] % 5)
+  np.testing.assert_array_equal(
+      pooled.images.scores['jaccard_cam'], whole.images.scores['jaccard_cam'][rows])
 
   def estimate(metric):
     return _bootstrap([pooled], metric, num_draws=10, seed=0)[0]

@@ -19,8 +19,8 @@ def _runs(folder, *, seeds=(0,), **options):
           folder / f'{model}{seed}',
           run_folders.config('isic2017', model=model, seed=seed),
           rows=80, skill=skill, threshold=threshold, **options)
-      for model, skill, threshold in (('attnmel_cnn', 0.5, 0.5), ('mel_cnn', 1.0, 0.4),
-                                      ('vgg16', 2.0, 0.6))
+      for model, skill, threshold in (('attnmel_cnn', 0.5, 0.5), ('mel_cnn', 0.8, 0.4),
+                                      ('vgg16', 0.9, 0.6))
       for seed in seeds]
 
 
