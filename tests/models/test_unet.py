@@ -14,6 +14,10 @@ def _net(depth=1, width=1 / 32, dtype='float32', axis_name=None):
                    axis_name=axis_name)
 
 
+def _init(net, images):
+  return jax.jit(lambda x: net.init(jax.random.key(0), x, train=False))(images)
+
+
 def _shapes(net, size):
   return jax.eval_shape(
       lambda images: net.init_with_output(jax.random.key(0), images, train=False),
@@ -76,7 +80,7 @@ def test_up_convolution_by_hand(getkey):
 def test_an_image_is_seen_over_the_bridge_and_from_below(getkey):
   images = jax.random.normal(getkey(), (1, 8, 8, 3))
   net = _net(width=1 / 16)
-  variables = net.init(getkey(), images, train=False)
+  variables = _init(net, images)
   changed = images.at[0, 0, 0].add(10)
 
   def seen(**kernels):
@@ -99,7 +103,7 @@ def test_gradient_is_the_finite_difference(float64):
   rng = np.random.default_rng(0)
   images, target = rng.normal(size=(2, 4, 4, 3)), rng.normal(size=(2, 4, 4))
   net = _net(dtype='float64')
-  variables = net.init(jax.random.key(0), images, train=False)
+  variables = _init(net, images)
 
   @jax.jit
   def loss(params):
@@ -129,7 +133,7 @@ def test_batch_statistics_run_over_the_device_axis(float64):
   # Two unlike halves.
   images = rng.normal(size=(4, 4, 4, 3)) * np.arange(1, 5)[:, None, None, None]
   whole, split = _net(dtype='float64'), _net(dtype='float64', axis_name='batch')
-  variables = whole.init(jax.random.key(0), images, train=False)
+  variables = _init(whole, images)
   want, updates = jax.jit(lambda x: whole.apply(
       variables, x, train=True, mutable=['batch_stats']))(images)
   got, halves = jax.jit(jax.vmap(
