@@ -58,9 +58,14 @@ def start_processes(coordinator: str | None, num_processes: int | None,
     num_processes: of the run.
     process_id: of this one, 0 to num_processes - 1.
 
+  Where others do not come, JAX ends the process after five minutes.
+
   Raises:
-    UserError: there is no such environment, or the others do not come.
+    UserError: there is no such environment, or the port cannot be had.
   """
+  # JAX's own handler of SIGTERM would only take note of it: a run that is asked to
+  # stop before its first step would go on.
+  jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(coordinator, num_processes, process_id)
   except (RuntimeError, ValueError) as error:  # JAX raises these, with a long story
@@ -69,6 +74,19 @@ def start_processes(coordinator: str | None, num_processes: int | None,
         f'the processes of the run do not come together ({reason}); start one on each '
         'host under SLURM, Open MPI or on a TPU pod, or give --coordinator, '
         '--num_processes and --process_id') from None
+  if _is_alone_on_its_host() and 'JAX_LOCAL_DEVICE_IDS' not in os.environ:
+    # JAX takes it that SLURM and Open MPI start a process for each GPU, and hides
+    # the others.
+    for platform in ('cuda', 'rocm'):
+      jax.config.update(f'jax_{platform}_visible_devices', 'all')
+
+
+def _is_alone_on_its_host() -> bool:
+  """Whether SLURM or Open MPI started one process a host."""
+  nodes = os.environ.get('SLURM_STEP_NUM_NODES')
+  if nodes is not None:
+    return os.environ.get('SLURM_NTASKS') == nodes
+  return os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') == '1'
 
 
 def is_main_process() -> bool:
@@ -87,6 +105,26 @@ def any_process(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def in_every_process(produce: Callable[[], Any]) -> Any:
+  """What `produce` returns here, once it has succeeded in every process.
+
+  Raises:
+    UserError: some process raised it; the others say so.
+  """
+  value, mistake = None, None
+  try:
+    value = produce()
+  except errors.UserError as error:
+    mistake = error
+  failed = any_process(mistake is not None)
+  if mistake is not None:
+    raise mistake
+  if failed:
+    raise errors.UserError(
+        'another process of the run cannot start; its own error says why')
+  return value
 
 
 def broadcast(tree: Any) -> Any:

@@ -2,9 +2,8 @@
 
   python launch/prepare.py --dataset=isic2018_task1 --source=DIR
 
-Its masks train segmentation; the attributes of Task 2 are in the `dermo` map. The
-official validation set chooses the checkpoint where it is prepared, else a share of
-the training images.
+Says how its images are prepared; the attributes of Task 2 are in the `dermo` map. No
+system trains on it yet: without labels there is nothing for a classifier.
 """
 
 from configs import common

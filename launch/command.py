@@ -55,13 +55,22 @@ def _absolute_config(argv: list[str]) -> list[str]:
 
 
 def _find_config(name: str) -> str:
-  for candidate in (pathlib.Path(name), ROOT / name):
+  return str(find_file('config', name, folder='configs'))
+
+
+def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
+  """The file that a flag names, from here or from the repository.
+
+  Raises:
+    UserError: there is none; the message lists those of the repository's `folder`.
+  """
+  for candidate in (path(name), ROOT / name):
     if candidate.is_file():
-      return str(candidate.resolve())
+      return candidate.resolve()
   known = ', '.join(sorted(
-      f'configs/{p.name}' for p in (ROOT / 'configs').glob('*.py')
+      f'{folder}/{p.name}' for p in (ROOT / folder).glob('*.py')
       if p.name not in ('__init__.py', 'common.py')))
-  raise errors.UserError(f'--config={name}: no such file; the experiments are {known}')
+  raise errors.UserError(f'--{flag}={name}: no such file; there are {known}')
 
 
 def _parse(argv: list[str]) -> list[str]:

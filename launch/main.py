@@ -58,8 +58,10 @@ def main() -> None:
     return
   folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
   quiet = QUIET.value or not parallel.is_main_process()
-  if not quiet:
-    print(*run.plan(config), f'workdir: {folder}', sep='\n', file=sys.stderr)
+  if not QUIET.value:
+    plan = parallel.in_every_process(lambda: run.plan(config))
+    if parallel.is_main_process():
+      print(*plan, f'workdir: {folder}', sep='\n', file=sys.stderr)
   try:
     summary = run.run(config, folder, quiet=quiet)
   except loop.Stopped as stop:
@@ -85,6 +87,11 @@ def start_processes() -> None:
     raise errors.UserError(
         f'--process_id={PROCESS_ID.value} is none of --num_processes='
         f'{NUM_PROCESSES.value}; they count from 0')
+  if all(given):
+    host, _, port = COORDINATOR.value.rpartition(':')
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+      raise errors.UserError(
+          f'--coordinator={COORDINATOR.value} is no host:port, as HOST0:1234')
   if DISTRIBUTED.value or all(given):
     parallel.start_processes(*explicit)
 

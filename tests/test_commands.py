@@ -1,44 +1,25 @@
 """The commands as a user types them, from another folder, without PYTHONPATH."""
 
 import json
-import os
-import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-TINY = ['--config=configs/isic2017.py', '--config.resize_size=36',
-        '--config.image_size=32', '--config.width=0.0625', '--config.gate_width=8',
-        '--config.pretrained=', '--config.batch_size=8', '--config.num_epochs=2',
-        '--config.passes_per_epoch=2', '--config.checkpoint_every_steps=4',
-        '--config.log_every_steps=1', '--config.roi=lesion',
-        '--config.bootstrap_draws=100', '--config.overlay_images=2']
-
-
-def _environment(home):
-  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
-  return kept | {'HOME': str(home)}
-
-
-def _command(name, *arguments):
-  return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
+from configs import common
+from tests.commands import TINY
+from tests.commands import command
+from tests.commands import environment
+from tests.commands import prepare_phantom
 
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory):
   """A home folder with prepared phantom data in the default place."""
   home = tmp_path_factory.mktemp('home')
-  for arguments in (
-      ('phantom', '--year=2017', '--out=archives', '--train=40', '--validation=16',
-       '--test=16', '--size=60'),
-      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
-    subprocess.run(_command(*arguments), cwd=home, env=_environment(home), check=True,
-                   timeout=300)
+  prepare_phantom(home, train=40, validation=16, test=16)
   assert (home / 'attnmel_data' / 'isic2017').is_dir()
   return home
 
@@ -48,8 +29,8 @@ def run(home, tmp_path):
   """Runs a command in an empty folder; returns the finished process."""
 
   def call(name, *arguments):
-    return subprocess.run(_command(name, *arguments), cwd=tmp_path, timeout=600,
-                          env=_environment(home), capture_output=True, text=True,
+    return subprocess.run(command(name, *arguments), cwd=tmp_path, timeout=600,
+                          env=environment(home), capture_output=True, text=True,
                           check=False)
   return call
 
@@ -81,7 +62,7 @@ def test_train_evaluate_and_report(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_plan_of_the_plain_command(run):
+def test_the_plan_of_the_plaincommand(run):
   done = run('main', '--config=configs/isic2017.py', '--config.resize_size=36',
              '--config.image_size=32', '--dry_run')
   assert done.returncode == 0, done.stderr
@@ -96,8 +77,8 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(home, run, tmp_path):
   kills = 0
   for delay in (0.5, 1.5, 3.0):
     process = subprocess.Popen(
-        _command('main', *TINY, f'--workdir={killed}'), cwd=tmp_path,
-        env=_environment(home), stderr=subprocess.PIPE, text=True)
+        command('main', *TINY, f'--workdir={killed}'), cwd=tmp_path,
+        env=environment(home), stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
       if line.startswith('step '):
         break
@@ -117,8 +98,8 @@ def test_killed_at_any_moment_it_ends_as_if_left_alone(home, run, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
   folder = tmp_path / 'stopped'
   with subprocess.Popen(
-      _command('main', *TINY, f'--workdir={folder}', '--config.num_epochs=200'),
-      cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE, text=True
+      command('main', *TINY, f'--workdir={folder}', '--config.num_epochs=200'),
+      cwd=tmp_path, env=environment(home), stderr=subprocess.PIPE, text=True
   ) as process:
     for line in process.stderr:
       if line.startswith('step '):
@@ -144,11 +125,21 @@ def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
     ('main', [*TINY, '--workdir=/dev/null/run'], ['--workdir']),
     ('main', [*TINY, '--config.pretrained=nothing.pth', '--config.width=1.0'],
      ['nothing.pth']),
+    ('grid', ['--grid=configs/grids/table_3_9.py'],
+     ['table_3_9', 'configs/grids/table_3_2.py']),
+    ('grid', ['--grid=configs/grids/table_3_2.py', '--set=imgae_size=96'],
+     ['imgae_size', 'image_size']),
+    ('grid', ['--grid=configs/grids/table_3_2.py', '--index=21'], ['--index=21', '20']),
     ('evaluate', ['--run=nowhere'], ['nowhere', 'launch/main.py']),
+    ('evaluate', ['--run=older'], ['older', 'tta']),
     ('report', ['--runs=nowhere'], ['nowhere']),
     ('prepare', ['--dataset=isic2017', '--source=nowhere'], ['nowhere']),
 ])
-def test_a_mistake_is_told_in_one_line(run, name, arguments, words):
+def test_a_mistake_is_told_in_one_line(run, tmp_path, name, arguments, words):
+  config = common.get_config().to_dict()
+  del config['tta']  # a run folder from before this field
+  (tmp_path / 'older').mkdir()
+  (tmp_path / 'older' / 'config.json').write_text(json.dumps(config))
   done = run(name, *arguments)
   assert done.returncode == 2
   assert 'Traceback' not in done.stderr
@@ -160,7 +151,8 @@ def test_a_mistake_is_told_in_one_line(run, name, arguments, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [
-    'phantom', 'prepare', 'main', 'evaluate', 'report', 'benchmark', 'accelerator'])
+    'phantom', 'prepare', 'main', 'grid', 'evaluate', 'report', 'benchmark',
+    'accelerator'])
 def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0
@@ -188,8 +180,8 @@ def test_outputs_that_cannot_be_written_are_one_line(run, tmp_path):
 @pytest.mark.parametrize('name', ['main', 'evaluate', 'prepare', 'phantom'])
 def test_ctrl_c_while_it_starts_is_one_line(home, tmp_path, name):
   for delay in (0.5, 1.0, 1.5):
-    with subprocess.Popen(_command(name, '--help'), cwd=tmp_path, text=True,
-                          env=_environment(home), stdout=subprocess.DEVNULL,
+    with subprocess.Popen(command(name, '--help'), cwd=tmp_path, text=True,
+                          env=environment(home), stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE) as process:
       time.sleep(delay)
       process.send_signal(signal.SIGINT)

@@ -1,6 +1,9 @@
 """The device axis; several devices are in training/test_step.py."""
 
 import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 from jax.experimental import multihost_utils
@@ -121,3 +124,49 @@ def test_a_mistake_of_the_main_process_is_raised_in_all(monkeypatch):
                       lambda x: next(received))
   with pytest.raises(errors.UserError, match='no such folder'):
     parallel.from_main(lambda: pytest.fail('the main process alone calls it'))
+
+
+@pytest.mark.parametrize(('raised', 'elsewhere', 'said'), [
+    (False, True, 'another process of the run cannot start'),
+    (True, True, 'no data here'), (False, False, None)])
+def test_a_mistake_of_one_process_ends_all(monkeypatch, raised, elsewhere, said):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(multihost_utils, 'process_allgather',
+                      lambda flag: np.array([flag, elsewhere]))
+
+  def produce():
+    if raised:
+      raise errors.UserError('no data here')
+    return 'data'
+
+  if said is None:
+    assert parallel.in_every_process(produce) == 'data'
+  else:
+    with pytest.raises(errors.UserError, match=said):
+      parallel.in_every_process(produce)
+
+
+STARTED_BY_SLURM = """
+import signal
+import jax
+from attnmel_jax import parallel
+ended = lambda signum, frame: print('SIGTERM is ours')
+signal.signal(signal.SIGTERM, ended)
+parallel.start_processes(None, None, None)
+signal.raise_signal(signal.SIGTERM)
+print(jax.config._read('jax_cuda_visible_devices'))
+"""
+
+
+@pytest.mark.parametrize(('changed', 'visible'), [
+    ({}, 'all'), ({'SLURM_STEP_NUM_NODES': '2'}, '0'),
+    ({'JAX_LOCAL_DEVICE_IDS': '0,2'}, '0,2')])
+def test_one_process_a_host_has_all_its_gpus_under_slurm(changed, visible):
+  slurm = {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost',
+           'SLURM_STEP_NUM_NODES': '1', 'SLURM_NTASKS': '1', 'SLURM_PROCID': '0',
+           'SLURM_LOCALID': '0'}
+  process = subprocess.run(
+      [sys.executable, '-c', STARTED_BY_SLURM], check=False, text=True, timeout=100,
+      cwd=pathlib.Path(__file__).parents[1], capture_output=True,
+      env={**os.environ, **slurm, **changed, 'JAX_PLATFORMS': 'cpu'})
+  assert process.stdout.split('\n')[:2] == ['SIGTERM is ours', visible], process.stderr

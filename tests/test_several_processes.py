@@ -2,47 +2,41 @@
 
 import csv
 import json
-import os
-import pathlib
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-TINY = ['--config=configs/isic2017.py', '--config.resize_size=36',
-        '--config.image_size=32', '--config.width=0.0625', '--config.gate_width=8',
-        '--config.pretrained=', '--config.batch_size=8', '--config.num_epochs=2',
-        '--config.passes_per_epoch=1', '--config.checkpoint_every_steps=4',
-        '--config.log_every_steps=2', '--config.roi=lesion', '--config.dtype=float64',
-        '--config.learning_rate=0.001', '--config.bootstrap_draws=100',
-        '--config.overlay_images=2']
+from tests.commands import TINY
+from tests.commands import command
+from tests.commands import environment
+from tests.commands import prepare_phantom
 
-
-def _environment(home, devices):
-  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
-  return kept | {
-      'HOME': str(home), 'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+SMALL = [*TINY, '--config.passes_per_epoch=1', '--config.log_every_steps=2',
+         '--config.dtype=float64', '--config.learning_rate=0.001']
 
 
 def _start(home, arguments, *, devices=1):
+  flags = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
-      [sys.executable, str(ROOT / 'launch/main.py'), *arguments], cwd=home, text=True,
-      env=_environment(home, devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+      command('main', *arguments), cwd=home, text=True,
+      env=environment(home, JAX_PLATFORMS='cpu', XLA_FLAGS=flags),
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _start_two(home, arguments, *, devices=1):
+def _start_two(home, arguments, *own, devices=1):
+  """Starts both; `own` are the arguments of each alone, if given."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
-  return [_start(home, [*arguments, f'--coordinator={address}', '--num_processes=2',
-                        f'--process_id={number}'], devices=devices)
-          for number in range(2)]
+  return [_start(home, [*arguments, *extra, f'--coordinator={address}',
+                        '--num_processes=2', f'--process_id={number}'],
+                 devices=devices)
+          for number, extra in enumerate(own or ([], []))]
 
 
 def _finish(*processes):
@@ -57,13 +51,8 @@ def _finish(*processes):
 def home(tmp_path_factory):
   """A home folder with prepared phantom data, and a run of one process on it."""
   home = tmp_path_factory.mktemp('home')
-  for name, *arguments in (
-      ('phantom', '--year=2017', '--out=archives', '--train=40', '--validation=13',
-       '--test=11', '--size=60'),
-      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
-    subprocess.run([sys.executable, str(ROOT / f'launch/{name}.py'), *arguments],
-                   cwd=home, env=_environment(home, 1), check=True, timeout=300)
-  _finish(_start(home, [*TINY, '--workdir=one']))
+  prepare_phantom(home, train=40, validation=13, test=11)
+  _finish(_start(home, [*SMALL, '--workdir=one']))
   return home
 
 
@@ -94,7 +83,7 @@ def _assert_same_run(home, name):
 def test_two_processes_write_the_run_of_one(home, devices):
   name = f'two-{devices}'
   first, second = _finish(
-      *_start_two(home, [*TINY, f'--workdir={name}'], devices=devices))
+      *_start_two(home, [*SMALL, f'--workdir={name}'], devices=devices))
   assert f'{name}: test (11 synthetic images)' in first[0]
   assert f'devices: {2 * devices} x cpu in 2 processes' in first[1]
   # The main process alone speaks, but for Gloo's greeting on stdout.
@@ -106,7 +95,7 @@ def test_two_processes_write_the_run_of_one(home, devices):
 @pytest.mark.parametrize('asked', [0, 1])
 def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked):
   name = f'stopped-{asked}'
-  long = [*TINY, f'--workdir={name}', '--config.num_epochs=40']
+  long = [*SMALL, f'--workdir={name}', '--config.num_epochs=40']
   processes = _start_two(home, long)
   metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
   while not (metrics.exists() and metrics.read_text().count('\n') > 3):
@@ -134,7 +123,7 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked)
 @pytest.mark.slow
 def test_two_processes_go_on_where_one_stopped(home):
   name = 'begun-by-one'
-  alone = _start(home, [*TINY, f'--workdir={name}'])
+  alone = _start(home, [*SMALL, f'--workdir={name}'])
   metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
   while not (metrics.exists() and metrics.read_text().count('\n') > 1):
     assert time.time() < deadline
@@ -142,26 +131,63 @@ def test_two_processes_go_on_where_one_stopped(home):
   alone.send_signal(signal.SIGTERM)
   alone.communicate(timeout=120)
   assert alone.returncode == 143
-  _finish(*_start_two(home, [*TINY, f'--workdir={name}']))
+  _finish(*_start_two(home, [*SMALL, f'--workdir={name}']))
   _assert_same_run(home, name)
 
 
 @pytest.mark.slow
 def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
-  processes = _start_two(home, [*TINY, '--workdir=one', '--config.seed=5'])
+  processes = _start_two(home, [*SMALL, '--workdir=one', '--config.seed=5'])
   for process in processes:
     _, messages = process.communicate(timeout=300)
     assert process.returncode == 2, messages
     assert 'holds a run of another config (seed: 0 -> 5)' in messages
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(('missing', 'said'), [
+    ('test', 'config or data differ between the 2 processes'),
+    ('train', 'another process of the run cannot start')])
+def test_a_split_that_one_process_lacks_ends_both(home, tmp_path, missing, said):
+  data = tmp_path / 'data'
+  shutil.copytree(home / 'attnmel_data', data)
+  for folder in (data / 'isic2017').glob(f'{missing}-*'):
+    shutil.rmtree(folder)
+  arguments = [*SMALL, f'--workdir=without-{missing}']
+  # The last --config.data_dir is that of process 1 alone.
+  first, second = _start_two(home, arguments, [], [f'--config.data_dir={data}'])
+  for process, expected in ((first, said), (second, said if missing == 'test' else
+                                            "split 'train' of isic2017 is not")):
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 2, messages
+    assert expected in messages.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_first_step_is_not_lost(home):
+  long = [*SMALL, '--workdir=stopped-early', '--config.num_epochs=1000']
+  processes = _start_two(home, long)
+  deadline = time.time() + 300
+  while not (home / 'stopped-early/config.json').exists():  # they have met
+    assert time.time() < deadline
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.02)
+  for process in processes:
+    process.send_signal(signal.SIGTERM)
+  for process in processes:
+    _, messages = process.communicate(timeout=150)
+    assert process.returncode == 143, messages
+
+
 def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
   for arguments, said in (
       (['--num_processes=2'], 'give either --distributed alone or all of'),
       (['--distributed', '--process_id=0'], 'give either --distributed alone or all'),
+      (['--coordinator=localhost', '--num_processes=2', '--process_id=1'],
+       '--coordinator=localhost is no host:port'),
       (['--coordinator=localhost:1', '--num_processes=2', '--process_id=2'],
        '--process_id=2 is none of --num_processes=2')):
-    process = _start(tmp_path, [*TINY, *arguments])
+    process = _start(tmp_path, [*SMALL, *arguments])
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 2
     assert messages.count('\n') == 1 and said in messages

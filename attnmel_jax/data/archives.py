@@ -60,7 +60,6 @@ class Dataset(Schema):
   # None without labels. Likewise the lesion of every id; None where not known.
   read_labels: Callable[[str, list[str]], dict[str, int]] | None
   read_groups: Callable[[str, list[str]], dict[str, str]] | None
-  left_out: frozenset[str]      # ids that the official scores leave out
 
   def file(self, role: str, split: str) -> str:
     """Name of an archive of a split."""
@@ -127,7 +126,6 @@ class SplitFiles:
   examples: tuple[Example, ...]  # sorted by id
   digests: Mapping[str, str]     # archive -> digest of the names and contents
   bad: tuple[str, ...]           # 'file: what is wrong'
-  left_out: tuple[str, ...] = ()  # ids passed over, see Dataset.left_out
 
 
 TABLES = ('labels', 'groups')  # archives that hold a CSV, or are one
@@ -234,12 +232,8 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
     if parse and role in found:
       tables[role] = _read_table(parse, found[role], reader, bad, by_kind['image'])
       digests[dataset.file(role, split)] = _digest([tables[role].text])
-  left_out = sorted(dataset.left_out & set(by_kind['image']))
-  for members in by_kind.values():
-    for image_id in left_out:
-      members.pop(image_id, None)
-  examples = _pair(dataset, by_kind, tables['labels'], tables['groups'], left_out, bad)
-  return SplitFiles(split, tuple(examples), digests, tuple(bad), tuple(left_out))
+  examples = _pair(dataset, by_kind, tables['labels'], tables['groups'], bad)
+  return SplitFiles(split, tuple(examples), digests, tuple(bad))
 
 
 def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
@@ -313,8 +307,8 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
-          labels: _Table | None, groups: _Table | None, left_out: Iterable[str],
-          bad: list[str]) -> list[Example]:
+          labels: _Table | None, groups: _Table | None, bad: list[str]
+          ) -> list[Example]:
   """One Example an image (with a label), sorted by id; the rest is bad."""
   examples = {image_id: Example(image_id, member)
               for image_id, member in sorted(by_kind['image'].items())}
@@ -323,7 +317,7 @@ def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
       bad += [f'{example.image.name}: no {word} in {table.name}'
               for example in examples.values() if example.id not in table.values]
       bad += [f'{table.name}: {word} of {image_id}, but no image of it'
-              for image_id in sorted(set(table.values) - set(examples) - set(left_out))]
+              for image_id in sorted(set(table.values) - set(examples))]
   for example in examples.values():
     if labels is not None and labels.values.get(example.id) is not None:
       example.label = labels.values[example.id]

@@ -31,8 +31,7 @@ _ISIC2016 = archives.Dataset(
     elsewhere={},
     members={'images': (_IMAGE,), 'lesion': (_LESION,)},
     read_labels=labels.isic2016,
-    read_groups=None,
-    left_out=frozenset())
+    read_groups=None)
 
 _ISIC2017 = archives.Dataset(
     name='isic2017',
@@ -53,8 +52,7 @@ _ISIC2017 = archives.Dataset(
              'features': (('features', r'(?P<id>.+)_features\.json'),),
              'attributes': (_ATTRIBUTE,)},
     read_labels=labels.isic2017,
-    read_groups=None,
-    left_out=frozenset())
+    read_groups=None)
 
 _CLASSES_2018 = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
 _ISIC2018 = archives.Dataset(  # Task 3, the images of HAM10000
@@ -73,8 +71,7 @@ _ISIC2018 = archives.Dataset(  # Task 3, the images of HAM10000
     elsewhere={'lesion': 'https://doi.org/10.7910/DVN/DBW86T'},
     members={'images': (_IMAGE,), 'lesion': (_LESION,)},
     read_labels=functools.partial(labels.isic2018, columns=_CLASSES_2018),
-    read_groups=labels.isic2018_lesions,
-    left_out=frozenset({'ISIC_0035068'}))  # the official scorer gives it weight 0
+    read_groups=labels.isic2018_lesions)
 
 _ISIC2018_TASK1 = archives.Dataset(  # segmentation; attributes of Task 2
     name='isic2018_task1',
@@ -90,8 +87,7 @@ _ISIC2018_TASK1 = archives.Dataset(  # segmentation; attributes of Task 2
     elsewhere={},
     members={'images': (_IMAGE,), 'lesion': (_LESION,), 'attributes': (_ATTRIBUTE,)},
     read_labels=None,
-    read_groups=None,
-    left_out=frozenset())
+    read_groups=None)
 
 DATASETS = {dataset.name: dataset for dataset in (
     _ISIC2016, _ISIC2017, _ISIC2018, _ISIC2018_TASK1)}

@@ -35,8 +35,6 @@ def read_splits(spec: archives.Dataset, source: pathlib.Path,
         print(f'{split}: left out, {absent} not in {source}{spec.places(roles)}')
       continue
     splits[split] = archives.read_split(spec, split, found, reader)
-    for image_id in splits[split].left_out:
-      print(f'{split}: {image_id} left out, the official score leaves it out too')
     if split not in prepared:
       _print_unannotated(spec, split, found)
   if not splits:

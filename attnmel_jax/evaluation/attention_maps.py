@@ -206,23 +206,6 @@ def all_ones(side: int) -> np.ndarray:
   return np.ones((side, side))
 
 
-def centred_disc(side: int, radius: float) -> np.ndarray:
-  """The map [side, side] that is 1 on a disc about the centre and 0 elsewhere.
-
-  Args:
-    side: in pixels.
-    radius: as a share of the side, so 0.5 touches the border.
-
-  Raises:
-    ValueError: no pixel centre lies on the disc.
-  """
-  offsets = (np.arange(side) + 0.5) / side - 0.5
-  disc = offsets[:, None]**2 + offsets**2 <= radius**2
-  if radius <= 0 or not disc.any():
-    raise ValueError(f'a disc of radius {radius} holds no pixel of {side}')
-  return disc.astype(np.float64)
-
-
 def central(lesion: np.ndarray, image_size: int) -> np.ndarray:
   """The view [N, size, size] of masks [N, S, S] that the network's input shows.
 

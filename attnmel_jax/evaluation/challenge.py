@@ -12,10 +12,11 @@ import os
 
 import numpy as np
 
+from attnmel_jax.data import catalogue
 from attnmel_jax.evaluation import prediction_files
 
 # In the order of the columns.
-CLASSES = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
+CLASSES = catalogue.DATASETS['isic2018'].class_names
 
 # In the official test set, but without weight in the official score.
 _UNSCORED = ('ISIC_0035068',)

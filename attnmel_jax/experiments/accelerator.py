@@ -16,13 +16,10 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import dataclasses
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -30,6 +27,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import builders
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import speed
@@ -164,29 +162,18 @@ def _run(command, deadline) -> None:
   """A command to its end, or to its state saved after the deadline."""
   if deadline <= time.monotonic():
     raise TimeUp
-  # A group of its own, so that a stop reaches the processes that it has started.
-  process = subprocess.Popen([sys.executable, *command], process_group=0)
-
-  def send(signum, _=None):
-    with contextlib.suppress(ProcessLookupError):
-      os.killpg(process.pid, signum)
-
-  previous = {s: signal.signal(s, send) for s in (signal.SIGINT, signal.SIGTERM)}
-  try:
+  with processes.running(command) as (process, _):
     try:
       status = process.wait(deadline - time.monotonic())
     except subprocess.TimeoutExpired:
-      send(signal.SIGTERM)
+      processes.send(process, signal.SIGTERM)
       try:
         status = process.wait(_GRACE)
       except subprocess.TimeoutExpired:
-        send(signal.SIGKILL)
+        processes.send(process, signal.SIGKILL)
         status = process.wait()
       if status:
         raise TimeUp from None
-  finally:
-    for signum, old in previous.items():
-      signal.signal(signum, old)
   if status:
     # A negative status is the signal that ended it; a shell says 128 + signal.
     raise Failed(status if status > 0 else 128 - status)

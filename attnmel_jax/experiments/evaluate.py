@@ -54,13 +54,14 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   predictions = predict.predict(
       system.prediction_step(config, len(class_names)), variables,
       task_lib.evaluation_batches(config, part, region, store))
-  scoring.write(out, split, predictions, part, class_names, config)
+  per_image = scoring.image_scores(predictions, part, config['image_size'])
+  scoring.write(out, split, predictions, part, per_image, class_names, config)
   summary = {
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
       'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
       'threshold': trained['threshold'], 'temperature': trained['temperature'],
-      split: scoring.score(predictions, part, class_names, config,
+      split: scoring.score(predictions, part, per_image, class_names, config,
                            threshold=trained['threshold'],
                            temperature=trained['temperature'])}
   prediction_files.write_json(out / 'summary.json', summary)

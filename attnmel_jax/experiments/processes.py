@@ -1,4 +1,4 @@
-"""Processes that measure, and what the others take from them.
+"""Processes of our own: commands, and those that measure.
 
   with processes.Process(Counter, start=3) as counter:
     counter.call('add', 2)
@@ -8,10 +8,15 @@ flags: what is measured apart has to run apart.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import multiprocessing
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -73,6 +78,44 @@ def _serve(connection) -> None:
         connection.send((getattr(served, method)(*args), None))
       except errors.UserError as error:
         connection.send((None, error))
+
+
+@contextlib.contextmanager
+def running(arguments: Sequence[str]) -> Iterator[tuple[subprocess.Popen, list[int]]]:
+  """A Python command, to which SIGINT and SIGTERM are passed on until the end of it.
+
+  It has a process group of its own: a signal reaches the processes that it started,
+  and a Ctrl-C of the terminal comes once, through us.
+
+  Args:
+    arguments: of the Python that runs this.
+
+  Yields:
+    The process, and the signals that were passed on so far.
+  """
+  started: list[subprocess.Popen] = []
+  received: list[int] = []
+
+  def pass_on(signum, _=None):
+    received.append(signum)
+    for process in started:
+      send(process, signum)
+
+  previous = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    started.append(subprocess.Popen([sys.executable, *arguments], process_group=0))
+    if received:  # before there was a process to pass it on to
+      send(started[0], received[0])
+    yield started[0], received
+  finally:
+    for signum, old in previous.items():
+      signal.signal(signum, old)
+
+
+def send(process: subprocess.Popen, signum: int) -> None:
+  """Signals the process group that `running` made."""
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signum)
 
 
 def cores() -> int:

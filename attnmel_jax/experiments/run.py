@@ -69,11 +69,12 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     loop.Stopped: SIGINT or SIGTERM came; the state is saved.
   """
   _check(config)
-  task = task_lib.open_task(config)
-  bound = {name: part.prepared.fingerprint for name, part in task.parts.items()
-           if name != 'test'}
-  parallel.check_equal('config or data', json.dumps([dict(config) | {'data_dir': ''},
-                                                     bound], sort_keys=True))
+  task = parallel.in_every_process(lambda: task_lib.open_task(config))
+  fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}
+  # The test data too: processes without it would not predict, and the others wait.
+  parallel.check_equal('config or data', json.dumps(
+      [run_folder.binding(config), fingerprints], sort_keys=True))
+  bound = {name: value for name, value in fingerprints.items() if name != 'test'}
   with contextlib.ExitStack() as stack:
 
     def enter():
@@ -91,7 +92,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
 def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *,
          quiet: bool) -> dict[str, Any]:
   """`run` in a folder that is ours."""
-  stores = task_lib.open_stores(config, task)
+  stores = parallel.in_every_process(lambda: task_lib.open_stores(config, task))
   step = system.prediction_step(config, len(task.class_names))
 
   def predict_part(name: str, variables: Any) -> predict.Predictions:
@@ -178,9 +179,11 @@ def _score(config: Mapping[str, Any], task: task_lib.Task,
     if name == 'validation':
       threshold = scoring.choose_threshold(predicted)
       temperature = scoring.choose_temperature(predicted)
-    scoring.write(folder, name, predicted, task.parts[name], task.class_names, config)
+    part = task.parts[name]
+    per_image = scoring.image_scores(predicted, part, config['image_size'])
+    scoring.write(folder, name, predicted, part, per_image, task.class_names, config)
     summary[name] = scoring.score(
-        predicted, task.parts[name], task.class_names, config, threshold=threshold,
+        predicted, part, per_image, task.class_names, config, threshold=threshold,
         temperature=temperature)
   return {'class_names': list(task.class_names), 'threshold': threshold,
           'temperature': temperature, **summary}

@@ -23,6 +23,11 @@ from attnmel_jax.evaluation import prediction_files
 _FREE_FIELDS = ('data_dir',)
 
 
+def binding(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of a config that a run folder is bound to."""
+  return {name: value for name, value in config.items() if name not in _FREE_FIELDS}
+
+
 def tuples(value: Any) -> Any:
   """JSON's lists back to the tuples of a config."""
   if isinstance(value, list):
@@ -112,10 +117,10 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
                                 {**environment, 'fingerprints': dict(fingerprints)})
     prediction_files.write_json(path, dict(config))
     return
-  before = read_config(folder)
-  differing = [f'{name}: {before.get(name)!r} -> {config.get(name)!r}'
-               for name in sorted(before.keys() | config.keys())
-               if name not in _FREE_FIELDS and before.get(name) != config.get(name)]
+  before, after = binding(read_config(folder)), binding(config)
+  differing = [f'{name}: {before.get(name)!r} -> {after.get(name)!r}'
+               for name in sorted(before.keys() | after.keys())
+               if before.get(name) != after.get(name)]
   if differing:
     raise errors.UserError(
         f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '

@@ -72,7 +72,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *,
 def all_reduces(program: str) -> tuple[int, int]:
   """How many all-reduces an HLO text holds, and the bytes that go into them."""
   count = size = 0
-  for shapes in re.findall(r'= (\S[^=]*?) all-reduce(?:-start)?\(', program):
+  for shapes in re.findall(r'%\S+ = (.*?) all-reduce(?:-start)?\(', program):
     count += 1
     for dtype, dimensions in re.findall(r'(\w+)\[([\d,]*)\]', shapes):
       size += _BYTES[dtype] * math.prod(

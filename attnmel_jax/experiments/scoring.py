@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import pathlib
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,9 +48,17 @@ def choose_temperature(predictions: predict.Predictions) -> float:
   return calibration.fit_temperature(predictions.label, predictions.probabilities)
 
 
+class ImageScores(NamedTuple):
+  """What the attention maps score on each image by itself; see `image_scores`."""
+
+  values: dict[str, np.ndarray]  # [N] by name; empty where there are no maps
+  disc_radius: float | None      # of the baseline disc
+
+
 def score(predictions: predict.Predictions, part: task_lib.Part,
-          class_names: tuple[str, ...], config: Mapping[str, Any], *,
-          threshold: float | None, temperature: float | None) -> dict[str, Any]:
+          per_image: ImageScores, class_names: tuple[str, ...],
+          config: Mapping[str, Any], *, threshold: float | None,
+          temperature: float | None) -> dict[str, Any]:
   """All scores of a part, with 95 % bootstrap intervals.
 
   Besides those of `scores`: `disc_radius` of the baseline disc and, where there are
@@ -63,26 +72,26 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
       groups=groups, threshold=threshold, temperature=temperature, **draws)
   if not predictions.attention:
     return result
-  per_image, radius = attention_per_image(predictions, part, config['image_size'])
   result |= scores.attention_scores(
-      {name: values[rows] for name, values in per_image.items()},
+      {name: values[rows] for name, values in per_image.values.items()},
       predictions.has_lesion[rows], labels=labels, groups=groups, **draws)
   return result | {
-      'disc_radius': radius,
+      'disc_radius': per_image.disc_radius,
       'threshold_sweep': scores.threshold_sweep(
           {name: values[rows] for name, values in predictions.attention.items()},
           predictions.lesion[rows], predictions.has_lesion[rows],
           image_size=config['image_size'])}
 
 
-def attention_per_image(predictions: predict.Predictions, part: task_lib.Part,
-                        image_size: int
-                        ) -> tuple[dict[str, np.ndarray], float | None]:
-  """Scores [N] of the maps of each image and of the baselines, and the disc's radius.
+def image_scores(predictions: predict.Predictions, part: task_lib.Part,
+                 image_size: int) -> ImageScores:
+  """Scores of the maps of each image and of the baselines.
 
   CAM is scored by both protocols: `jaccard_cam`, of the predicted class, like any
   map; `jaccard_cam_released`, of the positive class, as the released code does.
   """
+  if not predictions.attention:
+    return ImageScores({}, None)
   lesion, has_lesion = predictions.lesion, predictions.has_lesion
   maps = dict(predictions.attention)
   positive = maps.pop(predict.POSITIVE_CAM, None)
@@ -94,7 +103,7 @@ def attention_per_image(predictions: predict.Predictions, part: task_lib.Part,
   disc = lesion_baselines.best_disc(lesion, has_lesion, image_size=image_size)
   result['jaccard_disc'] = disc.jaccard
   result['jaccard_otsu'] = _otsu_jaccard(lesion, has_lesion, part, image_size)
-  return result, None if np.isnan(disc.radius) else disc.radius
+  return ImageScores(result, None if np.isnan(disc.radius) else disc.radius)
 
 
 def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Part,
@@ -115,7 +124,7 @@ FILE_NAMES = {'train': 'train', 'validation': 'val', 'test': 'test'}
 
 
 def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
-          part: task_lib.Part, class_names: tuple[str, ...],
+          part: task_lib.Part, per_image: ImageScores, class_names: tuple[str, ...],
           config: Mapping[str, Any]) -> None:
   """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png.
 
@@ -133,11 +142,9 @@ def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
     challenge.write_submission(
         folder / 'predictions' / f'{name}_submission.csv', part.ids,
         predictions.probabilities)
-  per_image = {}
-  if predictions.attention:
-    per_image, _ = attention_per_image(predictions, part, config['image_size'])
   image_tables.write(
-      folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups, per_image)
+      folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups,
+      per_image.values)
   if not predictions.attention:
     return
   prediction_files.write_attention(

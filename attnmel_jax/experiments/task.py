@@ -81,7 +81,7 @@ def open_task(config: Mapping[str, Any]) -> Task:
       validation images are of one class.
   """
   train, names = open_part(config, 'train')
-  if len(names) < 2 and config['model'] != 'unet':
+  if len(names) < 2:
     found = f'the one class {names[0]}' if names else 'no labels'
     raise errors.UserError(
         f'dataset={config["dataset"]} has {found}: there is nothing to tell apart; '
@@ -94,7 +94,7 @@ def open_task(config: Mapping[str, Any]) -> Task:
   if config['group_folds']:
     splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
   validation = parts.get('validation')
-  if validation is not None and names and len(np.unique(validation.row_labels)) < 2:
+  if validation is not None and len(np.unique(validation.row_labels)) < 2:
     raise errors.UserError(
         f'the validation images are all {names[validation.row_labels[0]]}: no score '
         'can choose a checkpoint; change positive, or set validation_fraction=0 where '

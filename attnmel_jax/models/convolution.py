@@ -21,7 +21,7 @@ import jax.numpy as jnp
 _FEWEST_CHANNELS = 128
 # Positions times channels of one transformed map of a tile: small enough that the
 # sixteen maps stay in the cache, large enough for matrix products at full speed.
-_TILE_SIZE = 2 ** 17
+_TILE_SIZE = 2 ** 18
 
 # The transformations of F(2x2, 3x3), in the names of Lavin & Gray: four inputs of a
 # row, three weights and two outputs; rows of B^T, of G and of A^T.
@@ -81,16 +81,31 @@ conv3x3.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
-  if not _winograd_pays(x, gradient.shape[-1]):
-    return _direct_kernel_gradient(x, gradient)
-  return lax.platform_dependent(x, gradient, cpu=_winograd_kernel_gradient,
-                                default=_direct_kernel_gradient)
+  # It adds up sixteen matrices a tile, which two narrow sides do not pay for.
+  pays = (_winograd_pays(x, gradient.shape[-1])
+          and max(x.shape[-1], gradient.shape[-1]) >= 2 * _FEWEST_CHANNELS)
+  return lax.platform_dependent(
+      x, gradient, cpu=_winograd_kernel_gradient if pays else _plain_kernel_gradient,
+      default=_direct_kernel_gradient)
 
 
 def _direct_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
   """[B, H, W, C], [B, H, W, K] -> [3, 3, C, K]."""
   kernel = jax.ShapeDtypeStruct((3, 3, x.shape[-1], gradient.shape[-1]), x.dtype)
   return jax.linear_transpose(lambda kernel: _direct(x, kernel), kernel)(gradient)[0]
+
+
+def _plain_kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
+  """The same, in the one form of a convolution for which a CPU has a fast path.
+
+  XLA brings others into it, but not inside a loop, such as that over micro-batches,
+  where the gradient takes many times as long. Channels stand for images here,
+  images for channels, and the slopes for a kernel as large as the map.
+  """
+  turned = lax.conv_general_dilated(
+      x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), (1, 1), ((1, 1), (1, 1)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return turned.transpose(1, 2, 0, 3)
 
 
 @jax.jit  # outside another jit its loop would compile anew at every call

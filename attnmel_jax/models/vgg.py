@@ -73,7 +73,9 @@ class BatchNorm(nn.Module):
         'batch_stats', 'var', jnp.ones, shape, self.param_dtype)
     values = x.astype(self.param_dtype)
     if train:
-      mean, square = values.mean((0, 1, 2)), (values ** 2).mean((0, 1, 2))
+      # Image by image first, here and in the gradients through `per_image`: over all
+      # axes at once XLA sums large maps on one core of a CPU.
+      mean, square = (v.mean((1, 2)).mean(0) for v in (values, values ** 2))
       if self.axis_name is not None:
         mean, square = jax.lax.pmean((mean, square), self.axis_name)
       var = jnp.maximum(square - mean ** 2, 0)  # rounding may leave it below 0
@@ -82,7 +84,9 @@ class BatchNorm(nn.Module):
     else:
       mean, var = running_mean.value, running_var.value
     factor = scale * jax.lax.rsqrt(var + 1e-5)
-    return ((values - mean) * factor + bias).astype(x.dtype)
+    per_image = (x.shape[0], 1, 1, *shape)
+    return (values * jnp.broadcast_to(factor, per_image)
+            + jnp.broadcast_to(bias - mean * factor, per_image)).astype(x.dtype)
 
 
 class VGG16(nn.Module):

@@ -474,8 +474,8 @@ def test_no_connection_is_made(source, data_dir, monkeypatch):
   def connect(*args):
     raise AssertionError(f'connects to {args[1:]}')
   monkeypatch.setattr(socket.socket, 'connect', connect)
-  _prepare(source, data_dir)
-  _open(data_dir).load(0)
+  assert _prepare(source, data_dir) == {'train': 6, 'validation': 4}
+  assert _open(data_dir).load(0)['image'].any()
 
 
 @pytest.mark.parametrize('file', [

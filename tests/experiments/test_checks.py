@@ -10,8 +10,10 @@ from configs import isic2017
 
 
 @pytest.mark.parametrize('module', [common, isic2017, demo])
-def test_shipped_configs_pass(module):
-  checks.check(module.get_config().to_dict())
+def test_shipped_configs_pass_and_stay_as_they_are(module):
+  config = module.get_config().to_dict()
+  checks.check(config)
+  assert config == module.get_config().to_dict()
 
 
 @pytest.mark.parametrize('change, words', [
@@ -57,7 +59,14 @@ def test_a_wrong_field_is_named(change, words):
     assert word in message
 
 
-@pytest.mark.parametrize('change', [
-    {'backbone': 'vgg16'}, {'accumulate_batch_norm': True}])
-def test_accumulation_asks_for_consent_with_batch_norm_alone(change):
-  checks.check(common.get_config().to_dict() | {'accumulate_steps': 4} | change)
+@pytest.mark.parametrize('change, refused', [
+    ({}, True), ({'backbone': 'vgg16'}, False),
+    ({'accumulate_batch_norm': True}, False)])
+def test_accumulation_asks_for_consent_with_batch_norm_alone(change, refused):
+  config = common.get_config().to_dict() | {'accumulate_steps': 4} | change
+  try:
+    checks.check(config)
+  except errors.UserError as error:
+    assert refused and 'accumulate_batch_norm' in str(error)
+  else:
+    assert not refused

@@ -1,6 +1,7 @@
 """Objects in processes of their own, and the load that others make."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -69,3 +70,21 @@ def test_own_work_is_not_that_of_others():
 def test_load_is_unknown_where_the_system_does_not_tell(monkeypatch):
   monkeypatch.setattr(processes, '_busy_seconds', lambda: None)
   assert processes.Others(time.process_time).cores() is None
+
+
+def test_a_signal_is_passed_on_to_a_command_and_what_it_started(tmp_path):
+  ours = signal.getsignal(signal.SIGTERM)
+  program = (
+      'import pathlib, subprocess, sys\n'
+      'child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)\n'
+      'pathlib.Path(sys.argv[1]).touch()\n'
+      'child.wait()\n'
+      'sys.exit(child.returncode)\n')
+  ready = tmp_path / 'ready'
+  with processes.running(['-c', program, str(ready)]) as (process, received):
+    while not ready.exists():
+      time.sleep(0.01)
+    signal.raise_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == -signal.SIGTERM
+  assert received == [signal.SIGTERM]
+  assert signal.getsignal(signal.SIGTERM) == ours

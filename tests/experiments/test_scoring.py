@@ -60,6 +60,17 @@ def _part(ids, photographs=None):
       ids=ids, groups=ids, rows=np.arange(len(ids)) + 1, prepared=prepared)
 
 
+def _score(predictions, part):
+  return scoring.score(
+      predictions, part, scoring.image_scores(predictions, part, 8),
+      ('other', 'melanoma'), _CONFIG, threshold=0.5, temperature=None)
+
+
+def _write(folder, split, predictions, part, class_names=('other', 'melanoma')):
+  scoring.write(folder, split, predictions, part,
+                scoring.image_scores(predictions, part, 8), class_names, _CONFIG)
+
+
 _FOUR = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
 
 
@@ -69,9 +80,7 @@ def test_images_without_a_mask_are_left_out_of_the_jaccard_index():
       has_lesion=np.array([True, True, False, False]),
       lesion=np.array([255, 255, 0, 0], np.uint8)[:, None, None] * np.ones(
           (1, 8, 8), np.uint8))
-  result = scoring.score(
-      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5,
-      temperature=None)
+  result = _score(predictions, _part('abcd'))
   assert result['n_annotated'] == 2
   assert result['jaccard_pool4']['estimate'] == 1
   assert result['threshold'] == 0.5
@@ -90,9 +99,7 @@ def test_otsu_sees_what_the_network_sees():
   predictions = dataclasses.replace(
       _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=lesion,
       has_lesion=np.array([True, False, True, True]))
-  result = scoring.score(
-      predictions, _part('abcd', photographs), ('other', 'melanoma'), _CONFIG,
-      threshold=0.5, temperature=None)
+  result = _score(predictions, _part('abcd', photographs))
   # Half of what it marks, all, and none; the second image has no mask.
   assert result['jaccard_otsu']['estimate'] == 0.5
   assert result['jaccard_all_ones']['estimate'] == 8 / 64
@@ -106,9 +113,7 @@ def test_activation_maps_are_scored_by_both_protocols():
   predictions = dataclasses.replace(
       _FOUR, attention={'cam': cells, predict.POSITIVE_CAM: 1 - cells},
       lesion=lesion, has_lesion=np.ones(4, bool))
-  result = scoring.score(
-      predictions, _part('abcd'), ('other', 'melanoma'), _CONFIG, threshold=0.5,
-      temperature=None)
+  result = _score(predictions, _part('abcd'))
   assert result['jaccard_cam']['estimate'] == 1
   # Rows of the melanoma's map: 0, 0, 1/8, 3/8 | 5/8, 7/8, 1, 1 on the other half.
   assert result['jaccard_cam_released']['estimate'] == pytest.approx(
@@ -117,23 +122,20 @@ def test_activation_maps_are_scored_by_both_protocols():
 
 
 def test_an_image_without_weight_in_the_challenge_is_not_scored():
-  result = scoring.score(
-      _FOUR, _part(['a', 'ISIC_0035068', 'b', 'c']), ('other', 'melanoma'), _CONFIG,
-      threshold=0.5, temperature=None)
+  result = _score(_FOUR, _part(['a', 'ISIC_0035068', 'b', 'c']))
   assert result['n'] == 3
   assert result['sensitivity']['estimate'] == 1
 
 
 def test_seven_classes_are_written_as_a_submission_too(tmp_path):
   predictions = _predictions([0, 6], np.eye(7)[[0, 5]])
-  scoring.write(tmp_path, 'test', predictions, _part('ab'), challenge.CLASSES, _CONFIG)
+  _write(tmp_path, 'test', predictions, _part('ab'), challenge.CLASSES)
   lines = (tmp_path / 'predictions' / 'test_submission.csv').read_text().splitlines()
   assert lines[0] == 'image,MEL,NV,BCC,AKIEC,BKL,DF,VASC'
   assert lines[2] == 'b,0.0,0.0,0.0,0.0,0.0,1.0,0.0'
   table = prediction_files.read_predictions(tmp_path / 'predictions' / 'test.csv')
   assert table.labels.tolist() == [0, 6]
-  scoring.write(tmp_path / 'two', 'test', _FOUR, _part('abcd'), ('other', 'melanoma'),
-                _CONFIG)
+  _write(tmp_path / 'two', 'test', _FOUR, _part('abcd'))
   assert sorted(p.name for p in (tmp_path / 'two' / 'predictions').iterdir()) == [
       'test.csv', 'test_images.csv']
 
@@ -146,16 +148,13 @@ def test_the_scores_of_each_image_are_written(tmp_path):
       has_lesion=np.array([True, True, True, False]))
   part = _part('abcd')
   part.groups = np.array(['x', 'x', 'c', 'd'])
-  scoring.write(tmp_path, 'validation', predictions, part, ('other', 'melanoma'),
-                _CONFIG)
+  _write(tmp_path, 'validation', predictions, part)
   table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
   assert table.ids.tolist() == ['a', 'b', 'c', 'd']
   assert table.groups.tolist() == ['x', 'x', 'c', 'd']
   np.testing.assert_array_equal(
       table.scores['jaccard_pool4'], [0.5, 0.5, 0.5, np.nan])
-  result = scoring.score(
-      predictions, part, ('other', 'melanoma'), _CONFIG, threshold=0.5,
-      temperature=None)
+  result = _score(predictions, part)
   for name, values in table.scores.items():
     assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
   assert result['groups'] == 3

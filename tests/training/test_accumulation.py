@@ -131,9 +131,9 @@ def test_batch_norm_is_that_of_each_micro_batch(float64):
       tiny.step('small', 'vgg16_bn', 'float64', None, accumulate_steps=2),
       random_rotation=False, random_flip=False))
   new, metrics = step(state, _cropped(), hyper | {'weight_decay': np.float64(0)})
-  jax.tree.map(_close, metrics, terms)
-  jax.tree.map(_close, new.batch_stats, stats)
-  jax.tree.map(_close, new.momentum.trace, gradients)
+  got = (metrics, new.batch_stats, new.momentum.trace)
+  assert jax.tree.structure(got) == jax.tree.structure((terms, stats, gradients))
+  jax.tree.map(_close, got, (terms, stats, gradients))
 
 
 def _lower(name, backbone, **changed):

@@ -1,0 +1,82 @@
+"""Runs the systems, seeds and folds of a grid; started again it goes on.
+
+  python launch/grid.py --grid=configs/grids/table_3_2.py --dry_run
+  python launch/grid.py --grid=configs/grids/table_3_2.py --workdir=runs
+  python launch/grid.py --grid=configs/grids/table_3_2.py --seeds=0 \\
+      --set=image_size=96 --set=resize_size=112 --workdir=small
+
+The tasks of a SLURM array share it, where they share the folder of --workdir:
+
+  srun python launch/grid.py --grid=configs/grids/table_3_2.py \\
+      --index=$SLURM_ARRAY_TASK_ID
+"""
+
+import collections
+import pathlib
+import sys
+
+# Python puts launch/ on the path, not the repository.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
+from absl import flags
+
+from attnmel_jax import errors
+from attnmel_jax.experiments import grid as grid_lib
+
+GRID = flags.DEFINE_string(
+    'grid', None, 'grid file, such as configs/grids/table_3_2.py', required=True)
+WORKDIR = flags.DEFINE_string(
+    'workdir', 'runs', 'root of the run folders '
+    '<experiment>/<system>-fold<k>-seed<s>')
+INDEX = flags.DEFINE_integer(
+    'index', None, 'run this one alone, by its number in --dry_run', lower_bound=0)
+SYSTEMS = flags.DEFINE_list('systems', None, "some of the grid's systems")
+SEEDS = flags.DEFINE_list('seeds', None, "in place of the grid's seeds")
+FOLDS = flags.DEFINE_list('folds', None, "in place of the grid's folds")
+SET = flags.DEFINE_multi_string(
+    'set', [], '<field>=<value>, of the config of all runs; may be repeated')
+DRY_RUN = flags.DEFINE_bool('dry_run', False, 'list the runs and their state, and end')
+QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone')
+
+
+def main() -> None:
+  """Lists the runs, or runs those that are not finished; results go to stdout."""
+  file = command.find_file('grid', GRID.value, folder='configs/grids')
+  grid = grid_lib.select(grid_lib.read(file), systems=SYSTEMS.value,
+                         seeds=SEEDS.value, folds=FOLDS.value)
+  runs = grid_lib.runs(grid, root=command.path(WORKDIR.value), settings=SET.value)
+  if INDEX.value is not None:
+    if INDEX.value >= len(runs):
+      raise errors.UserError(
+          f'--index={INDEX.value} is out of range: the grid has runs 0 to '
+          f'{len(runs) - 1}')
+    runs = [runs[INDEX.value]]
+  if DRY_RUN.value:
+    states = [grid_lib.state(run) for run in runs]
+    for run, state in zip(runs, states, strict=True):
+      print(f'{run.index:>3}  {state:<8}  {run.folder}')
+    counts = collections.Counter(states)
+    print(f'{len(runs)} runs:', ', '.join(f'{n} {s}' for s, n in counts.items()))
+    return
+  try:
+    failed = grid_lib.run_all(runs, quiet=QUIET.value, say=say)
+  except grid_lib.Stopped as stop:
+    command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
+  if failed:
+    endings = ', '.join(f'{folder} ({how})' for folder, how in failed.items())
+    command.fail(f'{len(failed)} of {len(runs)} runs failed: {endings}; their reasons '
+                 'stand above, and the same command tries them again', 1)
+
+
+def say(text: str) -> None:
+  """Progress, unless --quiet."""
+  if not QUIET.value:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+  command.run(main)

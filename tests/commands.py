@@ -1,0 +1,37 @@
+"""The commands as a user types them: from another folder, without PYTHONPATH."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# A system that trains in seconds on what `prepare_phantom` leaves.
+SMALL = ('resize_size=36', 'image_size=32', 'width=0.0625', 'gate_width=8',
+         'pretrained=', 'batch_size=8', 'num_epochs=2', 'bootstrap_draws=100',
+         'overlay_images=2')
+TINY = ('--config=configs/isic2017.py', *(f'--config.{setting}' for setting in SMALL),
+        '--config.passes_per_epoch=2', '--config.checkpoint_every_steps=4',
+        '--config.log_every_steps=1', '--config.roi=lesion')
+
+
+def environment(home: pathlib.Path, **more: str) -> dict[str, str]:
+  """Of a user whose home folder is `home`; `more` is added."""
+  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
+  return kept | {'HOME': str(home)} | more
+
+
+def command(name: str, *arguments: str) -> list[str]:
+  """The command line of launch/<name>.py."""
+  return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
+
+
+def prepare_phantom(home: pathlib.Path, *, train: int, validation: int, test: int
+                    ) -> None:
+  """Draws archives into home/archives and prepares them in the default place."""
+  for name, *arguments in (
+      ('phantom', '--year=2017', '--out=archives', f'--train={train}',
+       f'--validation={validation}', f'--test={test}', '--size=60'),
+      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
+    subprocess.run(command(name, *arguments), cwd=home, env=environment(home),
+                   check=True, timeout=300)

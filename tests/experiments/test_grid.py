@@ -1,0 +1,225 @@
+"""Grids: their files, the runs they stand for, and how these are run."""
+
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.experiments import grid as grid_lib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SIZES = {'table_3_1': (4, 3, 1), 'table_3_2': (7, 3, 1), 'table_3_3': (4, 3, 1),
+         'table_3_4': (4, 1, 5), 'phantom': (7, 1, 1)}
+# In place of launch/main.py: notes that it was started, and does what its folder asks.
+FAKE = '''
+import pathlib, signal, sys, time
+folder = pathlib.Path(*(argument.removeprefix('--workdir=') for argument in sys.argv
+                        if argument.startswith('--workdir=')))
+folder.mkdir(parents=True, exist_ok=True)
+with (folder / 'starts').open('a') as file:
+  file.write('x')
+if (folder / 'wait').exists():
+  def stop(signum, _):
+    (folder / 'signal').write_text(str(signum))
+    sys.exit(128 + signum)
+  signal.signal(signal.SIGTERM, stop)
+  signal.signal(signal.SIGINT, stop)
+  (folder / 'ready').touch()
+  time.sleep(60)
+if (folder / 'die').exists():
+  signal.raise_signal(signal.SIGKILL)
+sys.exit(3 if (folder / 'fail').exists() else 0)
+'''
+
+
+@pytest.fixture
+def write_grid(tmp_path):
+  """Writes a grid file with these changes; returns its path."""
+
+  def write(**changes):
+    content = {'config': 'configs/isic2017.py',
+               'systems': {'plain': {'model': 'mel_cnn'},
+                           'gated': {'roi': 'lesion', 'dice_weights': (0.5, 1.0)}},
+               'seeds': (0, 1), 'folds': (0,)} | changes
+    path = tmp_path / 'grid.py'
+    path.write_text(f'def get_grid():\n  return {content!r}\n')
+    return path
+  return write
+
+
+@pytest.fixture
+def runs(write_grid, tmp_path, monkeypatch):
+  """Four runs that start a script in place of launch/main.py."""
+  script = tmp_path / 'fake.py'
+  script.write_text(FAKE)
+  monkeypatch.setattr(grid_lib, '_MAIN', script)
+  made = grid_lib.runs(
+      grid_lib.read(write_grid()), root=tmp_path / 'runs', settings=[])
+  for run in made:
+    run.folder.mkdir(parents=True)
+  return made
+
+
+def _starts(runs):
+  return [len((run.folder / 'starts').read_text())
+          if (run.folder / 'starts').exists() else 0 for run in runs]
+
+
+def _finish(run):
+  (run.folder / 'config.json').write_text(json.dumps(run.config))
+  (run.folder / 'summary.json').write_text('{}')
+
+
+def test_every_grid_of_the_repository_is_known_here():
+  names = {path.stem for path in (ROOT / 'configs' / 'grids').glob('*.py')}
+  assert names - {'__init__', 'common'} == SIZES.keys()
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_the_grids_of_the_repository_can_run(name, tmp_path):
+  grid = grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py')
+  assert (len(grid.systems), len(grid.seeds), len(grid.folds)) == SIZES[name]
+  runs = grid_lib.runs(grid, root=tmp_path, settings=[])
+  systems, seeds, folds = SIZES[name]
+  assert len({run.folder for run in runs}) == systems * seeds * folds
+  assert {run.config['num_folds'] for run in runs} == {folds}
+
+
+def test_table_3_3_takes_its_runs_from_table_3_2(tmp_path):
+  folders, configs = [], []
+  for name in ('table_3_2', 'table_3_3'):
+    runs = grid_lib.runs(
+        grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py'), root=tmp_path,
+        settings=['image_size=96'])
+    folders.append({run.folder for run in runs})
+    configs.append({run.folder: run.config for run in runs})
+  assert folders[1] < folders[0]
+  assert all(configs[0][folder] == configs[1][folder] for folder in folders[1])
+
+
+def test_runs_hold_what_their_arguments_say(write_grid):
+  runs = grid_lib.runs(grid_lib.read(write_grid(seeds=(3, 5))), root=pathlib.Path('r'),
+                       settings=['image_size=96', 'pretrained='])
+  assert [run.index for run in runs] == [0, 1, 2, 3]
+  assert [str(run.folder) for run in runs] == [
+      'r/isic2017/plain-fold0-seed3', 'r/isic2017/gated-fold0-seed3',
+      'r/isic2017/plain-fold0-seed5', 'r/isic2017/gated-fold0-seed5']
+  last = runs[3]
+  assert [last.config[name] for name in (
+      'seed', 'fold', 'roi', 'dice_weights', 'image_size', 'pretrained', 'model')
+          ] == [5, 0, 'lesion', (0.5, 1.0), 96, '', 'attnmel_cnn']
+  assert runs[0].config['model'] == 'mel_cnn'
+  assert last.arguments == (
+      f'--config={ROOT}/configs/isic2017.py', '--config.roi=lesion',
+      '--config.dice_weights=(0.5, 1.0)', '--config.image_size=96',
+      '--config.pretrained=', '--config.fold=0', '--config.seed=5',
+      '--workdir=r/isic2017/gated-fold0-seed5')
+
+
+def test_a_part_of_a_grid_is_selected(write_grid):
+  grid = grid_lib.read(write_grid(config='configs/isic2018_cv.py', folds=(0, 1, 2)))
+  part = grid_lib.select(grid, systems=['gated'], seeds=['7'], folds=['2', '4'])
+  assert (list(part.systems), part.seeds, part.folds) == (['gated'], (7,), (2, 4))
+  assert grid_lib.select(grid, systems=None, seeds=None, folds=None) == grid
+
+
+@pytest.mark.parametrize('selection, words', [
+    ({'systems': ['gatde']}, ["'gatde'", "'gated'"]),
+    ({'seeds': ['one']}, ['--seeds', "'one'"]),
+    ({'seeds': ['1', '1']}, ['--seeds', 'different']),
+    ({'folds': []}, ['--folds'])])
+def test_a_part_that_is_not_there_is_refused(write_grid, selection, words):
+  none = {'systems': None, 'seeds': None, 'folds': None}
+  with pytest.raises(errors.UserError) as caught:
+    grid_lib.select(grid_lib.read(write_grid()), **(none | selection))
+  assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize('text, words', [
+    ('def get_grid(:', ['SyntaxError', 'get_grid()']),
+    ('x = 1', ['get_grid']),
+    ('def get_grid():\n  return 3', ['dict of config']),
+    ('def get_grid():\n  return {"config": "x"}', ['systems'])])
+def test_a_file_that_is_no_grid_is_refused(tmp_path, text, words):
+  path = tmp_path / 'grid.py'
+  path.write_text(text)
+  with pytest.raises(errors.UserError) as caught:
+    grid_lib.read(path)
+  assert all(word in str(caught.value) for word in [str(path), *words])
+
+
+@pytest.mark.parametrize('changes, settings, words', [
+    ({'seeds': 3}, [], ['seeds', '3']),
+    ({'folds': ()}, [], ['folds']),
+    ({'config': 3}, [], ['config']),
+    ({'systems': {}}, [], ['systems']),
+    ({'systems': {'a/b': {}}}, [], ["'a/b'"]),
+    ({'systems': {'a': {'modle': 'vgg16'}}}, [], ['modle', 'Did you mean "model"']),
+    ({'config': 'configs/isic2071.py'}, [], ['configs/isic2071.py']),
+    ({'folds': (1,)}, [], ['fold=1', 'num_folds=1']),
+    ({}, ['image_size'], ['--set=image_size', '<field>=<value>']),
+    ({}, ['imgae_size=96'], ['imgae_size', 'Did you mean "image_size"']),
+    ({}, ['image_size=big'], ['image_size', 'big']),
+    ({}, ['image_size=97'], ['image_size=97', 'multiple of 32']),
+    ({}, ['seed=3'], ['--set=seed=3', '--seeds']),
+    ({}, ['roi=none'], ['--set=roi=none', 'differ in roi'])])
+def test_a_mistake_is_told_before_anything_runs(write_grid, changes, settings, words):
+  with pytest.raises(errors.UserError) as caught:
+    grid_lib.runs(grid_lib.read(write_grid(**changes)), root=pathlib.Path('r'),
+                  settings=settings)
+  for word in words:
+    assert word in str(caught.value)
+
+
+def test_states_of_run_folders(runs):
+  assert [grid_lib.state(run) for run in runs] == ['new'] * 4
+  moved = {**runs[1].config, 'data_dir': '/elsewhere'}
+  other = {**runs[2].config, 'image_size': 96}
+  for run, text in zip(runs, (json.dumps(runs[0].config), json.dumps(moved),
+                              json.dumps(other), '{'), strict=True):
+    (run.folder / 'config.json').write_text(text)
+  (runs[1].folder / 'summary.json').write_text('{}')
+  (runs[2].folder / 'summary.json').write_text('{}')
+  assert [grid_lib.state(run) for run in runs] == [
+      'begun', 'finished', 'foreign', 'foreign']
+
+
+def test_it_skips_what_is_finished_and_goes_on_after_a_failure(runs):
+  _finish(runs[1])
+  (runs[0].folder / 'fail').touch()
+  (runs[2].folder / 'die').touch()
+  said = []
+  failed = grid_lib.run_all(runs, quiet=True, say=said.append)
+  assert failed == {str(runs[0].folder): 'status 3',
+                    str(runs[2].folder): 'ended by SIGKILL (out of memory?)'}
+  assert _starts(runs) == [1, 0, 1, 1]
+  assert f'run 1, {runs[1].folder}: finished' in said
+  assert f'run 0, {runs[0].folder}: failed, status 3' in said
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_ends_the_grid(runs, signum):
+  (runs[1].folder / 'wait').touch()
+
+  def interrupt():
+    deadline = time.monotonic() + 30
+    while not (runs[1].folder / 'ready').exists() and time.monotonic() < deadline:
+      time.sleep(0.02)
+    os.kill(os.getpid(), signum)
+
+  before = signal.getsignal(signum)
+  thread = threading.Thread(target=interrupt)
+  thread.start()
+  with pytest.raises(grid_lib.Stopped) as caught:
+    grid_lib.run_all(runs, quiet=False, say=lambda _: None)
+  thread.join()
+  assert caught.value.signum == signum
+  assert str(runs[1].folder) in str(caught.value)
+  assert (runs[1].folder / 'signal').read_text() == str(int(signum))
+  assert _starts(runs) == [1, 1, 0, 0]
+  assert signal.getsignal(signum) is before

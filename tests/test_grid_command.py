@@ -1,0 +1,84 @@
+"""launch/grid.py as a user types it, on phantom data."""
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.commands import SMALL
+from tests.commands import command
+from tests.commands import environment
+from tests.commands import prepare_phantom
+
+GRID = '''
+def get_grid():
+  return {'config': 'configs/isic2017.py', 'seeds': (0,), 'folds': (0,),
+          'systems': {'Mel-CNN': {'model': 'mel_cnn'},
+                      'AttnMel-CNN-Lesion': {'roi': 'lesion'}}}
+'''
+TINY = ['--grid=grid.py', '--workdir=runs', *(f'--set={setting}' for setting in (
+    *SMALL, 'passes_per_epoch=1', 'log_every_steps=1'))]
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Runs a command in a folder with a grid and with prepared phantom data."""
+
+  def call(name, *arguments):
+    return subprocess.run(command(name, *arguments), cwd=tmp_path, timeout=600,
+                          env=environment(tmp_path), capture_output=True, text=True,
+                          check=False)
+
+  (tmp_path / 'grid.py').write_text(GRID)
+  prepare_phantom(tmp_path, train=24, validation=12, test=12)
+  return call
+
+
+@pytest.mark.slow
+def test_a_grid_goes_on_after_a_failure_and_skips_what_is_finished(run, tmp_path):
+  folders = [f'runs/isic2017/{name}-fold0-seed0'
+             for name in ('Mel-CNN', 'AttnMel-CNN-Lesion')]
+  blocked = tmp_path / folders[0]
+  blocked.parent.mkdir(parents=True)
+  blocked.touch()  # a file where the run folder should be
+  first = run('grid', *TINY, '--quiet')
+  assert first.returncode == 1
+  assert 'Traceback' not in first.stderr
+  last = first.stderr.splitlines()[-1]
+  assert last.startswith(f'error: 1 of 2 runs failed: {folders[0]} (status 2)')
+  assert first.stdout.startswith(f'{folders[1]}: test (12 synthetic images)')
+  blocked.unlink()
+  listed = run('grid', *TINY, '--dry_run')
+  assert [line.split() for line in listed.stdout.splitlines()] == [
+      ['0', 'new', folders[0]], ['1', 'finished', folders[1]],
+      ['2', 'runs:', '1', 'new,', '1', 'finished']]
+  assert not blocked.exists()
+  again = run('grid', *TINY)
+  assert again.returncode == 0, again.stderr
+  assert f'run 1, {folders[1]}: finished' in again.stderr
+  assert again.stdout.count('\n') == 1
+  assert again.stdout.startswith(f'{folders[0]}: ')
+  other = run('grid', *TINY, '--set=num_epochs=3', '--index=1')
+  assert other.returncode == 1
+  assert 'num_epochs: 2 -> 3' in other.stderr
+  assert folders[0] not in other.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_grid_goes_on(run, tmp_path):
+  arguments = [*TINY, '--systems=Mel-CNN', '--set=num_epochs=60']
+  with subprocess.Popen(command('grid', *arguments), cwd=tmp_path, text=True,
+                        env=environment(tmp_path), stderr=subprocess.PIPE) as process:
+    for line in process.stderr:
+      if line.startswith('step '):
+        break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read().splitlines()
+    assert process.wait(timeout=120) == 130
+  assert any(line.startswith('error: stopped after step') for line in rest)
+  assert rest[-1] == ('error: stopped in runs/isic2017/Mel-CNN-fold0-seed0; the same '
+                      'command goes on from there')
+  done = run('grid', *arguments)
+  assert done.returncode == 0, done.stderr
+  assert 'Mel-CNN-fold0-seed0: begun' in done.stderr
+  assert 'resumed after step' in done.stderr
