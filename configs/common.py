@@ -54,7 +54,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.random_flip = True      # horizontal and vertical, probability 1/2 each
 
   # --- model ---
-  config.model = 'attnmel_cnn'   # vgg16, vgg16_gap, mel_cnn, attnmel_cnn
+  # vgg16, vgg16_gap, mel_cnn, attnmel_cnn; unet draws masks: width alone applies.
+  config.model = 'attnmel_cnn'
   config.backbone = 'vgg16_bn'   # vgg16, vgg16_bn
   config.width = 1.0             # factor on the backbone's channels
   config.taps = ('pool3', 'pool4')  # where gates (or plain pooling) attach

@@ -58,19 +58,45 @@ def attention_figure(
     path: ends in .png or .pdf.
     heading: a line above the whole; empty for none.
   """
+  side = images.shape[1]
+  _draw(images, {name: attention_maps.rescale(attention_maps.upsample(values, side))
+                 for name, values in maps.items()},
+        lesion, has_lesion, titles, path, heading=heading,
+        scale='attention, each map rescaled to [0, 1]')
+
+
+def probability_figure(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    has_lesion: np.ndarray,
+    titles: Sequence[str],
+    path: str | os.PathLike,
+    *,
+    heading: str,
+) -> None:
+  """`attention_figure` of maps name -> [N, S, S] in [0, 1] that are no attention.
+
+  They are probabilities of 'lesion' and drawn as they are.
+  """
+  _draw(images, maps, lesion, has_lesion, titles, path, heading=heading,
+        scale='probability of lesion')
+
+
+def _draw(images, overlays, lesion, has_lesion, titles, path, *, heading, scale):
+  """`overlays` name -> [N, S, S] in [0, 1]; `scale` is the label of their colours."""
   count, side = images.shape[:2]
   if images.dtype != np.uint8 or images.shape != (count, side, side, 3) or not count:
     raise ValueError(f'images {images.dtype} {images.shape} are not uint8 [N, S, S, 3]')
-  if len(titles) != count or any(len(values) != count for values in maps.values()):
+  if len(titles) != count or any(
+      len(values) != count for values in overlays.values()):
     raise ValueError(f'titles and maps are not all for {count} images')
   if (lesion is None) != (has_lesion is None) or (
       lesion is not None and lesion.shape != images.shape[:3]):
     raise ValueError('lesion masks do not fit the images')
   titles = [textwrap.fill(title, _TITLE_CHARACTERS) for title in titles]
-  figure, axes, bar = _layout(count, len(maps), titles, heading)
+  figure, axes, bar = _layout(count, len(overlays), titles, heading)
   greys = _luminance(images)
-  overlays = {name: attention_maps.rescale(attention_maps.upsample(values, side))
-              for name, values in maps.items()}
   for column in range(count):
     axes[0][column].imshow(images[column])
     for row, values in enumerate(overlays.values(), start=1):
@@ -78,10 +104,10 @@ def attention_figure(
     if lesion is not None and has_lesion is not None:
       _mark_lesion([row[column] for row in axes], lesion[column], has_lesion[column])
     axes[0][column].set_title(titles[column], fontsize=_FONT, pad=3)
-  for row, name in zip(axes, ('photograph', *map(_row_name, maps)), strict=True):
+  for row, name in zip(axes, ('photograph', *map(_row_name, overlays)), strict=True):
     row[0].set_ylabel(name, fontsize=_FONT + 1)
-  if maps:
-    _colour_bar(figure, bar)
+  if overlays:
+    _colour_bar(figure, bar, scale)
   path = pathlib.Path(path)
   backend_agg.FigureCanvasAgg(figure)
   with prediction_files.replacing(path) as file:
@@ -165,10 +191,10 @@ def _row_name(name: str) -> str:
   return re.sub(r'^pool(\d)$', r'pool-\1', name)
 
 
-def _colour_bar(figure: Figure, axis: Axes) -> None:
+def _colour_bar(figure: Figure, axis: Axes, label: str) -> None:
   shades = colors.ListedColormap(_blend(np.full(256, _SKIN), np.linspace(0, 1, 256)))
   scale = cm.ScalarMappable(colors.Normalize(0, 1), shades)
   bar = figure.colorbar(scale, cax=axis, ticks=[0, 0.5, 1])
   bar.ax.tick_params(labelsize=_FONT - 0.5, length=2, pad=2)
-  bar.set_label('attention, each map rescaled to [0, 1]', fontsize=_FONT)
+  bar.set_label(label, fontsize=_FONT)
   bar.outline.set_linewidth(0.5)

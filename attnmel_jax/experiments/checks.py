@@ -16,7 +16,7 @@ from attnmel_jax.models import vgg
 _CHOICES = {
     'roi': pipeline.REGIONS,
     'sampler': sampling.SAMPLERS,
-    'model': classifiers.NAMES,
+    'model': (*classifiers.NAMES, 'unet'),
     'backbone': vgg.BACKBONES,
     'gate_norm': attention.NORMS,
     'dtype': classifiers.DTYPES,
@@ -84,7 +84,9 @@ def check(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         f'fold={config["fold"]} is out of range: with num_folds={config["num_folds"]} '
         f'it is one of 0 to {config["num_folds"] - 1}')
-  if config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
+  if config['model'] == 'unet':
+    _check_unet(config)
+  elif config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
     raise errors.UserError(
         f'roi={config["roi"]!r} needs attention maps, and '
         f'model={config["model"]!r} has none; choose roi=\'none\' or '
@@ -101,6 +103,24 @@ def check(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         'rescale_pretrained=True needs pretrained weights and backbone=\'vgg16\'; '
         'BatchNorm undoes any scale')
+
+
+# What the U-Net needs, and why.
+_OF_UNET = {
+    'roi': ('lesion', 'learns lesion masks'),
+    'pretrained': ('', 'learns from scratch'),
+    'rescale_pretrained': (False, 'learns from scratch'),
+    'accumulate_steps': (1, 'has BatchNorm, which needs the whole batch at once'),
+    'remat': (False, 'cannot recompute its layers'),
+}
+
+
+def _check_unet(config: Mapping[str, Any]) -> None:
+  for name, (needed, why) in _OF_UNET.items():
+    if config[name] != needed:
+      raise errors.UserError(
+          f"{name}={config[name]!r} is not for model='unet', which {why}; set "
+          f'{name}={needed!r}')
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

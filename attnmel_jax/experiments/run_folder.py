@@ -1,8 +1,8 @@
 """The folder of a run: whose it is, what is in it, and that only one writes.
 
 config.json, environment.json, metrics.jsonl (no times: those are in
-timing.jsonl), checkpoints/, predictions/, attention/ and, once the run is
-finished, summary.json. Where the run divided the images itself, split.csv lists
+timing.jsonl), checkpoints/, predictions/, attention/ (of a U-Net masks/) and, once the
+run is finished, summary.json. Where the run divided the images itself, split.csv lists
 which image trains, validates or tests.
 """
 

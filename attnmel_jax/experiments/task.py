@@ -58,7 +58,7 @@ class Task:
 
 
 def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, ...]]:
-  """All rows of a prepared split, and the class names of the task.
+  """All rows of a prepared split, and the class names of the task; () for a U-Net.
 
   Raises:
     UserError: the split is not prepared, or has no such class.
@@ -67,6 +67,8 @@ def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, .
       config['dataset'], split,
       data_dir=builders.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  if config['model'] == 'unet':
+    return Part(prepared, np.arange(len(prepared)), prepared.labels), ()
   labels, names = splits.task_labels(
       prepared.labels, prepared.class_names, config['positive'])
   return Part(prepared, np.arange(len(prepared)), labels), names
@@ -76,12 +78,13 @@ def open_task(config: Mapping[str, Any]) -> Task:
   """Opens the prepared splits that the config names.
 
   Raises:
-    UserError: nothing is prepared, there are no labels, the region of interest is
-      unknown, splits share an image or a lesion or differ in their classes, or all
-      validation images are of one class.
+    UserError: nothing is prepared, there are no labels for a classifier, the region
+      of interest is unknown, splits share an image or a lesion or differ in their
+      classes, or the validation images are all of one class, or without a mask for a
+      U-Net.
   """
   train, names = open_part(config, 'train')
-  if len(names) < 2:
+  if len(names) < 2 and config['model'] != 'unet':
     found = f'the one class {names[0]}' if names else 'no labels'
     raise errors.UserError(
         f'dataset={config["dataset"]} has {found}: there is nothing to tell apart; '
@@ -93,12 +96,8 @@ def open_task(config: Mapping[str, Any]) -> Task:
   splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
   if config['group_folds']:
     splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
-  validation = parts.get('validation')
-  if validation is not None and len(np.unique(validation.row_labels)) < 2:
-    raise errors.UserError(
-        f'the validation images are all {names[validation.row_labels[0]]}: no score '
-        'can choose a checkpoint; change positive, or set validation_fraction=0 where '
-        'the data set has no validation split of its own')
+  if 'validation' in parts:
+    _check_validation(config, parts['validation'], names)
   region = pipeline.find_region(
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
@@ -113,6 +112,21 @@ def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit
         f'{other.path} has the classes {", ".join(other.class_names)}, {train.path} '
         f'{", ".join(train.class_names)}; prepare both with the same --classes, or '
         'one of them into another --data_dir')
+
+
+def _check_validation(config: Mapping[str, Any], part: Part, names: tuple[str, ...]
+                      ) -> None:
+  """Raises UserError if no score on the part could choose a checkpoint."""
+  if config['model'] == 'unet':
+    if not part.prepared.has_lesion[part.rows].any():
+      raise errors.UserError(
+          f'no validation image of dataset={config["dataset"]} has a lesion mask: no '
+          'score can choose a checkpoint; prepare it with its masks')
+  elif len(np.unique(part.row_labels)) < 2:
+    raise errors.UserError(
+        f'the validation images are all {names[part.row_labels[0]]}: no score can '
+        'choose a checkpoint; change positive, or set validation_fraction=0 where the '
+        'data set has no validation split of its own')
 
 
 def _official(config, train: Part) -> dict[str, Part]:

@@ -140,3 +140,16 @@ def test_arrays_that_do_not_fit_raise(tmp_path):
     with pytest.raises(ValueError, match=message):
       draw(**changes)
   assert not os.listdir(tmp_path)
+
+
+def test_probabilities_are_drawn_as_they_are(tmp_path):
+  images, _, lesion, annotated = _input(2)
+  low = np.full((2, SIDE, SIDE), 0.1)
+  low[:, :, SIDE // 2:] = 0.2
+  path = tmp_path / 'o.png'
+  arguments = (lesion, annotated, ['a', 'b'], path)
+  overlays.attention_figure(images, {'U-Net': low}, *arguments, heading='')
+  rescaled = np.ptp(_panels(path, 2, 2)[1][0][:20].mean(axis=2))
+  overlays.probability_figure(images, {'U-Net': low}, *arguments, heading='')
+  as_it_is = np.ptp(_panels(path, 2, 2)[1][0][:20].mean(axis=2))
+  assert 0 < as_it_is < rescaled / 4
