@@ -92,8 +92,9 @@ def _draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredict
   photographs, lesion = (
       attention_maps.central(np.stack([arrays[kind] for arrays in loaded]), size)
       for kind in ('image', 'lesion'))
-  titles = [f'{part.ids[i]} Jaccard {predictions.jaccard[i]:.2f}' for i in shown]
+  annotated = part.prepared.has_lesion[part.rows[:len(shown)]]
+  titles = [f'{part.ids[i]} Jaccard {predictions.jaccard[i]:.2f}' if annotated[i]
+            else str(part.ids[i]) for i in shown]
   overlays.probability_figure(
-      photographs, {'U-Net': predictions.probability / 255}, lesion,
-      part.prepared.has_lesion[part.rows[:len(shown)]], titles, path,
-      heading=f'Lesion masks, {split}')
+      photographs, {'U-Net': predictions.probability / 255}, lesion, annotated, titles,
+      path, heading=f'Lesion masks, {split}')
