@@ -18,8 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.data_dir = ''
   # Classes that count as positive in a binary task; (): all classes apart.
   config.positive = ('melanoma',)
-  # Region that the attention is pulled to: none, lesion, dermo or background.
+  # Region that the attention is pulled to: none, lesion, dermo, background or
+  # generated.
   config.roi = 'none'
+  # Name of the masks that launch/generate_masks.py drew, for roi='generated'.
+  config.generated_masks = 'unet'
   # Attributes whose union is the `dermo` map: the four of ISIC 2017, Part 2.
   config.dermo_attributes = (
       'pigment_network', 'negative_network', 'milia_like_cyst', 'streaks')

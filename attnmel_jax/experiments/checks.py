@@ -7,6 +7,7 @@ from typing import Any
 
 from attnmel_jax import errors
 from attnmel_jax import images
+from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import sampling
 from attnmel_jax.models import attention
@@ -76,6 +77,7 @@ def check(config: Mapping[str, Any]) -> None:
   """Raises UserError for the first field that is unknown, or contradicts another."""
   _check_values(config)
   _check_taps(config)
+  generated.check_name(config['generated_masks'])
   if config['image_size'] > config['resize_size']:
     raise errors.UserError(
         f'image_size={config["image_size"]} is larger than '

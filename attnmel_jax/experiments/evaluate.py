@@ -33,7 +33,8 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
 
   Raises:
     UserError: the run is not finished, the split is not prepared, its classes are not
-      the run's, or a U-Net finds no masks in it.
+      the run's, a U-Net finds no masks in it, or the U-Net whose masks the run learnt
+      from was trained on it.
   """
   config = run_folder.read_config(run)
   trained = run_folder.read_summary(run)
@@ -49,14 +50,16 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     raise errors.UserError(
         f'no {split} image of dataset={dataset} has a lesion mask to score a U-Net '
         'with; prepare the data set with its masks, or choose another')
+  if config['roi'] == 'generated':
+    run_folder.check_unseen(
+        run, part.ids, f'the {len(part.ids)} {split} images of {dataset}')
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         system.state_template(config, len(class_names)).variables())
-  region = pipeline.find_region('none', dermo_attributes=(), available=())
-  store = task_lib.open_store(part.prepared, region, config['cache_gib'])
+  store = task_lib.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
   method = methods.create(config, class_names)
   predictions = method.predict(
-      variables, task_lib.evaluation_batches(config, part, region, store))
+      variables, task_lib.evaluation_batches(config, part, store))
   decided = {name: trained[name] for name in ('threshold', 'temperature')}
   summary = {
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,

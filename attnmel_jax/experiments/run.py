@@ -45,6 +45,10 @@ def plan(config: Mapping[str, Any]) -> list[str]:
     counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
     lines.append(f'{name}: '
                  + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
+  if task.generated is not None:
+    known = task.generated.unet
+    lines.append(f'generated masks: {task.generated.path}, of a U-Net best after step '
+                 f'{known["best_step"]} on {len(known["trained_on"])} images')
   return [*lines,
           f'rows after oversampling: {batches.rows_per_pass}',
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
@@ -73,6 +77,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
   _check(config)
   task = parallel.in_every_process(lambda: task_lib.open_task(config))
   fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}
+  if task.generated is not None:
+    fingerprints['generated'] = task.generated.fingerprint
   # The test data too: processes without it would not predict, and the others wait.
   parallel.check_equal('config or data', json.dumps(
       [run_folder.binding(config), fingerprints], sort_keys=True))
@@ -82,8 +88,10 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     def enter():
       stack.enter_context(run_folder.claim(folder))
       run_folder.bind(folder, config, bound, _environment())
-      if task_lib.is_divided(task):
+      if task_lib.is_divided(task) or config['model'] == 'unet':
         task_lib.write_split(folder / 'split.csv', task)
+      if task.generated is not None:
+        run_folder.write_generated(folder, task.generated)
       finished = (folder / 'summary.json').exists()
       return run_folder.read_summary(folder) if finished else None
 
@@ -99,7 +107,7 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
 
   def predict_part(name: str, variables: Any) -> Any:
     return method.predict(variables, task_lib.evaluation_batches(
-        config, task.parts[name], task.region, stores[name]))
+        config, task.parts[name], stores[name]))
 
   variables, best = _train(config, task, stores['train'], method, predict_part, folder,
                            quiet=quiet)
