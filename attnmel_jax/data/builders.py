@@ -26,6 +26,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import folder
+from attnmel_jax.data import generated as generated_lib
 from attnmel_jax.data import sources
 from attnmel_jax.data import staging
 from attnmel_jax.data import storage
@@ -167,9 +168,15 @@ class PreparedSplit:
   fingerprint: str  # equal if and only if ids, labels, flags and pixels are
   synthetic: bool   # some were drawn: no result on them says anything of patients
   records: Sequence[dict] = dataclasses.field(repr=False)  # maps still encoded
+  generated: generated_lib.Maps | None = None  # of a U-Net; see generated.attach
 
   def __len__(self) -> int:
     return len(self.ids)
+
+  @property
+  def has_generated(self) -> np.ndarray:
+    """bool [N], like has_lesion: all of them, or none."""
+    return np.full(len(self), self.generated is not None)
 
   def load(self, row: int) -> dict[str, np.ndarray]:
     """Decodes a row; may be called from several threads.
@@ -177,7 +184,8 @@ class PreparedSplit:
     Returns:
       `image` uint8 RGB [S, S, 3], `lesion` uint8 [S, S] of 0 and 255
       (any value between, where it is a probability), `dermo`
-      uint8 [S, S], bit k set where attribute k is; zeros where not annotated.
+      uint8 [S, S], bit k set where attribute k is; zeros where not annotated. Where
+      they are attached, `generated` uint8 [S, S], 255 for certain.
 
     Raises:
       UserError: the files are damaged.
@@ -190,6 +198,8 @@ class PreparedSplit:
       raise storage.damaged(self.path, error) from error
     if record['id'].decode() != self.ids[row]:
       raise storage.damaged(self.path, 'records and index disagree')
+    if self.generated is not None:
+      arrays['generated'] = self.generated.load(row)
     return arrays
 
 

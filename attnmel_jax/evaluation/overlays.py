@@ -157,8 +157,8 @@ def image_grid(
   top += 1.7 * line if heading else 0
   row_lines = max(name.count('\n') + 1 for name in rows)
   left, bottom = 0.147 + row_lines * (font + 1) * 1.3 / 72, 0.08
-  # Beside a single row the label of the bar may take three lines.
-  right = 0.25 + 0.4 * font / FONT + (2 * line if rows_of_bar == 1 else 0)
+  # Beside a single row the label of the bar may take three lines, beside two rows two.
+  right = 0.25 + 0.4 * font / FONT + line * max(3 - rows_of_bar, 0)
   right = right if rows_of_bar else 0.08
   pitch = COLUMN_INCHES + _GAP_INCHES
   width = left + len(titles) * pitch - _GAP_INCHES + right

@@ -29,6 +29,7 @@ from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import speed
+from attnmel_jax.models import classifiers
 
 # Share of the cores in the hands of other processes that spoils the numbers.
 _DISTURBED = 0.05
@@ -39,8 +40,9 @@ def without_data(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config as it is measured: new weights and no data set.
 
   Raises:
-    UserError: a field of it cannot be right.
+    UserError: a field of it cannot be right, or it is no classifier's.
   """
+  errors.check_choice('model', config['model'], classifiers.NAMES)
   config = {**config, 'pretrained': '', 'rescale_pretrained': False, 'data_dir': ''}
   checks.check(config)
   return config

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from collections.abc import Sequence
-import json
 import pathlib
 import re
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
+from attnmel_jax.data import generated
 from attnmel_jax.data import splits
 from attnmel_jax.data import storage
 from attnmel_jax.experiments import scoring
@@ -61,15 +60,6 @@ def split_folders(data_dir: pathlib.Path) -> Iterator[SplitFolder]:
       if match and path.is_dir():
         yield SplitFolder(path, dataset, match['split'], float(match['ratio']),
                           int(match['side']), match['masks'] or '')
-
-
-def _read_json(path: pathlib.Path) -> dict:
-  """{} where it is missing or damaged."""
-  try:
-    content = json.loads(path.read_bytes())
-  except (OSError, ValueError):
-    return {}
-  return content if isinstance(content, dict) else {}
 
 
 def read_index(found: SplitFolder) -> dict:
@@ -142,25 +132,5 @@ def generated_maps(one: SplitFolder, prepared: builders.PreparedSplit,
   Raises:
     UserError: the maps are not whole, damaged, or those of other images.
   """
-  index = _read_json(one.path / 'index.json')
-  if not index:
-    raise errors.UserError(f'the generated masks {one.path} are not whole; run '
-                           'launch/generate_masks.py again')
-  if index.get('prepared', prepared.fingerprint) != prepared.fingerprint:
-    raise errors.UserError(f'the generated masks {one.path} were made for other images '
-                           'than those prepared now; generate them again')
-  return np.stack([_generated_map(one.path / f'{prepared.ids[row]}.png', prepared.side)
-                   for row in rows])
-
-
-def _generated_map(path: pathlib.Path, side: int) -> np.ndarray:
-  try:
-    with Image.open(path, formats=['PNG']) as picture:
-      values = np.asarray(picture.convert('L'))
-  except (OSError, ValueError, SyntaxError) as error:
-    raise errors.UserError(
-        f'{path} cannot be read ({error}); generate the masks again') from None
-  if values.shape != (side, side):
-    raise errors.UserError(f'{path} is {values.shape[1]} x {values.shape[0]} pixels, '
-                           f'the image {side} x {side}; generate the masks again')
-  return values
+  maps = generated.open_maps(prepared, one.masks)
+  return np.stack([maps.load(int(row)) for row in rows])

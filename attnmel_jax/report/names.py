@@ -10,8 +10,8 @@ _SYSTEMS = {
     ('attnmel_cnn', 'none'): 'AttnMel-CNN',
     ('attnmel_cnn', 'dermo'): 'AttnMel-CNN-Dermo',
     ('attnmel_cnn', 'lesion'): 'AttnMel-CNN-Lesion',
-    ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
     ('attnmel_cnn', 'background'): 'AttnMel-CNN-Bkg',
+    ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
 }
 _UNET = 'U-Net'  # whatever its roi
 _MASKS = 'unet'  # their name, if nothing else was said

@@ -73,6 +73,8 @@ def test_neither_weights_nor_data_are_asked_for():
       '', False, '']
   with pytest.raises(errors.UserError, match='image_size'):
     benchmark.without_data(config | {'image_size': 100})
+  with pytest.raises(errors.UserError, match="model='unet'"):
+    benchmark.without_data(config | {'model': 'unet', 'roi': 'lesion'})
 
 
 def test_cells_survive_the_file(cell, compared, config, tmp_path):

@@ -1,5 +1,6 @@
 """The backbone's shapes and batch statistics, and adaptive pooling by hand."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,10 +162,21 @@ def test_a_centred_bias_has_the_gradient_zero_that_it_would_have(getkey):
 
 def test_running_averages_leave_the_bias_its_gradient(getkey):
   assert np.abs(bias_gradient(getkey, train=False, centred=False)).min() > .01
-  backbone = vgg.VGG16(True, 1 / 64, jnp.float32, jnp.float32, None, remat=False)
-  x = jax.random.normal(getkey(), (1, 32, 32, 3))
-  variables = backbone.init(getkey(), x, train=False)
-  gradient = jax.grad(lambda params: backbone.apply(
-      {**variables, 'params': params}, x, train=False)['pool1'].sum())(
-          variables['params'])
-  assert np.abs(gradient['conv1_1']['bias']).max() > 0
+
+
+@pytest.mark.parametrize('batch_norm, train, expected', [
+    (True, True, True), (True, False, False), (False, True, False)])
+def test_only_batch_statistics_centre_a_layer(batch_norm, train, expected):
+  seen = set()
+
+  def look(method, args, kwargs, context):
+    if isinstance(context.module, vgg.Conv3x3):
+      seen.add(kwargs['centred'])
+    return method(*args, **kwargs)
+
+  backbone = vgg.VGG16(batch_norm, 1 / 64, jnp.float32, jnp.float32, None, remat=False)
+  x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  with nn.intercept_methods(look):
+    jax.eval_shape(lambda x: backbone.init_with_output(
+        jax.random.key(0), x, train=train), x)
+  assert seen == {expected}

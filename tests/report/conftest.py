@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax.data import builders
+from attnmel_jax.data import generated
 from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
@@ -36,6 +37,19 @@ def open_split(prepared, split):
   """A split of `prepared`."""
   return builders.open_split('isic2017', split, data_dir=prepared, crop_ratio=0.8,
                              resize_size=SIDE)
+
+
+def with_generated(prepared, root, make):
+  """Folder of data in which the training images have the maps make(row) too."""
+  (root / 'isic2017').mkdir(parents=True)
+  for path in (prepared / 'isic2017').iterdir():
+    (root / 'isic2017' / path.name).symlink_to(path)
+  data = open_split(root, 'train')
+  with generated.writing(data, 'unet', {'config': {}, 'trained_on': []}) as writer:
+    for row in range(len(data)):
+      writer.write(row, make(row))
+    writer.finish()
+  return root
 
 
 def predictions(number=40, *, classes=2, seed=0):

@@ -27,7 +27,8 @@ def test_the_line_is_scikit_learns_curve(make_run, found):
       labels, probabilities[:, 1], drop_intermediate=False)
   curve, point = _lines(axis, '#0072B2')
   shown = set(zip(*map(np.round, curve.get_data(), (9, 9)), strict=True))
-  assert set(zip(x.round(9), y.round(9), strict=True)) <= shown
+  # Of points on a vertical line its ends are enough: the area below is the same.
+  assert shown <= set(zip(x.round(9), y.round(9), strict=True))
   assert sklearn.metrics.auc(*curve.get_data()) == pytest.approx(
       sklearn.metrics.roc_auc_score(labels, probabilities[:, 1]))
   called = probabilities[:, 1] >= 0.5

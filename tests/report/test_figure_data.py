@@ -1,4 +1,4 @@
-import json
+import dataclasses
 
 import numpy as np
 from PIL import Image
@@ -103,32 +103,31 @@ def test_other_images_or_labels_are_refused(make_run, found, prepared):
 
 @pytest.fixture
 def masks(prepared, tmp_path):
-  """The training split, and a folder with a generated map of its second image."""
-  data = conftest.open_split(prepared, 'train')
-  values = np.arange(36 * 36).reshape(36, 36).astype(np.uint8)
-  Image.fromarray(values).save(tmp_path / f'{data.ids[1]}.png')
-  (tmp_path / 'index.json').write_text(json.dumps({'prepared': data.fingerprint}))
-  one = figure_data.SplitFolder(tmp_path, 'isic2017', 'train', 0.8, 36, 'unet')
-  return data, one, values
+  """Generated maps of the training split, the number of the row in each."""
+  root = conftest.with_generated(
+      prepared, tmp_path / 'data', lambda row: np.full((36, 36), 20 * row, np.uint8))
+  one = [one for one in figure_data.split_folders(root) if one.masks][0]
+  return one, one.open()
 
 
-def test_generated_maps_are_read_as_grey(masks):
-  data, one, values = masks
-  found = figure_data.generated_maps(one, data, np.array([1, 1]))
-  np.testing.assert_array_equal(found, [values, values])
+def test_generated_maps_are_those_of_the_rows(masks):
+  one, data = masks
+  found = figure_data.generated_maps(one, data, np.array([3, 1]))
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found[:, 0, 0], [60, 20])
 
 
 def test_generated_maps_that_are_missing_damaged_or_foreign_are_refused(masks):
-  data, one, _ = masks
+  one, data = masks
+  (one.path / f'{data.ids[0]}.png').unlink()
   (one.path / f'{data.ids[2]}.png').write_bytes(b'no picture')
   Image.new('L', (36, 35)).save(one.path / f'{data.ids[3]}.png')
-  for row, message in ((0, 'cannot be read'), (2, 'cannot be read'),
-                       (3, '36 x 35 pixels, the image 36 x 36')):
-    with pytest.raises(errors.UserError, match=message):
+  for row in (0, 2, 3):
+    with pytest.raises(errors.UserError, match=f'{data.ids[row]}.png is missing or'):
       figure_data.generated_maps(one, data, np.array([row]))
-  (one.path / 'index.json').write_text('{"prepared": "f"}')
+  other = dataclasses.replace(data, fingerprint='f' * 64)
   with pytest.raises(errors.UserError, match='made for other images'):
-    figure_data.generated_maps(one, data, np.array([1]))
-  (one.path / 'index.json').write_text('{')
+    figure_data.generated_maps(one, other, np.array([1]))
+  (one.path / 'index.json').unlink()
   with pytest.raises(errors.UserError, match='are not whole'):
     figure_data.generated_maps(one, data, np.array([1]))

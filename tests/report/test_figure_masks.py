@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 from PIL import Image
@@ -15,20 +14,10 @@ from tests.report import drawn
 @pytest.fixture
 def with_masks(prepared, tmp_path):
   """Folder of prepared data in which the training images have generated maps."""
-  root = tmp_path / 'data'
-  (root / 'isic2017').mkdir(parents=True)
-  for path in (prepared / 'isic2017').iterdir():
-    (root / 'isic2017' / path.name).symlink_to(path)
-  data = conftest.open_split(prepared, 'train')
-  folder = root / 'isic2017' / f'{data.path.parent.name}-generated-unet'
-  folder.mkdir()
   rng = np.random.default_rng(0)
-  for name in data.ids:
-    Image.fromarray(rng.integers(0, 256, (conftest.SIDE,) * 2, np.uint8)).save(
-        folder / f'{name}.png')
-  (folder / 'index.json').write_text(json.dumps(
-      {'ids': data.ids.tolist(), 'prepared': data.fingerprint}))
-  return root
+  return conftest.with_generated(
+      prepared, tmp_path / 'data',
+      lambda row: rng.integers(0, 256, (conftest.SIDE,) * 2, np.uint8))
 
 
 def test_the_jaccard_index_is_scikit_learns_at_half(prepared):
@@ -79,12 +68,12 @@ def test_what_is_missing_or_damaged_is_a_line(with_masks, make_run, found, tmp_p
   for path in masks.glob('*.png'):
     Image.new('L', (5, 5)).save(path)
   text = '\n'.join(figure_masks.write(found(), tmp_path / 'figures', with_masks))
-  assert 'unet of ISIC 2017 is not drawn: ' in text and ' is 5 x 5 pixels' in text
+  assert 'unet of ISIC 2017 is not drawn: ' in text and ' is missing or damaged' in text
   assert 'The masks other of ISIC 2017 are not in' in text
   for path in masks.glob('*.png'):
     path.unlink()
   text = '\n'.join(figure_masks.write([], tmp_path / 'figures', with_masks))
-  assert 'is not drawn: ' in text and 'cannot be read' in text
+  assert 'is not drawn: ' in text and ' is missing or damaged' in text
   assert not (tmp_path / 'figures').exists()
 
 
