@@ -8,5 +8,5 @@ def get_config():
   """configs/isic2016.py on the budget of configs/demo.py."""
   config = demo.slim(isic2016.get_config())
   config.num_epochs = 2
-  config.passes_per_epoch = 2
+  config.passes_per_epoch = 1
   return config

@@ -10,6 +10,6 @@ def get_config():
   learning_rate = config.learning_rate
   config = demo.slim(config)
   config.learning_rate = learning_rate
-  config.num_epochs = 10
-  config.decay_every_epochs = 8
+  config.num_epochs = 8
+  config.decay_every_epochs = 6
   return config

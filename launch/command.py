@@ -131,7 +131,7 @@ def run(main: Callable[[], None]) -> None:
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
       fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
-    logging.set_verbosity(logging.WARNING)  # libraries are quiet; we print
+    logging.set_verbosity(logging.ERROR)  # libraries are quiet; we print
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
       main()

@@ -23,7 +23,7 @@ def home(tmp_path_factory):
   prepare = ('prepare', '--source=archives', '--resize_size=36', '--crop_ratio=1')
   for name, *arguments in (
       ('phantom', '--year=2018', '--out=archives', '--train=400', '--validation=0',
-       '--test=0', '--segmentation=24', '--size=40'),
+       '--test=0', '--segmentation=24', '--size=48'),
       (*prepare, '--dataset=isic2018'), (*prepare, '--dataset=isic2018_task1'),
       ('main', '--config=configs/isic2018_task1.py', '--quiet',
        *(f'--config.{setting}' for setting in _SMALL))):
