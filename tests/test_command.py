@@ -1,7 +1,6 @@
 """What every command does with a mistake: one line, status 2, no traceback."""
 
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -88,11 +87,10 @@ START = 'from configs import common\ndef get_config():\n  c = common.get_config(
     ('c.batch_size = 8.5', ['batch_size']),
     ('c.batch_size = True', ['batch_size=True is of type bool; give int']),
     ('c.taps = None', ['taps=None', "give tuple, such as ('pool3', 'pool4')"]),
-    ('c.taps = ["pool3"]', ['taps']),
     ('c.nesterov = 1', ['nesterov']),
     ('del c.tta', ['lacks tta', 'configs/common.py']),
     ('c = {}', ['gives a dict', 'ConfigDict']),
-    ('c = common.configs', ['cannot be loaded|no attribute'])])
+    ('c = common.configs', ['common', 'configs'])])
 def test_a_config_file_with_a_mistake(program, tmp_path, lines, words):
   path = tmp_path / 'mine.py'
   path.write_text(f'{START}  {lines}\n  return c\n')
@@ -101,7 +99,7 @@ def test_a_config_file_with_a_mistake(program, tmp_path, lines, words):
   assert done.stderr.startswith('error: ')
   assert done.stderr.count('\n') == 1
   for word in words:
-    assert re.search(word, done.stderr)
+    assert word in done.stderr
 
 
 def test_numbers_of_a_config_file_may_be_whole(program, tmp_path):

@@ -206,7 +206,10 @@ class Reader:
 
 def reason(error: Exception) -> str:
   """What one of READ_ERRORS says, in one line."""
-  return ' '.join(str(error).split())[:150] or type(error).__name__
+  text = str(error)
+  if isinstance(error, OSError) and error.filename:
+    text = f'{pathlib.Path(error.filename).name}: {error.strerror}'
+  return ' '.join(text.split())[:200] or type(error).__name__
 
 
 def _file_member(path: pathlib.Path) -> Member:

@@ -138,7 +138,7 @@ def _geometry(crop_ratio: float, resize_size: int) -> storage.Geometry:
 
 def _refuse(problems: list[str], report: pathlib.Path) -> None:
   """Raises UserError that names the bad files; the full list goes to `report`."""
-  problems = sorted(set(problems))
+  problems = sorted({' '.join(note.split()) for note in problems})
   rest = len(problems) - _LISTED
   more = f'; and {rest} more' if rest > 0 else ''
   noun = '1 bad file' if len(problems) == 1 else f'{len(problems)} bad files'

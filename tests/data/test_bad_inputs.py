@@ -87,17 +87,16 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
   return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc)
 
 
-def _png_header(width: int, height: int, bits: int = 8) -> bytes:
-  return b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', struct.pack(
-      '>IIBBBBB', width, height, bits, 2, 0, 0, 0))
+def _png(width: int, height: int, rows: bytes = b'', bits: int = 8) -> bytes:
+  header = struct.pack('>IIBBBBB', width, height, bits, 2, 0, 0, 0)
+  return (b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header)
+          + _chunk(b'IDAT', zlib.compress(rows)) + _chunk(b'IEND', b''))
 
 
 def _sixteen_bits(image: Image.Image) -> bytes:
   """A colour PNG 16 bits deep, which Pillow cannot write."""
   deep = np.asarray(image).astype('>u2') * 257
-  rows = b''.join(b'\0' + row.tobytes() for row in deep)
-  return (_png_header(*image.size, bits=16) + _chunk(b'IDAT', zlib.compress(rows))
-          + _chunk(b'IEND', b''))
+  return _png(*image.size, b''.join(b'\0' + row.tobytes() for row in deep), bits=16)
 
 
 def _long_text(image: Image.Image) -> bytes:
@@ -160,9 +159,9 @@ PHOTOGRAPHS = {
                           _refused(f'{JPG}: is only 40x1 pixels')),
     'a thumbnail': (_photograph(lambda i: _save(i.crop((0, 0, 9, 9)))),
                     _refused(f'{JPG}: is only 9x9 pixels')),
-    '100 megapixels': (_file(_png_header(10_000, 10_000)),
+    '100 megapixels': (_file(_png(10_000, 10_000)),
                        _refused(f'{JPG}: has more than 89478485 pixels')),
-    'a gigapixel': (_file(_png_header(40_000, 40_000)),
+    'a gigapixel': (_file(_png(40_000, 40_000)),
                     _refused(f'{JPG}: has more than 89478485 pixels')),
     'a comment that unpacks to megabytes': (_photograph(_long_text), UNREADABLE),
 }
@@ -192,7 +191,7 @@ MASKS = {
                       _refused(f'{MASK}: is 20x15 pixels, its image 40x30')),
     'turned': (_mask(conftest.encode(BLOCK.T.copy())),
                _refused(f'{MASK}: is 30x40 pixels, its image 40x30')),
-    'a gigapixel': (_mask(_png_header(40_000, 40_000)),
+    'a gigapixel': (_mask(_png(40_000, 40_000)),
                     _refused(f'{MASK}: has more than')),
     'an animation': (
         _mask(_save(Image.fromarray(BLOCK), save_all=True,
@@ -288,9 +287,9 @@ def _tree(folder: pathlib.Path) -> list[str]:
   return sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))
 
 
-def _check(source, outcome, fingerprint, capsys) -> None:
-  """Prepares `source`, of which nothing but `outcome` may come."""
-  root, data_dir = source.parent, source.parent / 'data'
+def _check(root, source, outcome, fingerprint, capsys) -> None:
+  """Prepares `source`, of which nothing but `outcome` may come, anywhere in `root`."""
+  data_dir = root / 'data'
   before = _tree(root)
   kind, *words = outcome or ('same',)
   if kind == 'refused':
@@ -324,7 +323,8 @@ def test_mutated_files(tmp_path, fingerprint, capsys, table, name):
   mutate, outcome = table[name]
   archives = conftest.split_archives('train', 4)
   mutate(archives)
-  _check(conftest.write(tmp_path / 'source', archives), outcome, fingerprint, capsys)
+  source = conftest.write(tmp_path / 'source', archives)
+  _check(tmp_path, source, outcome, fingerprint, capsys)
 
 
 def _entry(name: str, content: bytes, **fields):
@@ -404,7 +404,10 @@ ZIPS = {
                          _refused(FIRST_ENTRY, 'Bad CRC-32')),
     'a wrong checksum': (_patched(14, 16, b'\0\0\0\0'),
                          _refused(FIRST_ENTRY, 'Bad CRC-32')),
-    'names that are no UTF-8': (_patched(6, 8, struct.pack('<H', 0x800)), SAME),
+    'names that are marked as UTF-8': (_patched(6, 8, struct.pack('<H', 0x800)), SAME),
+    'names that are marked as UTF-8 and are not': (
+        lambda source: [_patched(6, 8, struct.pack('<H', 0x800))(source),
+                        _patched(30, 46, b'\xff')(source)], _refused(OPENED, 'utf-8')),
     'an error page': (_whole(b'<!DOCTYPE html>' * 9), _refused(OPENED, 'not a zip')),
     'no bytes': (_whole(b''), _refused(OPENED)),
     'no entries': (_whole(b'PK\5\6' + b'\0' * 18),
@@ -422,7 +425,7 @@ def test_mutated_zips(tmp_path, fingerprint, capsys, name):
   source = conftest.write(tmp_path / 'a' / 'b' / 'source',
                           conftest.split_archives('train', 4))
   mutate(source)
-  _check(source, outcome, fingerprint, capsys)
+  _check(tmp_path, source, outcome, fingerprint, capsys)
 
 
 @pytest.fixture
@@ -451,17 +454,18 @@ FOLDERS = {
     'a name that is no UTF-8': (
         lambda source: (source / DATA[:-4] / os.fsdecode(b'ISIC_\xff.jpg'))
         .write_bytes(b''), _refused('ISIC_\\udcff.jpg: its name is not UTF-8')),
-    'a sparse file of gigabytes': (
-        lambda source: os.truncate(source / DATA[:-4] / JPG, zips.LARGEST + 1),
-        _refused(f'{JPG}: has {zips.LARGEST + 1} bytes, more than')),
+    'a file that is too large': (
+        lambda source: os.truncate(source / DATA[:-4] / JPG, (1 << 20) + 1),
+        _refused(f'{JPG}: has 1048577 bytes, more than 1048576')),
 }
 
 
 @pytest.mark.parametrize('name', FOLDERS)
-def test_mutated_folders(unpacked, fingerprint, capsys, name):
+def test_mutated_folders(tmp_path, unpacked, fingerprint, capsys, monkeypatch, name):
+  monkeypatch.setattr(zips, 'LARGEST', 1 << 20)
   mutate, outcome = FOLDERS[name]
   mutate(unpacked)
-  _check(unpacked, outcome, fingerprint, capsys)
+  _check(tmp_path, unpacked, outcome, fingerprint, capsys)
 
 
 def test_the_tables_are_as_long_as_promised():
@@ -487,7 +491,7 @@ def test_an_umlaut_may_be_stored_in_two_ways(tmp_path, form):
 
 @pytest.mark.parametrize('mode, options', [
     ('P', {}), ('P', {'transparency': 0}), ('L', {}), ('LA', {}), ('1', {}),
-    ('CMYK', {})])
+    ('CMYK', {'quality': 100})])
 def test_photographs_of_few_colours_keep_them(tmp_path, mode, options):
   form = 'JPEG' if mode == 'CMYK' else 'PNG'
   half = Image.fromarray(np.where(BLOCK[..., None] > 0, 255, 0).astype(np.uint8)
