@@ -85,7 +85,7 @@ FILES = {
         _with(_BIAS, np.full(8, 1e300)), f'{_BIAS} holds a NaN or an infinity'),
     'a tensor without numbers': (
         _with(_BIAS, _ONE[:0]), rf'{_BIAS} has shape \(0,\)'),
-    'a scalar': (_with(_BIAS, np.float32(1)[()]), rf'{_BIAS} has shape \(\)'),
+    'a single number': (_with(_BIAS, _ONE[:1]), rf'{_BIAS} has shape \(1,\)'),
     'turned axes': (
         _with('features.3.weight', np.zeros((3, 3, 8, 8), np.float32)),
         r'features.3.weight has shape \(3, 3, 8, 8\)'),
