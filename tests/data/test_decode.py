@@ -114,6 +114,13 @@ def test_enormous_images_are_unusable(monkeypatch):
     decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
 
 
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_they_are_unusable_where_pillow_does_but_warn(monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1199)  # it raises beyond twice that
+  with pytest.raises(decode.Unusable, match='more than 1199 pixels'):
+    decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
+
+
 @pytest.fixture(scope='module')
 def photograph() -> np.ndarray:
   """A drawing with hair, ruler and sensor noise, of odd sides."""
