@@ -6,6 +6,8 @@ stopped by SIGTERM.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
+import difflib
 import os
 import pathlib
 import signal
@@ -19,6 +21,7 @@ from absl import logging
 from ml_collections import config_dict
 
 from attnmel_jax import errors
+from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -102,7 +105,8 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
   """The config as a plain dict.
 
   Raises:
-    UserError: --config is not on the command line.
+    UserError: --config is not on the command line, or a field is unknown, missing
+      or of another type than in configs/common.py.
   """
   if config is None:
     raise errors.UserError(
@@ -111,7 +115,33 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
     raise errors.UserError(
         f'get_config() of --config gives a {type(config).__name__}; it has to return '
         'an ml_collections.ConfigDict, as configs/common.py does')
-  return config.to_dict()
+  fields = config.to_dict()
+  _check_fields(fields, common.get_config())
+  return fields
+
+
+def _check_fields(fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+  """Raises UserError unless a config has the fields of `known`, of their types.
+
+  A config file may set a field that does not exist, which would change nothing, or
+  start from another config than that of configs/common.py.
+  """
+  for name in fields:
+    if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {near[0]}?' if near else 'configs/common.py lists all'
+      raise errors.UserError(f'{name} is no field of a config; {hint}')
+  for name, default in known.items():
+    if name not in fields:
+      raise errors.UserError(f'the config lacks {name}; start it from get_config() of '
+                             'configs/common.py')
+    value = fields[name]
+    types = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, types) or isinstance(value, bool) != isinstance(
+        default, bool):
+      raise errors.UserError(
+          f'{name}={value!r} is of type {type(value).__name__}; give '
+          f'{type(default).__name__}, such as {default!r}')
 
 
 def path(text: str) -> pathlib.Path:
@@ -120,8 +150,13 @@ def path(text: str) -> pathlib.Path:
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-  """Prints one line and ends the process."""
-  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  """Prints one line and ends the process.
+
+  What does not print, in a file's name for example, is escaped.
+  """
+  line = ''.join(c if c.isprintable() else ascii(c)[1:-1]
+                 for c in ' '.join(message.split()))
+  print(f'error: {line}', file=sys.stderr)
   sys.exit(status)
 
 

@@ -52,8 +52,12 @@ def dice_sums(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
 def dice_of_sums(overlap: jax.Array, total: jax.Array) -> jax.Array:
   """1 - 2 overlap / total (Eq. 2.6); 0 with gradient 0 where `total` is 0."""
   # The inner where keeps 0 / 0 out of the gradient; a NaN stays one.
-  empty = total == 0
-  return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
+  empty = total < jnp.finfo(total.dtype).tiny
+  total = jnp.where(empty, 1, total)
+  # Relative to its own size: the slope of a quotient holds 1 / total^2, which is
+  # infinite where maps are empty and attention next to nothing.
+  size = jax.lax.stop_gradient(total)
+  return jnp.where(empty, 0, 1 - 2 * (overlap / size) / (total / size))
 
 
 def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
