@@ -8,6 +8,7 @@ stopped by SIGTERM.
 from collections.abc import Callable
 from collections.abc import Mapping
 import difflib
+import functools
 import os
 import pathlib
 import signal
@@ -43,12 +44,15 @@ for _signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(_signum, _stop_at_start)
 
 
+_CONFIG_FLAGS = ('--config', '-config')
+
+
 def _absolute_config(argv: list[str]) -> list[str]:
   """Lets `--config=configs/x.py` name a file of the repository from anywhere."""
   resolved = list(argv)
   for position, argument in enumerate(argv):
     name, equals, value = argument.partition('=')
-    if name not in ('--config', '-config'):
+    if name not in _CONFIG_FLAGS:
       continue
     if equals:
       resolved[position] = f'{name}={_find_config(value)}'
@@ -76,7 +80,10 @@ def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   raise errors.UserError(f'--{flag}={name}: no such file; there are {known}')
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
+  if default_config is not None and not any(
+      argument.partition('=')[0] in _CONFIG_FLAGS for argument in argv):
+    argv = [argv[0], f'--config={default_config}', *argv[1:]]
   try:
     return flags.FLAGS(_absolute_config(argv))
   except errors.UserError as error:
@@ -160,8 +167,15 @@ def fail(message: str, status: int = 2) -> NoReturn:
   sys.exit(status)
 
 
-def run(main: Callable[[], None]) -> None:
-  """Runs `main()` after the flags are parsed; ends the process on an error."""
+def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
+  """Runs `main()` after the flags are parsed; ends the process on an error.
+
+  Args:
+    main: the command.
+    default_config: value of --config where it is not on the command line. As the
+      default of the flag itself it would be loaded, and a misspelt override end in a
+      traceback, before anything could catch it.
+  """
 
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
@@ -180,4 +194,5 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
       fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
 
-  app.run(guarded, flags_parser=_parse)
+  app.run(guarded, flags_parser=functools.partial(
+      _parse, default_config=default_config))

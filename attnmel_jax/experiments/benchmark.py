@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import pathlib
 import platform
 import tempfile
@@ -34,6 +35,9 @@ from attnmel_jax.models import classifiers
 # Share of the cores in the hands of other processes that spoils the numbers.
 _DISTURBED = 0.05
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
+# What decides on which device JAX and PyTorch run, and how.
+_OPTIONAL = ('torch', 'jax-cuda12-plugin', 'jax-cuda13-plugin', 'libtpu')
+_VARIABLES = ('XLA_FLAGS', 'JAX_PLATFORMS', 'CUDA_VISIBLE_DEVICES')
 
 
 def without_data(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,9 +75,13 @@ def _resized(config, size):
 def machine() -> dict[str, Any]:
   """What the numbers depend on, besides the config and the devices."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  for name in _OPTIONAL:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
   known = run_folder.environment(versions, [])
   del known['devices']  # only the measuring processes start JAX
-  return known | {'cpu': _cpu(), 'cores': processes.cores()}
+  chosen = {name: os.environ.get(name, '') for name in _VARIABLES}
+  return known | {'cpu': _cpu(), 'cores': processes.cores(), 'variables': chosen}
 
 
 def _cpu() -> str:

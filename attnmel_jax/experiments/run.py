@@ -156,8 +156,9 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     # In this order: 1. the latest checkpoint of this folder, 2. pretrained
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:
-      variables, notes = system.initial_variables(
-          config, num_classes, lambda: _first_images(batches))
+      # A weights file may be missing on one host alone.
+      variables, notes = parallel.in_every_process(lambda: system.initial_variables(
+          config, num_classes, lambda: _first_images(batches)))
       state, best_score = system.initial_state(config, variables), -np.inf
     else:
       state, meta = checkpoints.restore_latest(

@@ -31,7 +31,7 @@ from attnmel_jax.experiments import system
 from attnmel_jax.experiments import torch_reference
 
 FEWEST = 3  # measurements of everything, however slow
-_IMAGES = 256  # in memory, or four batches: more than the caches of a CPU hold
+_IMAGES = 256  # in memory, or four batches
 # Of a GPU's memory, where PyTorch shares it.
 _SHARED_MEMORY = '0.45'
 

@@ -11,6 +11,7 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import speed
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -175,3 +176,32 @@ def test_the_command_measures_and_writes(tmp_path):
   refused = _run(tmp_path, '--sweep', '--quick')
   assert (refused.returncode, refused.stdout) == (2, '')
   assert refused.stderr.count('\n') == 1
+
+
+class _Steady:
+  """A process whose calls take so long, but for the first of each turn."""
+
+  def __init__(self, seconds):
+    self.seconds, self.calls = seconds, 0
+
+  def call(self, method):
+    if method == 'cpu_seconds':
+      return 0.
+    self.calls += 1
+    return 100. if self.calls % 2 else self.seconds
+
+
+def test_turns_leave_out_the_first_call_and_divide_ours_by_theirs():
+  ours, other = _Steady(2.), _Steady(4.)
+  measured = benchmark._in_turns(ours, other, speed.Limits(3, 0.), say=lambda _: None)
+  for name in ('step', 'inference'):
+    assert measured[f'ours_{name}_seconds']['median'] == 2.
+    assert measured[f'torch_{name}_seconds']['upper_quartile'] == 4.
+    assert measured[f'{name}_ratio']['median'] == 0.5
+  assert ours.calls == other.calls == 2 * 2 * 3
+
+
+def test_other_variables_or_plugins_are_another_machine(monkeypatch):
+  before = benchmark.machine()
+  monkeypatch.setenv('JAX_PLATFORMS', 'tpu')
+  assert benchmark.machine() != before
