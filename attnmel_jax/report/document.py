@@ -22,8 +22,6 @@ from attnmel_jax.report import table as table_lib
 # Names of what this module has written into a folder, so that a later report can
 # remove the tables that it does not have.
 _MANIFEST = 'written.json'
-# The folder beside the page that `figures.write` fills.
-FIGURES = 'figures'
 
 
 class Report(NamedTuple):
@@ -142,22 +140,23 @@ def _overview(runs: Sequence[comparison.FinishedRun]
 def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
              data_dir: pathlib.Path | None) -> tuple[list[str], list[str]]:
   """Draws the figures; their Markdown, and their files' names within `out`."""
-  folder = out / FIGURES
+  folder = out / figures.FOLDER
   for name in _before(out):
-    if name.startswith(f'{FIGURES}/'):
+    if name.startswith(f'{figures.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
   others = set(folder.iterdir()) if folder.is_dir() else set()
   lines = figures.write(runs, out, data_dir)
   drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
-  return lines, sorted(f'{FIGURES}/{path.name}' for path in drawn)
+  return lines, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
 
 
 def _before(out: pathlib.Path) -> list[str]:
   """Names of what an earlier report wrote into the folder."""
+  ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
   # The first report here, or a file that is not ours: nothing is removed.
   with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
     return [name for name in json.loads((out / _MANIFEST).read_text())
-            if isinstance(name, str) and re.fullmatch(rf'({FIGURES}/)?\w[\w.-]*', name)]
+            if isinstance(name, str) and ours.fullmatch(name)]
   return []
 
 

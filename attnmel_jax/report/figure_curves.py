@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
 from attnmel_jax.report import figure_numbers
 from attnmel_jax.report import figure_runs
 from attnmel_jax.report import figure_style
@@ -26,8 +26,6 @@ _STRIP, _STRIP_GAP = 0.6, 0.12  # how many images the bins of a reliability curv
 
 THIN = {'linewidth': 0.5, 'alpha': 0.45, 'zorder': 2}
 _BOLD = {'linewidth': 1.6, 'zorder': 3}
-# Of configs that do not say.
-_DRAWS, _SEED = 2000, 0
 
 _BRACKETS = ('In brackets 95 % bootstrap intervals over lesions, over images where '
              'lesions are not known; with three or more seeds, over seeds too.')
@@ -150,7 +148,8 @@ def roc(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
       axis.plot(1 - point.specificity, point.sensitivity, color=style.colour,
                 marker=style.marker, markersize=6, markeredgecolor='white',
                 markeredgewidth=0.6, zorder=4)
-    says[label] = f'{_called(label, runs)}  AUC {_interval(runs, statistics.draws_auc)}'
+    area = _interval(runs, 'auc')
+    says[label] = f'{_called(label, runs)}  AUC {area}'
   return says
 
 
@@ -172,7 +171,7 @@ def precision_recall(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
       # The first step begins at recall 0.
       axis.plot(np.r_[0, curve.x], np.r_[curve.y[0], curve.y], color=style.colour,
                 drawstyle='steps-pre', **how)
-    area = _interval(runs, statistics.draws_average_precision)
+    area = _interval(runs, 'ap')
     says[label] = f'{_called(label, runs)}  AP {area}'
   return says
 
@@ -222,12 +221,10 @@ def _title(axis: Axes, panel: figure_runs.Panel) -> None:
   axis.set_title(title, fontsize=figure_style.FONT)
 
 
-def _interval(runs: Sequence[figure_runs.Scored], metric: Callable[..., np.ndarray]
-              ) -> str:
+def _interval(runs: Sequence[figure_runs.Scored], metric: str) -> str:
   config = runs[0].run.config
-  found = figure_numbers.interval(
-      runs, metric, num_draws=config.get('bootstrap_draws', _DRAWS),
-      seed=config.get('bootstrap_seed', _SEED))
+  found = figure_numbers.interval(runs, metric, draws=systems.Draws(
+      num_draws=config['bootstrap_draws'], seed=config['bootstrap_seed']))
   if np.isnan(found.estimate):
     return 'undefined'
   if np.isnan(found.low):

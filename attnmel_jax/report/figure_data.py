@@ -92,7 +92,7 @@ def _open(one: figure_runs.Scored, split: str, data_dir: pathlib.Path
               'resize_size': config['resize_size']}
   available = builders.available_splits(config['dataset'], **geometry)
   # A run that divided the images itself took them all from the training split.
-  name = split if split in available and config.get('num_folds', 1) == 1 else 'train'
+  name = split if split in available and config['num_folds'] == 1 else 'train'
   prepared = builders.open_split(config['dataset'], name, **geometry)
   bound = one.run.environment.get('fingerprints', {})
   for other in {name, 'train'} & set(bound) & set(available):

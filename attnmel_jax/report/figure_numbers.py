@@ -1,18 +1,17 @@
 """The numbers behind the curves of several seeds or folds of one system."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from attnmel_jax import errors
 from attnmel_jax.evaluation import calibration
-from attnmel_jax.evaluation import comparisons
 from attnmel_jax.evaluation import curves
-from attnmel_jax.evaluation import folds as folds_lib
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import scores
 from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
 from attnmel_jax.report import figure_runs
 
 
@@ -128,65 +127,27 @@ def confusion(runs: Sequence[figure_runs.Scored], num_classes: int) -> np.ndarra
       num_classes=num_classes) for one in runs)
 
 
-def interval(
-    runs: Sequence[figure_runs.Scored],
-    metric: Callable[..., np.ndarray],
-    *,
-    num_draws: int,
-    seed: int,
-) -> statistics.Interval:
-  """A score of the positive class, with the bootstrap of `evaluation.systems`.
-
-  It is worked out in each fold and averaged over the folds, then over the seeds.
-  Lesions are resampled, by class, and by fold where no lesion is in two; with three
-  or more seeds the seeds too.
+def interval(runs: Sequence[figure_runs.Scored], metric: str, *, draws: systems.Draws
+             ) -> statistics.Interval:
+  """A score of a system as its tables have it: see `systems.bootstrap`.
 
   Args:
-    runs: of one system on a binary task, for each seed the same folds.
-    metric: such as `statistics.draws_auc`.
-    num_draws: of the bootstrap.
-    seed: of the bootstrap.
+    runs: of one system, for each seed the same folds.
+    metric: one of `systems.metrics_of`.
+    draws: of the images.
 
   Returns:
-    Estimate and bounds; bounds are nan where seeds lack folds or folds overlap.
+    Estimate and bounds; the mean of the runs without bounds where the seeds' folds
+    differ or overlap.
   """
-  seeds: dict[int, list[figure_runs.Scored]] = {}
+  seeds: dict[int, list[systems.Run]] = {}
   for one in runs:
-    seeds.setdefault(one.place[0], []).append(one)
-  sets = {tuple(one.place[1] for one in own) for own in seeds.values()}
-  overlap = any(len(np.unique(ids)) < len(ids) for ids in (
-      np.concatenate([one.table.ids for one in own]) for own in seeds.values()))
-  if len(sets) > 1 or overlap:
-    areas = [_values([one], metric, num_draws=1, seed=seed)[0] for one in runs]
-    return statistics.Interval(float(np.mean(areas)), np.nan, np.nan, 0)
-  values = [_values(own, metric, num_draws=num_draws, seed=seed)
-            for own in seeds.values()]
-  averaged = comparisons.average_seeds(
-      np.stack(values),
-      comparisons.seed_draws(len(values), num_draws=num_draws, seed=seed))
-  return statistics.percentile_interval(averaged, level=scores.LEVEL)
-
-
-def _values(runs: Sequence[figure_runs.Scored], metric: Callable[..., np.ndarray], *,
-            num_draws: int, seed: int) -> np.ndarray:
-  """[1 + D] of the folds of one seed."""
-  pooled = folds_lib.pool([one.table for one in runs])
-  ids = np.concatenate([one.table.ids for one in runs])
-  groups = np.concatenate([one.groups for one in runs])[np.argsort(ids)]
-  labels, probabilities = pooled.table.labels, pooled.table.probabilities[:, 1]
-  strata = folds_lib.strata(labels, pooled.folds)
-  if len(set(zip(groups.tolist(), pooled.folds.tolist(), strict=True))) > len(
-      np.unique(groups)):
-    # Lesions in the same few folds would be strata of one or two, hardly resampled.
-    strata = labels
-  draws = statistics.bootstrap_draws(strata, groups, num_draws=num_draws, seed=seed)
-  both = [rows for rows in (pooled.folds == fold for fold in range(len(runs)))
-          if 0 < labels[rows].sum() < rows.sum()]
-  if not both:
-    return np.full(1 + num_draws, np.nan)
-
-  def average(taken):
-    return np.mean([metric(taken[:, rows], labels=labels[rows],
-                           scores=probabilities[rows]) for rows in both], axis=0)
-
-  return statistics.bootstrap_values(average, draws=draws)
+    seeds.setdefault(one.place[0], []).append(one.scored)
+  try:
+    pooled = [systems.pool(own) for own in seeds.values()]
+    systems.check_same_images({'seeds': pooled})
+  except errors.UserError:
+    single = [systems.bootstrap([one.scored], metric, draws=draws)[0] for one in runs]
+    return statistics.Interval(float(np.mean(single)), np.nan, np.nan, 0)
+  return statistics.percentile_interval(
+      systems.bootstrap(pooled, metric, draws=draws), level=scores.LEVEL)

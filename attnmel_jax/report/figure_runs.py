@@ -12,21 +12,16 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from attnmel_jax import errors
-from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import systems
 from attnmel_jax.experiments import scoring
 from attnmel_jax.report import comparison
+from attnmel_jax.report import gathering
 from attnmel_jax.report import names
 
 # Fields that make no other system: which images, and how a run is carried out.
-_NOT_OF_A_SYSTEM = frozenset((
-    'seed', 'fold', 'data_dir', 'cache_gib', 'log_every_steps', 'remat',
-    'checkpoint_every_steps', 'bootstrap_draws', 'bootstrap_seed', 'overlay_images',
-    'tensorboard'))
+_NOT_OF_A_SYSTEM = frozenset(('seed', 'fold', *gathering.FREE_FIELDS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +61,12 @@ class Scored:
   """A run with its predictions of one split."""
 
   run: comparison.FinishedRun
-  table: prediction_files.PredictionTable
-  groups: np.ndarray  # str [N], lesion of each row, or its id
+  scored: systems.Run
+
+  @property
+  def table(self) -> prediction_files.PredictionTable:
+    """The predictions, without the images that the challenge leaves out."""
+    return self.scored.predictions
 
   @property
   def threshold(self) -> float | None:
@@ -77,7 +76,7 @@ class Scored:
   @property
   def place(self) -> tuple[int, int]:
     """Seed and fold."""
-    return self.run.config['seed'], self.run.config.get('fold', 0)
+    return self.run.config['seed'], self.run.config['fold']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +107,12 @@ class Panel:
 
 
 def experiment_of(run: comparison.FinishedRun) -> Experiment:
-  """The experiment of a run; configs from before there were folds have one."""
-  num_folds = run.config.get('num_folds', 1)
+  """The experiment of a run."""
+  num_folds = run.config['num_folds']
   return Experiment(
       dataset=run.config['dataset'], positive=tuple(run.config['positive']),
       num_folds=num_folds,
-      group_folds=num_folds == 1 or bool(run.config.get('group_folds')),
+      group_folds=num_folds == 1 or run.config['group_folds'],
       synthetic=bool(run.summary['synthetic']))
 
 
@@ -148,25 +147,14 @@ def panels(runs: Sequence[comparison.FinishedRun]) -> tuple[list[Panel], list[st
 
 
 def read(run: comparison.FinishedRun, split: str) -> Scored:
-  """The predictions of a split, without the images that the challenge leaves out.
+  """The predictions of a split.
 
   Raises:
     UserError: they are missing or damaged.
   """
-  path = run.folder / 'predictions' / f'{scoring.FILE_NAMES[split]}.csv'
-  table = prediction_files.read_predictions(path)
-  groups, images = table.ids, path.with_name(f'{path.stem}_images.csv')
-  if images.exists():  # else the folder is from before there were such tables
-    found = image_tables.read(images)
-    if not np.array_equal(found.ids, table.ids):
-      raise errors.UserError(
-          f'{path} and {images.name} beside it hold other images or orders; write '
-          'both again with launch/evaluate.py')
-    groups = found.groups
-  rows = challenge.scored(table.ids)
-  return Scored(run, prediction_files.PredictionTable(
-      table.ids[rows], table.labels[rows], table.probabilities[rows],
-      table.class_names), groups[rows])
+  return Scored(run, systems.read(
+      run.folder, scoring.FILE_NAMES[split], fold=run.config['fold'],
+      threshold=run.summary['threshold']))
 
 
 def _by_system(scored: Sequence[Scored]
@@ -213,11 +201,11 @@ def _identity(config: Mapping[str, Any]) -> str:
                      if name not in _NOT_OF_A_SYSTEM))
 
 
-def _same_images(systems: Mapping[str, tuple[Scored, ...]]
+def _same_images(labelled: Mapping[str, tuple[Scored, ...]]
                  ) -> tuple[dict[str, tuple[Scored, ...]], list[str]]:
   """The systems on the commonest set of images and labels, and the other ones."""
   sets: dict[Any, list[str]] = {}
-  for label, runs in systems.items():
+  for label, runs in labelled.items():
     rows = {row for one in runs for row in zip(
         one.table.ids.tolist(), one.table.labels.tolist(), strict=True)}
     key = (runs[0].table.class_names, frozenset(rows))
@@ -225,5 +213,5 @@ def _same_images(systems: Mapping[str, tuple[Scored, ...]]
   if not sets:
     return {}, []
   chosen = max(sets, key=lambda key: (len(sets[key]), len(key[1])))
-  return ({label: systems[label] for label in sets[chosen]},
-          [label for label in systems if label not in sets[chosen]])
+  return ({label: labelled[label] for label in sets[chosen]},
+          [label for label in labelled if label not in sets[chosen]])

@@ -17,6 +17,9 @@ from attnmel_jax.report import figure_multiclass
 from attnmel_jax.report import figure_overlays
 from attnmel_jax.report import figure_runs
 
+# Of the figures, within that of the report.
+FOLDER = 'figures'
+
 
 def write(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
           data_dir: pathlib.Path | None) -> list[str]:
@@ -24,7 +27,7 @@ def write(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
 
   Args:
     runs: finished runs; several seeds and folds of a system belong together.
-    out: folder of the report; the figures lie in its folder `figures`.
+    out: folder of the report; the figures lie in its FOLDER.
     data_dir: folder of prepared data to look in before those that the configs of
       the runs name; None for those alone.
 
@@ -32,7 +35,7 @@ def write(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
     Markdown for a page in `out`: pictures, captions and links, and a line for each
     figure that cannot be drawn.
   """
-  folder = out / 'figures'
+  folder = out / FOLDER
   panels, notes = figure_runs.panels(runs)
   return [*figure_class_counts.write(runs, folder, data_dir),
           *figure_curves.write(panels, folder),

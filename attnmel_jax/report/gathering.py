@@ -25,8 +25,8 @@ from attnmel_jax.report import names
 # By these the runs of a group differ.
 _OWN = ('model', 'roi', 'generated_masks', 'seed', 'fold')
 # These change where and how fast a run is made, and what is drawn, but no number.
-_FREE = ('data_dir', 'cache_gib', 'log_every_steps', 'checkpoint_every_steps', 'remat',
-         'overlay_images', 'bootstrap_draws', 'bootstrap_seed', 'tensorboard')
+FREE_FIELDS = ('data_dir', 'cache_gib', 'log_every_steps', 'checkpoint_every_steps',
+               'remat', 'overlay_images', 'bootstrap_draws', 'bootstrap_seed')
 
 
 class Member(NamedTuple):
@@ -83,7 +83,7 @@ def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]
   """The fields in which the runs of a group agree; absent ones by default."""
   return {name: config.get(name, defaults.get(name))
           for name in sorted(config.keys() | defaults.keys())
-          if name not in _OWN + _FREE}
+          if name not in _OWN + FREE_FIELDS}
 
 
 def gather(runs: Sequence[comparison.FinishedRun], *, split: str,

@@ -64,12 +64,5 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
     return loss, (terms, updated['batch_stats'])
 
   gradients, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-  if axis_name is not None:
-    # The loss's psum sends every device the gradient of all devices' copies of it,
-    # so the mean over devices is the gradient of the global loss.
-    gradients, metrics, batch_stats = jax.lax.pmean(
-        (gradients, metrics, batch_stats), axis_name)
-  new_state = state_lib.apply_gradients(
-      state, gradients, batch_stats, tx=tx, learning_rate=hyper['learning_rate'],
-      weight_decay=hyper['weight_decay'])
-  return new_state, metrics
+  return step_lib.descend(state, gradients, metrics, batch_stats, hyper, tx=tx,
+                          axis_name=axis_name)

@@ -173,9 +173,21 @@ def test_the_command_measures_and_writes(tmp_path):
   assert cell['first_step_warm_seconds'] < cell['first_step_cold_seconds']
   assert cell['compile_seconds'] < cell['first_step_cold_seconds']
   assert not (tmp_path / '.cache').exists()  # nor does it touch the user's own cache
-  refused = _run(tmp_path, '--sweep', '--quick')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments, said', [
+    (['--sweep', '--quick'], '--sweep and --quick exclude each other'),
+    (['--quick', '--steps=5'], '--quick and --steps exclude each other'),
+    (['--input', '--json=x'], '--input and --json exclude each other'),
+    (['--scaling', '--input'], '--scaling and --input exclude each other'),
+    (['--images_per_second=5'], '--images_per_second goes with --input'),
+    # The default config is no default of the flag: a typo is a line here too.
+    (['--config.batchsize=8'], 'Did you mean "batch_size"')])
+def test_flags_that_would_be_ignored_are_refused(tmp_path, arguments, said):
+  refused = _run(tmp_path, *arguments)
   assert (refused.returncode, refused.stdout) == (2, '')
-  assert refused.stderr.count('\n') == 1
+  assert refused.stderr.count('\n') == 1 and said in refused.stderr
 
 
 class _Steady:

@@ -67,13 +67,11 @@ def make_run(tmp_path):
   """Writes a run folder as launch/main.py leaves it, but for its checkpoints."""
 
   def make(name, rows, *, split='test', class_names=('other', 'melanoma'), maps=None,
-           groups=None, fingerprints=None, synthetic=False, without=(), **fields):
+           groups=None, fingerprints=None, synthetic=False, **fields):
     folder = tmp_path / 'runs' / name
     config = common.get_config().to_dict() | {
         'bootstrap_draws': 50, 'resize_size': SIDE, 'image_size': SEEN,
         'data_dir': str(tmp_path / 'nowhere')} | fields
-    for field in without:
-      del config[field]
     ids, labels, probabilities = rows
     stem = {'test': 'test', 'validation': 'val'}[split]
     prediction_files.write_predictions(

@@ -7,9 +7,11 @@ import pytest
 import sklearn.metrics
 
 from attnmel_jax.evaluation import curves
+from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import scores
 from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import systems
 from attnmel_jax.report import figure_numbers
 from attnmel_jax.report import figure_runs
 from tests.report import conftest
@@ -20,9 +22,16 @@ def _scored(rows, *, seed=0, fold=0, groups=None, threshold=0.5):
   names = tuple(f'class {k}' for k in range(probabilities.shape[1]))
   run = types.SimpleNamespace(config={'seed': seed, 'fold': fold},
                               summary={'threshold': threshold})
-  return figure_runs.Scored(
-      run, prediction_files.PredictionTable(ids, labels, probabilities, names),
-      ids if groups is None else groups)
+  return figure_runs.Scored(run, systems.Run(
+      prediction_files.PredictionTable(ids, labels, probabilities, names),
+      image_tables.ImageTable(ids, ids if groups is None else groups, {}),
+      np.full(len(ids), fold),
+      np.full(len(ids), np.nan if threshold is None else threshold)))
+
+
+def _interval(runs, metric='auc', *, num_draws, seed=0):
+  return figure_numbers.interval(
+      runs, metric, draws=systems.Draws(num_draws=num_draws, seed=seed))
 
 
 def _runs(number, **options):
@@ -84,37 +93,32 @@ def test_a_run_that_lacks_a_class_has_no_curve():
   runs = [_scored((ids, np.zeros(40, int), probabilities))]
   assert figure_numbers.roc_curves(runs, 1) == []
   assert figure_numbers.precision_recall_curves(runs, 1) == []
-  assert np.isnan(figure_numbers.interval(
-      runs, statistics.draws_auc, num_draws=20, seed=0).estimate)
+  assert np.isnan(_interval(runs, num_draws=20).estimate)
 
 
-@pytest.mark.parametrize(
-    ('metric', 'name'), [(statistics.draws_auc, 'auc'),
-                         (statistics.draws_average_precision, 'ap')])
-def test_one_run_has_the_interval_of_its_summary(metric, name):
+@pytest.mark.parametrize('metric', ['auc', 'ap'])
+def test_one_run_has_the_interval_of_its_summary(metric):
   rows = conftest.predictions()
   groups = np.array([f'lesion {i // 2}' for i in range(40)])
   summary = scores.classification_scores(
       rows[1], rows[2], class_names=('a', 'b'), groups=groups, threshold=None,
       temperature=None, num_draws=200, seed=5)
-  found = figure_numbers.interval([_scored(rows, groups=groups)], metric, num_draws=200,
-                                  seed=5)
+  found = _interval([_scored(rows, groups=groups)], metric, num_draws=200, seed=5)
   assert {'estimate': found.estimate, 'low': found.low, 'high': found.high
-          } == pytest.approx(summary[name])
+          } == pytest.approx(summary[metric])
 
 
 def test_seeds_are_averaged_and_drawn_from_three_on():
   runs = _runs(3)
-  found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=400, seed=0)
+  found = _interval(runs, num_draws=400)
   assert found.estimate == pytest.approx(np.mean(list(map(_auc, runs))))
   # Networks that differ make the interval wider than their images do.
   ids, labels, good = conftest.predictions()
   blind = np.full((40, 2), 0.5)
   apart = [_scored((ids, labels, probabilities), seed=seed)
            for seed, probabilities in enumerate((good, blind, blind))]
-  narrow = figure_numbers.interval(
-      apart[:2], statistics.draws_auc, num_draws=400, seed=0)
-  wide = figure_numbers.interval(apart, statistics.draws_auc, num_draws=400, seed=0)
+  narrow = _interval(apart[:2], num_draws=400)
+  wide = _interval(apart, num_draws=400)
   assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
@@ -125,7 +129,7 @@ def test_folds_are_scored_one_by_one():
   parts[2] = (*parts[2][:2], np.stack([1 - parts[2][2][:, 1] / 9,
                                        parts[2][2][:, 1] / 9], axis=1))
   runs = [_scored(part, fold=fold) for fold, part in enumerate(parts)]
-  found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=100, seed=0)
+  found = _interval(runs, num_draws=100)
   assert found.estimate == pytest.approx(np.mean(list(map(_auc, runs))))
   assert found.low < found.estimate < found.high
 
@@ -137,7 +141,7 @@ def test_lesions_in_several_folds_are_resampled_by_class_alone():
   runs = [_scored((ids[rows], labels[rows], probabilities[rows]), fold=fold,
                   groups=groups[rows])
           for fold, rows in enumerate((folds == 0, folds == 1))]
-  found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=100, seed=7)
+  found = _interval(runs, num_draws=100, seed=7)
   draws = statistics.bootstrap_draws(labels, groups, num_draws=100, seed=7)
   expected = [np.mean([sklearn.metrics.roc_auc_score(
       labels[folds == fold], probabilities[folds == fold, 1],
@@ -161,8 +165,7 @@ def test_the_lesions_of_a_fold_follow_its_images():
   same = [_scored((ids[order], labels[order], probabilities[order]),
                   groups=groups[order])]
   alone = [_scored((ids, labels, probabilities))]
-  low, expected, other = (figure_numbers.interval(
-      runs, statistics.draws_auc, num_draws=500, seed=0).low
+  low, expected, other = (_interval(runs, num_draws=500).low
                           for runs in (one, same, alone))
   assert low == expected < other
 
@@ -171,7 +174,7 @@ def test_the_lesions_of_a_fold_follow_its_images():
 def test_other_folds_and_overlapping_ones_have_a_mean_and_no_interval(places):
   runs = [_scored(conftest.predictions(seed=number), seed=seed, fold=fold)
           for number, (seed, fold) in enumerate(places)]
-  found = figure_numbers.interval(runs, statistics.draws_auc, num_draws=10, seed=0)
+  found = _interval(runs, num_draws=10)
   assert found.estimate == pytest.approx(np.mean(list(map(_auc, runs))))
   assert np.isnan(found.low) and np.isnan(found.high)
 

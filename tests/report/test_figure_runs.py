@@ -81,17 +81,7 @@ def test_lesions_are_read_and_the_image_without_weight_is_dropped(make_run, foun
   make_run('a', (ids, labels, probabilities), groups=['p', 'p', 'q', 'r', 'r', 's'])
   one = figure_runs.read(found()[0], 'test')
   assert one.table.ids.tolist() == ids[:5].tolist()
-  assert one.groups.tolist() == ['p', 'p', 'q', 'r', 'r']
-
-
-def test_folders_from_before_folds_and_image_tables_are_read(make_run, found):
-  folder = make_run('a', conftest.predictions(),
-                    without=('num_folds', 'fold', 'group_folds', 'tta'))
-  (folder / 'predictions' / 'test_images.csv').unlink()
-  (panel,), _ = figure_runs.panels(found())
-  (one,) = panel.systems['AttnMel-CNN']
-  assert one.groups.tolist() == one.table.ids.tolist()
-  assert (one.place, panel.experiment.num_folds) == ((0, 0), 1)
+  assert one.scored.images.groups.tolist() == ['p', 'p', 'q', 'r', 'r']
 
 
 def test_networks_for_masks_have_no_curve(make_run, found):

@@ -1,5 +1,6 @@
 """All figures of a report, from runs of every system to none at all."""
 
+import json
 import re
 
 import pytest
@@ -35,10 +36,10 @@ def test_without_runs_and_data_each_figure_is_a_line(tmp_path, monkeypatch):
     assert f'### Figure {number}: ' in text
 
 
-def test_runs_from_before_newer_fields_are_drawn(make_run, found, tmp_path):
-  folder = make_run('a', conftest.predictions(), without=(
-      'tta', 'num_folds', 'fold', 'group_folds', 'bootstrap_draws', 'bootstrap_seed',
-      'remat', 'accumulate_steps'))
-  (folder / 'predictions' / 'test_images.csv').unlink()
+def test_runs_from_before_generated_masks_are_drawn(make_run, found, tmp_path):
+  folder = make_run('a', conftest.predictions())
+  config = json.loads((folder / 'config.json').read_text())
+  del config['generated_masks']
+  (folder / 'config.json').write_text(json.dumps(config))
   text = '\n'.join(figures.write(found(), tmp_path / 'report', None))
   assert '![Figure 3.2: ROC curves](figures/figure_3_2_roc.png)' in text
