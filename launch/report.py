@@ -31,7 +31,8 @@ REFERENCE = flags.DEFINE_string(
     'reference', 'AttnMel-CNN', 'system that all others are compared with')
 SPLIT = flags.DEFINE_enum(
     'split', 'auto', ['auto', 'test', 'validation'],
-    'images of the tables; auto: test where a run has been tested, else validation')
+    'images of tables and figures; auto: test where a run has been tested, else '
+    'validation')
 
 DATA_DIR = flags.DEFINE_string(
     'data_dir', '', 'folder of prepared data with the photographs of the figures, '

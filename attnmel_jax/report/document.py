@@ -59,7 +59,7 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
     lines += ['## Left out', '', *(f'- {line}' for line in left_out), '']
-  figure_lines, figure_files = _figures(found.runs, out, plan.data_dir)
+  figure_lines, figure_files = _figures(found.runs, out, plan)
   lines += ['## Figures', '', *figure_lines,
             '## Attention maps of each run', '', *comparison.pictures(found.runs, out)]
   text = '\n'.join(lines).rstrip() + '\n'
@@ -138,14 +138,14 @@ def _overview(runs: Sequence[comparison.FinishedRun]
 
 
 def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
-             data_dir: pathlib.Path | None) -> tuple[list[str], list[str]]:
+             plan: sections_lib.Plan) -> tuple[list[str], list[str]]:
   """Draws the figures; their Markdown, and their files' names within `out`."""
   folder = out / figures.FOLDER
   for name in _before(out):
     if name.startswith(f'{figures.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
   others = set(folder.iterdir()) if folder.is_dir() else set()
-  lines = figures.write(runs, out, data_dir)
+  lines = figures.write(runs, out, plan.data_dir, split=plan.split)
   drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
   return lines, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
 

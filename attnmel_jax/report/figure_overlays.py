@@ -68,7 +68,7 @@ def read(panel: figure_runs.Panel) -> tuple[list[Maps], list[str]]:
   name = scoring.FILE_NAMES[panel.split]
   found, notes = [], []
   for label, runs in panel.systems.items():
-    path = runs[0].run.folder / 'attention' / f'{name}.npz'
+    path = runs[0].folder / 'attention' / f'{name}.npz'
     if not path.exists():
       continue  # a system without gates or CAM
     try:

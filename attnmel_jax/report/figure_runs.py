@@ -1,6 +1,6 @@
 """Finished runs, sorted for the figures: data set, system, seeds and folds.
 
-  panels, notes = figure_runs.panels(runs)
+  panels, notes = figure_runs.panels(runs, split='auto')
   panels[0].systems['AttnMel-CNN']   # its runs, with their predictions
 
 A panel holds systems that were tested with the same images. What cannot stand
@@ -9,7 +9,9 @@ beside them is left out, and a note says so.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
+import pathlib
 from typing import Any
 
 from attnmel_jax import errors
@@ -61,6 +63,7 @@ class Scored:
   """A run with its predictions of one split."""
 
   run: comparison.FinishedRun
+  folder: pathlib.Path  # that holds predictions/: the run's or an evaluation's
   scored: systems.Run
 
   @property
@@ -116,12 +119,17 @@ def experiment_of(run: comparison.FinishedRun) -> Experiment:
       synthetic=bool(run.summary['synthetic']))
 
 
-def panels(runs: Sequence[comparison.FinishedRun]) -> tuple[list[Panel], list[str]]:
+def panels(runs: Sequence[comparison.FinishedRun], *, split: str
+           ) -> tuple[list[Panel], list[str]]:
   """Classifiers by experiment, in the order of data sets, and what was left out.
 
-  Test images are shown, validation images where no run of the experiment has any.
   Where systems were scored with different images, those are shown that most
   systems have in common.
+
+  Args:
+    runs: any.
+    split: validation, test, or auto: test where a run of the experiment has been
+      tested.
   """
   classifiers = [run for run in runs if run.config['model'] != 'unet']
   experiments = sorted({experiment_of(run) for run in classifiers},
@@ -129,21 +137,32 @@ def panels(runs: Sequence[comparison.FinishedRun]) -> tuple[list[Panel], list[st
   result, notes = [], []
   for experiment in experiments:
     own = [run for run in classifiers if experiment_of(run) == experiment]
-    split = 'test' if any('test' in run.summary for run in own) else 'validation'
+    shown_split = _split(own, split)
     scored = []
     for run in own:
       try:
-        scored.append(read(run, split))
+        scored.append(read(run, shown_split))
       except errors.UserError as error:
         notes.append(f'{run.folder.name} is left out: {error}')
     labelled, more = _by_system(scored)
     shown, left_out = _same_images(labelled)
     notes += more + [f'{label} is not shown in {experiment.title}: it was scored with '
-                     f'other {split} images' for label in left_out]
+                     f'other {shown_split} images' for label in left_out]
     if shown:
       first = next(iter(shown.values()))[0]
-      result.append(Panel(experiment, split, first.table.class_names, shown))
+      result.append(Panel(experiment, shown_split, first.table.class_names, shown))
   return result, notes
+
+
+def _split(runs: Sequence[comparison.FinishedRun], split: str) -> str:
+  """What 'auto' means for the runs of an experiment."""
+  if split != 'auto':
+    return split
+  for run in runs:
+    with contextlib.suppress(errors.UserError):
+      if gathering.source(run, split)[0] == 'test':
+        return 'test'
+  return 'validation'
 
 
 def read(run: comparison.FinishedRun, split: str) -> Scored:
@@ -152,8 +171,9 @@ def read(run: comparison.FinishedRun, split: str) -> Scored:
   Raises:
     UserError: they are missing or damaged.
   """
-  return Scored(run, systems.read(
-      run.folder, scoring.FILE_NAMES[split], fold=run.config['fold'],
+  _, member = gathering.source(run, split)
+  return Scored(run, member.folder, systems.read(
+      member.folder, scoring.FILE_NAMES[split], fold=run.config['fold'],
       threshold=run.summary['threshold']))
 
 

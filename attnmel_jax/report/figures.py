@@ -1,6 +1,6 @@
 """Figures 3.1 to 3.5 of the thesis, from run folders and prepared data.
 
-  lines = figures.write(runs, pathlib.Path('report'), data_dir=None)
+  lines = figures.write(runs, pathlib.Path('report'), None, split='auto')
 
 Each figure is a PNG for the page and a PDF for print in `<out>/figures`; where a
 curve or a bar has numbers, they lie beside it as CSV.
@@ -22,7 +22,7 @@ FOLDER = 'figures'
 
 
 def write(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
-          data_dir: pathlib.Path | None) -> list[str]:
+          data_dir: pathlib.Path | None, *, split: str) -> list[str]:
   """Writes the figures that runs and data allow.
 
   Args:
@@ -30,13 +30,14 @@ def write(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
     out: folder of the report; the figures lie in its FOLDER.
     data_dir: folder of prepared data to look in before those that the configs of
       the runs name; None for those alone.
+    split: whose images, see `figure_runs.panels`.
 
   Returns:
     Markdown for a page in `out`: pictures, captions and links, and a line for each
     figure that cannot be drawn.
   """
   folder = out / FOLDER
-  panels, notes = figure_runs.panels(runs)
+  panels, notes = figure_runs.panels(runs, split=split)
   return [*figure_class_counts.write(runs, folder, data_dir),
           *figure_curves.write(panels, folder),
           *figure_multiclass.write(panels, folder),

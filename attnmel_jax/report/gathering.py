@@ -99,7 +99,7 @@ def gather(runs: Sequence[comparison.FinishedRun], *, split: str,
   seeds: dict[tuple, dict[int, Member]] = {}
   for run in runs:
     try:
-      chosen, member = _source(run, split)
+      chosen, member = source(run, split)
     except errors.UserError as error:
       left_out.append(str(error))
       continue
@@ -128,8 +128,16 @@ def _alike(run: comparison.FinishedRun, defaults: Mapping[str, Any]) -> str:
                      run.summary['synthetic']], sort_keys=True)
 
 
-def _source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
-  """The split that is taken, and the scores; UserError if there are none."""
+def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
+  """The split that is taken, and the scores, of the run or of a later evaluation.
+
+  Args:
+    run: any run.
+    split: validation, test, or auto: test where the run has been tested.
+
+  Raises:
+    UserError: there are none.
+  """
   if split == 'validation' and run.config.get('num_folds', 1) > 1:
     raise errors.UserError(
         f'{run.folder} is a fold of a cross-validation, and the folds\' validation '

@@ -11,7 +11,7 @@ from tests.report import drawn
 
 
 def _panels(runs):
-  return figure_runs.panels(runs)[0]
+  return figure_runs.panels(runs, split='auto')[0]
 
 
 def _lines(axis, colour):

@@ -18,7 +18,7 @@ def panel(make_run, found):
   """Seven systems on seven classes."""
   for seed, (name, fields) in enumerate(conftest.SYSTEMS.items()):
     make_run(name, conftest.predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return figure_runs.panels(found())[0][0]
+  return figure_runs.panels(found(), split='auto')[0][0]
 
 
 def test_seven_systems_and_seven_classes_are_legible(panel):
@@ -30,7 +30,7 @@ def test_seven_systems_and_seven_classes_are_legible(panel):
 def test_one_system_and_long_class_names_are_legible(make_run, found):
   make_run('a', conftest.predictions(classes=3), positive=(),
            class_names=('melanoma', 'seborrheic_keratosis', 'nevus'))
-  (panel,), _ = figure_runs.panels(found())
+  (panel,), _ = figure_runs.panels(found(), split='auto')
   drawn.check_texts(figure_multiclass.roc(panel))
   figure = figure_multiclass.confusion(panel)
   drawn.check_texts(figure)
@@ -58,7 +58,7 @@ def test_folds_are_averaged_with_a_thin_line_each(make_run, found):
   for fold in range(2):
     make_run(f'f{fold}', tuple(values[fold::2] for values in rows), fold=fold,
              num_folds=2, **ISIC2018)
-  (panel,), _ = figure_runs.panels(found())
+  (panel,), _ = figure_runs.panels(found(), split='auto')
   axis = figure_multiclass.roc(panel).axes[3]
   assert len(axis.get_lines()) == 1 + 2 + 1
   areas = [sklearn.metrics.roc_auc_score(
@@ -72,7 +72,7 @@ def test_the_matrix_holds_shares_of_the_true_class(make_run, found):
   predicted = np.array([0, 0, 1, 2, 1])
   probabilities = np.eye(3)[predicted] * 0.7 + 0.1
   make_run('a', (ids, labels, probabilities), positive=(), class_names=('x', 'y', 'z'))
-  (panel,), _ = figure_runs.panels(found())
+  (panel,), _ = figure_runs.panels(found(), split='auto')
   (axis,) = figure_multiclass.confusion(panel).axes
   written = {text.get_position(): text.get_text() for text in axis.texts}
   # Column, row.
@@ -85,7 +85,7 @@ def test_a_class_without_images_says_so(make_run, found):
   ids, labels, probabilities = conftest.predictions(30, classes=3)
   make_run('a', (ids, np.minimum(labels, 1), probabilities), positive=(),
            class_names=('x', 'y', 'z'))
-  (panel,), _ = figure_runs.panels(found())
+  (panel,), _ = figure_runs.panels(found(), split='auto')
   figure = figure_multiclass.roc(panel)
   assert figure.axes[2].texts[0].get_text() == 'no image of this class'
   drawn.check_texts(figure)
@@ -93,7 +93,7 @@ def test_a_class_without_images_says_so(make_run, found):
 
 def test_files_and_tables(panel, make_run, found, tmp_path):
   make_run('binary', conftest.predictions())
-  panels, _ = figure_runs.panels(found())
+  panels, _ = figure_runs.panels(found(), split='auto')
   text = '\n'.join(figure_multiclass.write(panels, tmp_path))
   assert text.count('### ') == 2
   drawn.check_files(tmp_path, 'figure_3_2_roc_isic2018',

@@ -22,7 +22,7 @@ def _scored(rows, *, seed=0, fold=0, groups=None, threshold=0.5):
   names = tuple(f'class {k}' for k in range(probabilities.shape[1]))
   run = types.SimpleNamespace(config={'seed': seed, 'fold': fold},
                               summary={'threshold': threshold})
-  return figure_runs.Scored(run, systems.Run(
+  return figure_runs.Scored(run, None, systems.Run(
       prediction_files.PredictionTable(ids, labels, probabilities, names),
       image_tables.ImageTable(ids, ids if groups is None else groups, {}),
       np.full(len(ids), fold),

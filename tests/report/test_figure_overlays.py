@@ -39,7 +39,7 @@ def all_systems(make_run, rows, prepared):
 
 
 def _panel(found):
-  return figure_runs.panels(found())[0][0]
+  return figure_runs.panels(found(), split='auto')[0][0]
 
 
 @pytest.mark.usefixtures('all_systems')
