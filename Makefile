@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 
 help:
 	@echo 'make demo       synthetic data -> training with and without the prior -> scores'
-	@echo 'make grid-demo  every system of the thesis on synthetic data (a quarter of an hour)'
+	@echo 'make grid-demo  every system of the thesis on synthetic data (ten minutes)'
 	@echo 'make test       the tests that a contributor waits for (minutes)'
 	@echo 'make test-slow  kills, many devices, documented commands (half an hour)'
 	@echo 'make clean      removes .venv and demo/'
