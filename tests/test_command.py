@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = r'''
-import pathlib, sys
+import os, pathlib, signal, sys
 sys.path[0] = {root!r}
 from absl import flags
 from ml_collections import config_flags
@@ -17,6 +17,10 @@ from launch import command
 CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 ACT = flags.DEFINE_string('act', 'print', 'what to do')
 
+class Last:
+  def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
+    kill(pid, signum)  # modules go after Python's own handlers have gone
+
 def main():
   if ACT.value == 'user':
     raise errors.UserError('two\nlines')
@@ -24,6 +28,9 @@ def main():
     raise errors.UserError('a\x1b[2Jb\0 c\udcff \xfc')
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
+  if ACT.value == 'end':
+    signal.last = Last()
+    return
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
   config = command.require_config(CONFIG.value)
@@ -131,3 +138,8 @@ def test_help_lists_the_flags_and_is_no_failure(program):
   done = program('--help')
   assert done.returncode == 0
   assert '--act' in done.stdout
+
+
+def test_ctrl_c_after_everything_is_done_does_not_undo_it(program):
+  done = program('--act=end')
+  assert (done.returncode, done.stderr) == (0, '')
