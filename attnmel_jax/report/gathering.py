@@ -217,9 +217,7 @@ def differing(settings: Mapping[str, Any], defaults: Mapping[str, Any]
   for name in names:
     value = settings.get(name)
     if value != defaults.get(name):
-      if isinstance(value, str) and '/' in value:
-        value = pathlib.PurePath(value).name  # a path of one machine
-      yield f'{name}={value!r}'
+      yield f'{name}={comparison.without_path(value)!r}'
 
 
 def images_differ(group: Group, other: Group) -> bool:
