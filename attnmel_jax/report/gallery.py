@@ -124,13 +124,16 @@ def of_panel(panel: figure_runs.Panel, data_dir: pathlib.Path | None, *, budget:
   # In the order of their ids they are found again.
   by_id = np.argsort([image['id'] for image in images], kind='stable')
   chosen = np.array(chosen)[by_id]
+  shown = [names.class_name(name) for name in panel.class_names]
+  binary = len(shown) == 2
+  title = (f'{panel.title}, '
+           + (f'{shown[1]} against {shown[0]}' if binary else f'{len(shown)} classes'))
   content = {
-      'title': panel.title, 'side': size,
-      'classes': [names.class_name(name) for name in panel.class_names],
+      'title': title, 'side': size, 'classes': shown,
       'kinds': [kind._asdict() for kind in kinds(panel.class_names)],
       'images': [images[i] for i in by_id],
       'systems': [_content(one, chosen) for one in systems]}
-  return Gallery(panel.title, content, int(kept.sum()), notes)
+  return Gallery(title, content, int(kept.sum()), notes)
 
 
 def _aligned(maps: figure_overlays.Maps, kept: np.ndarray, values: np.ndarray

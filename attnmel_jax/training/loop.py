@@ -19,6 +19,7 @@ from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import progress
 from attnmel_jax.training import state as state_lib
+from attnmel_jax.training import tensorboard
 from attnmel_jax.training import timing as timing_lib
 
 
@@ -85,11 +86,13 @@ def stop_signal() -> Iterator[list[int]]:
 class MetricsFile:
   """metrics.jsonl: one line a step and one an epoch, and never a time."""
 
-  def __init__(self, path: pathlib.Path, step: int):
+  def __init__(self, path: pathlib.Path, step: int,
+               events: tensorboard.Events | None):
     """Opens `path` for appending, without what lies beyond the restored `step`.
 
-    In a process that does not write, the lines go nowhere.
+    In a process that does not write, the lines go nowhere. `events` get them too.
     """
+    self._events = events
     if parallel.is_main_process():
       _truncate(path, step)
     self._file = _written(path).open('a')
@@ -98,6 +101,13 @@ class MetricsFile:
     """Appends one line."""
     self._file.write(json.dumps({'step': step, **values}) + '\n')
     self._file.flush()
+    if self._events is not None:
+      self._events.scalars(step, values)
+
+  def flush_events(self) -> None:
+    """Brings the events to disk, where TensorBoard and a resumed run find them."""
+    if self._events is not None:
+      self._events.flush()
 
   def close(self) -> None:
     """Closes the file."""
@@ -129,7 +139,8 @@ def train(state: state_lib.TrainState, best_score: float, *,
           hyper: dict[str, Any], schedule: Schedule,
           validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
           checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
-          quiet: bool) -> tuple[state_lib.TrainState, float]:
+          events: tensorboard.Events | None, quiet: bool
+          ) -> tuple[state_lib.TrainState, float]:
   """Trains from `state` to the end of the schedule.
 
   Args:
@@ -143,6 +154,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
       None where there is no validation set: then the last epoch is the best.
     checkpoints: where states go.
     folder: run folder of metrics.jsonl and timing.jsonl.
+    events: of TensorBoard, which get the metrics too; None for none.
     quiet: print nothing.
 
   Returns:
@@ -153,7 +165,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
     UserError: the loss is not finite.
   """
   start = int(state.step)
-  metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
+  metrics_file = MetricsFile(folder / 'metrics.jsonl', start, events)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
   timing = timing_lib.Timing(_written(folder / 'timing.jsonl'), start)
   pending: list[tuple[int, Any]] = []
@@ -176,6 +188,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
         best_score = _end_epoch(
             state, best_score, validate, checkpoints, metrics_file, timing, bar)
       if due:
+        metrics_file.flush_events()  # first: no state without its events
         checkpoints.save_latest(state, {'best_score': best_score})
         timing.lap('saving', step)
       if stopping:
@@ -200,6 +213,7 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   step = pending[-1][0]
   timing.steps(step, batch_size)
   bar.report(step, mean, timing.images_per_second)
+  metrics_file.flush_events()
   pending.clear()
 
 
