@@ -105,7 +105,7 @@ class MetricsFile:
       self._events.scalars(step, values)
 
   def flush_events(self) -> None:
-    """Brings the events to disk, where TensorBoard and a resumed run find them."""
+    """Brings the events to disk: before each save, as no state may lack its events."""
     if self._events is not None:
       self._events.flush()
 
@@ -133,14 +133,17 @@ def _written(path: pathlib.Path) -> pathlib.Path:
   return path if parallel.is_main_process() else pathlib.Path(os.devnull)
 
 
+# The last state and the best score.
+Trained = tuple[state_lib.TrainState, float]
+
+
 def train(state: state_lib.TrainState, best_score: float, *,
           update: Callable[..., Any],
           batches: Iterator[tuple[int, dict[str, np.ndarray]]],
           hyper: dict[str, Any], schedule: Schedule,
           validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
           checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
-          events: tensorboard.Events | None, quiet: bool
-          ) -> tuple[state_lib.TrainState, float]:
+          events: tensorboard.Events | None, quiet: bool) -> Trained:
   """Trains from `state` to the end of the schedule.
 
   Args:
@@ -172,9 +175,8 @@ def train(state: state_lib.TrainState, best_score: float, *,
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
     for done, batch in batches:
-      rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
       state, metrics = update(state, parallel.shard(batch),
-                              hyper | {'learning_rate': rate})
+                              _with_learning_rate(hyper, schedule, done))
       step = done + 1
       pending.append((step, metrics))
       if done == start:  # it waits for the compilation: timed by itself
@@ -188,7 +190,6 @@ def train(state: state_lib.TrainState, best_score: float, *,
         best_score = _end_epoch(
             state, best_score, validate, checkpoints, metrics_file, timing, bar)
       if due:
-        metrics_file.flush_events()  # first: no state without its events
         checkpoints.save_latest(state, {'best_score': best_score})
         timing.lap('saving', step)
       if stopping:
@@ -196,6 +197,13 @@ def train(state: state_lib.TrainState, best_score: float, *,
     if parallel.any_process(bool(stop)):
       raise Stopped(int(state.step), stop[0] if stop else signal.SIGTERM)
   return state, best_score
+
+
+def _with_learning_rate(hyper: dict[str, Any], schedule: Schedule, done: int
+                        ) -> dict[str, Any]:
+  """Inputs of the step that follows `done` steps."""
+  rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
+  return hyper | {'learning_rate': rate}
 
 
 def _is_stopping(stop: list[int], step: int, schedule: Schedule) -> bool:
@@ -244,6 +252,7 @@ def _end_epoch(state, best_score, validate, checkpoints, metrics_file, timing, b
   scores = validate(state)
   timing.lap('validation', step)
   metrics_file.write(step, {f'validation_{k}': v for k, v in scores.items()})
+  metrics_file.flush_events()
   improved = scores['score'] > best_score
   bar.note(f'step {step}: validation '
            + ' '.join(f'{k} {v:.4f}' for k, v in scores.items())
