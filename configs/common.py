@@ -109,5 +109,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.bootstrap_draws = 2000        # of the 95 % intervals
   config.bootstrap_seed = 0            # the same draws for all runs to compare
   config.overlay_images = 8            # in the picture of attention maps
+  # Curves and, after each validation, that picture for TensorBoard, in tensorboard/
+  # of the run folder.
+  config.tensorboard = False
 
   return config

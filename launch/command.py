@@ -69,6 +69,14 @@ def _find_config(name: str) -> str:
   return str(find_file('config', name, folder='configs'))
 
 
+def _negations(argv: list[str]) -> list[str]:
+  """Lets `--no-images` say what absl spells `--noimages`."""
+  known = flags.FLAGS
+  return [f'--no{name}' if argument == f'--no-{name}' and name in known
+          and known[name].boolean else argument
+          for argument in argv for name in [argument.removeprefix('--no-')]]
+
+
 def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   """The file that a flag names, from here or from the repository.
 
@@ -89,7 +97,7 @@ def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
       argument.partition('=')[0] in _CONFIG_FLAGS for argument in argv):
     argv = [argv[0], f'--config={default_config}', *argv[1:]]
   try:
-    return flags.FLAGS(_absolute_config(argv))
+    return flags.FLAGS(_absolute_config(_negations(argv)))
   except errors.UserError as error:
     fail(str(error))
   except (SyntaxError, ImportError, NameError, OSError) as error:

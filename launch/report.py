@@ -2,6 +2,7 @@
 
   python launch/report.py --runs=runs --out=report
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
+  python launch/report.py --runs=runs --out=report --no-images
 """
 
 import pathlib
@@ -38,6 +39,9 @@ SPLIT = flags.DEFINE_enum(
 DATA_DIR = flags.DEFINE_string(
     'data_dir', '', 'folder of prepared data with the photographs of the figures, '
     'where it is not that of the runs')
+IMAGES = flags.DEFINE_bool(
+    'images', True, 'show photographs; --no-images leaves them out of everything that '
+    'is written, with their maps and names, for data that must not leave')
 
 _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
                 'isic2018_cv': isic2018_cv}
@@ -56,12 +60,12 @@ def main() -> None:
                                              module.get_config().to_dict())
                    for name, module in _EXPERIMENTS.items()},
       defaults=common.get_config().to_dict(), reference=REFERENCE.value,
-      split=SPLIT.value, data_dir=data_dir)
+      split=SPLIT.value, data_dir=data_dir, photographs=IMAGES.value)
   report = document.write(found, out, plan)
   print(report.overview)
   tables = ', '.join(name for name in report.files if name.endswith('.csv'))
-  print(f'{out / "report.md"} holds this, the tables and the figures; beside it: '
-        f'figures/, {tables}')
+  print(f'{out / "report.md"} holds this, the tables and the figures, '
+        f'{out / "report.html"} all in one file; beside them: figures/, {tables}')
   for line in report.left_out:
     print(f'left out: {line}')
 

@@ -16,6 +16,7 @@ from attnmel_jax import errors
 from launch import command
 CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 ACT = flags.DEFINE_string('act', 'print', 'what to do')
+LOUD = flags.DEFINE_bool('loud', True, 'in capitals')
 
 class Last:
   def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
@@ -30,6 +31,9 @@ def main():
     raise KeyboardInterrupt
   if ACT.value == 'end':
     signal.last = Last()
+    return
+  if ACT.value == 'loud':
+    print(LOUD.value)
     return
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
@@ -70,6 +74,8 @@ def test_runs_from_another_folder_without_waiting_for_jax(program):
     (['--config=configs/isic2017.py', '--config.nesterov=maybe'],
      ['--config.nesterov', 'maybe']),
     (['--config'], ['Missing value', '--config']),
+    (['--no-act'], ['no-act']),  # not one that is on or off
+    (['--no-quiet'], ['no-quiet']),
     (['--acd=print'], ["'acd'", 'Did you mean', 'act']),
     (['config=configs/isic2017.py'], ["'config=configs/isic2017.py'", '--name=value']),
     (['--act=user'], ['two lines'])])
@@ -81,6 +87,13 @@ def test_a_mistake_gets_one_line_and_status_2(program, arguments, words):
   assert done.stderr.count('\n') == 1
   for word in words:
     assert word in done.stderr
+
+
+@pytest.mark.parametrize('argument', ['--no-loud', '--noloud', '--loud=false'])
+def test_what_is_on_can_be_turned_off_with_a_hyphen_too(program, argument):
+  done = program('--act=loud', argument)
+  assert (done.returncode, done.stderr, done.stdout) == (0, '', 'False\n')
+  assert program('--act=loud', '--loud').stdout == 'True\n'
 
 
 START = 'from configs import common\ndef get_config():\n  c = common.get_config()\n'

@@ -30,6 +30,8 @@ class Method:
       decided by them, to go with every test: `threshold` and `temperature`.
     report: (folder, split, predictions, part, **decisions) -> the scores of the part,
       after its files are written.
+    draw: (path, split, predictions, part) writes a picture of the maps, where there
+      is something to show.
   """
 
   training_step: Callable[..., Any]
@@ -37,6 +39,7 @@ class Method:
   selection_score: Callable[[Any], tuple[str, float]]
   decisions: Callable[[Any], dict[str, float | None]]
   report: Callable[..., dict[str, Any]]
+  draw: Callable[..., None]
 
 
 def create(config: Mapping[str, Any], class_names: tuple[str, ...]) -> Method:
@@ -52,7 +55,8 @@ def _classifier(config, class_names):
       predict=functools.partial(predict.predict, system.prediction_step(config, count)),
       selection_score=scoring.selection_score,
       decisions=functools.partial(scoring.decisions, num_classes=count),
-      report=functools.partial(scoring.report, class_names=class_names, config=config))
+      report=functools.partial(scoring.report, class_names=class_names, config=config),
+      draw=functools.partial(scoring.draw, class_names=class_names, config=config))
 
 
 def _unet(config):
@@ -66,4 +70,5 @@ def _unet(config):
       predict=segmentation.predictor(config),
       selection_score=segmentation.selection_score,
       decisions=lambda validation: decided,
-      report=report)
+      report=report,
+      draw=segmentation.draw)

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from attnmel_jax.experiments import system
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
+from attnmel_jax.training import tensorboard
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
              'tensorflow-datasets', 'grain', 'numpy', 'scikit-learn', 'pillow')
@@ -149,10 +151,15 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
   schedule = task_lib.schedule(config, batches.steps_per_pass)
 
   def validate(state):
-    name, value = method.selection_score(predict_part('validation', state.variables()))
+    predictions = predict_part('validation', state.variables())
+    if events is not None:
+      _add_picture(events, int(state.step), method, predictions,
+                   task.parts['validation'])
+    name, value = method.selection_score(predictions)
     return {name: value, 'score': value}
 
-  with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
+  with (checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints,
+        contextlib.ExitStack() as stack):
     # In this order: 1. the latest checkpoint of this folder, 2. pretrained
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:
@@ -167,6 +174,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
       notes = [f'resumed after step {int(state.step)} of {schedule.total_steps}']
     if not quiet:
       print(*notes, sep='\n', file=sys.stderr)
+    events = _open_events(config, folder, int(state.step), schedule, stack)
     state, _ = loop.train(
         state, best_score,
         update=parallel.update(method.training_step),
@@ -174,8 +182,28 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
                                 num_steps=schedule.total_steps),
         hyper=system.hyperparameters(config), schedule=schedule,
         validate=validate if 'validation' in task.parts else None,
-        checkpoints=checkpoints, folder=folder, quiet=quiet)
+        checkpoints=checkpoints, folder=folder, events=events, quiet=quiet)
     return checkpoints.restore_best(state.variables())
+
+
+def _open_events(config: Mapping[str, Any], folder: pathlib.Path, step: int,
+                 schedule: loop.Schedule, stack: contextlib.ExitStack
+                 ) -> tensorboard.Events | None:
+  """The run's event file, where it is wanted and in the process that writes."""
+  if not (config['tensorboard'] and parallel.is_main_process()):
+    return None
+  return stack.enter_context(contextlib.closing(tensorboard.Events(
+      folder / 'tensorboard', step, learning_rate_at=schedule.learning_rate_at)))
+
+
+def _add_picture(events: tensorboard.Events, step: int, method: methods.Method,
+                 predictions: Any, part: task_lib.Part) -> None:
+  """Adds what the maps of validation images look like, where there are any."""
+  with tempfile.TemporaryDirectory() as scratch:
+    path = pathlib.Path(scratch, 'maps.png')
+    method.draw(path, 'validation', predictions, part)
+    if path.exists():
+      events.image(step, 'maps/validation', path.read_bytes())
 
 
 def _first_images(batches: pipeline.TrainingBatches) -> np.ndarray:

@@ -166,14 +166,11 @@ def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
   image_tables.write(
       folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups,
       per_image.values)
-  if not predictions.attention:
-    return
-  prediction_files.write_attention(
-      folder / 'attention' / f'{name}.npz', part.ids, predictions.attention)
-  shown = shown_rows(predictions.label, config['overlay_images'])
-  if len(shown):
-    _draw(folder / 'attention' / f'{name}.png', split, predictions, part, class_names,
-          shown, config['image_size'])
+  if predictions.attention:
+    prediction_files.write_attention(
+        folder / 'attention' / f'{name}.npz', part.ids, predictions.attention)
+  draw(folder / 'attention' / f'{name}.png', split, predictions, part, class_names,
+       config)
 
 
 def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
@@ -184,7 +181,14 @@ def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
   return np.array(turns[:number], dtype=int)
 
 
-def _draw(path, split, predictions, part, class_names, shown, image_size) -> None:
+def draw(path: pathlib.Path, split: str, predictions: predict.Predictions,
+         part: task_lib.Part, class_names: tuple[str, ...], config: Mapping[str, Any]
+         ) -> None:
+  """Writes a picture of attention maps, unless there are no maps or images to show."""
+  shown = shown_rows(predictions.label, config['overlay_images'])
+  if not predictions.attention or not len(shown):
+    return
+  image_size = config['image_size']
   photographs = np.stack(
       [part.prepared.load(int(part.rows[i]))['image'] for i in shown])
   margin = (photographs.shape[1] - image_size) // 2

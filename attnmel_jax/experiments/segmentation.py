@@ -72,8 +72,7 @@ def report(folder: pathlib.Path, split: str,
                'thresholded_jaccard': segmentation.thresholded(predictions.jaccard)}
   image_tables.write(folder / 'predictions' / f'{name}_images.csv', part.ids,
                      part.groups, per_image)
-  if len(predictions.probability):
-    _draw(folder / 'masks' / f'{name}.png', split, predictions, part)
+  draw(folder / 'masks' / f'{name}.png', split, predictions, part)
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
   alike = np.zeros(len(part.rows), int)  # one stratum: classes do not matter here
   return {'n': len(part.rows),
@@ -83,9 +82,11 @@ def report(folder: pathlib.Path, split: str,
           'error_source': comparisons.error_source(num_seeds=1)}
 
 
-def _draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredictions,
-          part: task_lib.Part) -> None:
-  """The first images of the part, their outline and the predicted probability."""
+def draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredictions,
+         part: task_lib.Part) -> None:
+  """Writes a picture of the first images, their outline and the probability, if any."""
+  if not len(predictions.probability):
+    return
   shown = range(len(predictions.probability))
   loaded = [part.prepared.load(int(part.rows[i])) for i in shown]
   size = predictions.probability.shape[1]

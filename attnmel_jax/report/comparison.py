@@ -82,18 +82,25 @@ def _read(folder: pathlib.Path) -> FinishedRun:
   return FinishedRun(folder, config, environment, summary)
 
 
+def run_names(runs: Sequence[FinishedRun]) -> list[str]:
+  """The name of each run's folder, with its parent's where several have that name."""
+  names = [run.folder.name for run in runs]
+  return [name if names.count(name) == 1 else f'{run.folder.parent.name}/{name}'
+          for name, run in zip(names, runs, strict=True)]
+
+
 def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
   """One row a run that has scores of `split`: names, sizes, scores, intervals."""
   table = []
-  for run in runs:
+  for name, run in zip(run_names(runs), runs, strict=True):
     scores = run.summary.get(split)
     if scores is None:
       continue
-    row = {'run': run.folder.name, 'dataset': run.config['dataset'],
+    row = {'run': name, 'dataset': run.config['dataset'],
            'model': run.config['model'], 'roi': run.config['roi'],
            'seed': run.config['seed'], 'n': scores.get('n')}
-    for name, title in _SCORES.items():
-      score = scores.get(name)
+    for metric, title in _SCORES.items():
+      score = scores.get(metric)
       if isinstance(score, Mapping) and 'estimate' in score:
         row |= {title: score['estimate'], f'{title} low': score['low'],
                 f'{title} high': score['high']}
@@ -109,6 +116,13 @@ def differing_fields(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
           if any(value != row[0] for value in row) and name != 'data_dir'}
 
 
+def without_path(value: Any) -> Any:
+  """A field's value; of a path, which is one of a single machine, the file's name."""
+  if isinstance(value, str) and '/' in value:
+    return pathlib.PurePath(value).name
+  return value
+
+
 def to_csv(table: Sequence[Mapping[str, Any]]) -> str:
   """Rows as `rows` makes them; a cell is empty where a run has no such score."""
   names = list(dict.fromkeys(name for row in table for name in row))
@@ -119,12 +133,17 @@ def to_csv(table: Sequence[Mapping[str, Any]]) -> str:
   return text.getvalue()
 
 
-def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
-  """The lines of a table: a column for each score that some run has."""
+def to_cells(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+  """Head and rows for people: a column for each score that some run has."""
   titles = [t for t in _SCORES.values() if any(t in row for row in table)]
-  head = ['run', 'n', *titles]
-  body = [[row['run'], str(row['n']), *(_cell(row, title) for title in titles)]
-          for row in table]
+  return ['run', 'n', *titles], [
+      [row['run'], str(row['n']), *(_cell(row, title) for title in titles)]
+      for row in table]
+
+
+def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The lines of a table, as `to_cells` has it."""
+  head, body = to_cells(table)
   return ['| ' + ' | '.join(cells) + ' |'
           for cells in (head, ['---'] * len(head), *body)]
 
@@ -135,23 +154,48 @@ def _cell(row: Mapping[str, Any], title: str) -> str:
   return f'{row[title]:.3f} [{row[title + " low"]:.3f}, {row[title + " high"]:.3f}]'
 
 
+class Description(NamedTuple):
+  """What a run was made with and of."""
+
+  name: str
+  best_step: int | None
+  commit: str
+  devices: str
+  changed: dict[str, Any]        # fields that are not the defaults
+  assumed: list[str]             # fields that the config is older than
+  fingerprints: Mapping[str, str]  # of its data, by split
+
+
+def describe(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]
+             ) -> list[Description]:
+  """Of each run; a field that its config lacks counts as its default."""
+  return [_describe(name, run, defaults)
+          for name, run in zip(run_names(runs), runs, strict=True)]
+
+
+def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Description:
+  config = {**defaults, **run.config}
+  return Description(
+      name, run.summary['best'].get('step'),
+      run.environment.get('commit', 'unknown'),
+      ', '.join(run.environment.get('devices', ['unknown machine'])),
+      {field: without_path(values[1]) for field, values in
+       differing_fields([defaults, config]).items()},
+      sorted(defaults.keys() - run.config.keys()),
+      run.environment.get('fingerprints', {}))
+
+
 def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:
   """Each run's differences from the defaults, its best step and its machine."""
   lines = []
-  for run in runs:
-    config = {**defaults, **run.config}
-    changed = {name: values[1] for name, values in
-               differing_fields([defaults, config]).items()}
-    older = sorted(defaults.keys() - run.config.keys())
-    machine = ', '.join(run.environment.get('devices', ['unknown machine']))
+  for one in describe(runs, defaults):
     lines.append(
-        f'- {run.folder.name}: best after step {run.summary["best"].get("step")}; '
-        f'commit {run.environment.get("commit", "unknown")[:12]}; {machine}; '
-        'differs from configs/common.py in '
-        + (', '.join(f'{name}={value!r}' for name, value in changed.items())
+        f'- {one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
+        f'{one.devices}; differs from configs/common.py in '
+        + (', '.join(f'{name}={value!r}' for name, value in one.changed.items())
            or 'nothing')
-        + (f'; older than the fields {", ".join(older)}, whose defaults are assumed'
-           if older else ''))
+        + (f'; older than the fields {", ".join(one.assumed)}, whose defaults are '
+           'assumed' if one.assumed else ''))
   return lines
 
 

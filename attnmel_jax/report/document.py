@@ -1,4 +1,4 @@
-"""All tables and figures of a folder of runs, and one page that holds them."""
+"""All tables and figures of a folder of runs, and the pages that hold them."""
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -12,9 +12,12 @@ from typing import NamedTuple
 from attnmel_jax import errors
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report import comparison
+from attnmel_jax.report import figure_runs
+from attnmel_jax.report import figure_style
 from attnmel_jax.report import figures
 from attnmel_jax.report import gathering
 from attnmel_jax.report import names
+from attnmel_jax.report import page
 from attnmel_jax.report import sections as sections_lib
 from attnmel_jax.report import segmentation_table
 from attnmel_jax.report import table as table_lib
@@ -35,7 +38,7 @@ class Report(NamedTuple):
 
 def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
           ) -> Report:
-  """Writes report.md, the figures and every table as .csv, .md and .tex.
+  """Writes report.md, report.html, the figures, every table as .csv, .md and .tex.
 
   They replace those of an earlier report in the same folder.
 
@@ -61,11 +64,16 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
     lines += ['## Left out', '', *(f'- {line}' for line in left_out), '']
-  figure_lines, figure_files = _figures(found.runs, out, plan)
-  lines += ['## Figures', '', *figure_lines,
-            '## Attention maps of each run', '', *comparison.pictures(found.runs, out)]
+  panels, notes = figure_runs.panels(found.runs, split=plan.split)
+  entries, figure_files = _figures(found.runs, panels, notes, out, plan)
+  lines += ['## Figures', '', *figure_style.markdown(entries)]
+  if plan.photographs:
+    lines += ['## Attention maps of each run', '',
+              *comparison.pictures(found.runs, out)]
   text = '\n'.join(lines).rstrip() + '\n'
-  files = dict(_files(sections)) | files | {'report.md': text}
+  html = page.render(found.runs, sections, entries, panels, left_out, plan,
+                     out / figures.FOLDER)
+  files = dict(_files(sections)) | files | {'report.md': text, 'report.html': html}
   _write_all(out, files, figure_files)
   return Report(text, list(files), '\n'.join(overview), left_out)
 
@@ -110,11 +118,8 @@ def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
     lines += [f'## {section.title}', '']
     for line in section.lines:
       lines += [line, '']
-    before: tuple[str, ...] = ()
-    for table in section.tables:
+    for table, shared in sections_lib.said_once(section.tables):
       head = table.head
-      shared = () if head.context == before else head.context
-      before = head.context
       lines += [f'### {table_lib.sentences([head.title])}', '',
                 *(line for texts in (shared, head.notes) if texts
                   for line in (table_lib.sentences(texts), '')), table_lib.body(table)]
@@ -136,7 +141,8 @@ def _overview(runs: Sequence[comparison.FinishedRun]
   """Lines on every run by itself, and their CSV files."""
   lines = ['## All runs', '', 'Each run by itself, 95 % intervals of its own test '
            'sampling; not the choice of seed.', '']
-  synthetic = [run.folder.name for run in runs if run.summary['synthetic']]
+  synthetic = [name for name, run in zip(comparison.run_names(runs), runs, strict=True)
+               if run.summary['synthetic']]
   if synthetic:
     lines += ['**Synthetic data**: the images of '
               f'{", ".join(synthetic)} were drawn by a program. These scores say that '
@@ -150,17 +156,20 @@ def _overview(runs: Sequence[comparison.FinishedRun]
   return lines, files
 
 
-def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
-             plan: sections_lib.Plan) -> tuple[list[str], list[str]]:
-  """Draws the figures; their Markdown, and their files' names within `out`."""
+def _figures(runs: Sequence[comparison.FinishedRun],
+             panels: Sequence[figure_runs.Panel], notes: Sequence[str],
+             out: pathlib.Path, plan: sections_lib.Plan
+             ) -> tuple[list[figure_style.Entry], list[str]]:
+  """Draws the figures; what they are, and their files' names within `out`."""
   folder = out / figures.FOLDER
   for name in _before(out):
     if name.startswith(f'{figures.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
   others = set(folder.iterdir()) if folder.is_dir() else set()
-  lines = figures.write(runs, out, plan.data_dir, split=plan.split)
+  entries = figures.write(runs, panels, notes, out, plan.data_dir,
+                          photographs=plan.photographs)
   drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
-  return lines, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
+  return entries, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
 
 
 def _before(out: pathlib.Path) -> list[str]:

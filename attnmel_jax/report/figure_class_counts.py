@@ -36,26 +36,27 @@ class ClassCounts(NamedTuple):
 
 
 def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
-          data_dir: pathlib.Path | None) -> list[str]:
-  """Writes the figure and its table; returns its Markdown."""
+          data_dir: pathlib.Path | None) -> list[figure_style.Entry]:
+  """Writes the figure and its table."""
   title = 'Figure 3.1: images of each class'
   folders = figure_data.data_dirs(runs, data_dir)
   found = training_sets(folders)
   prepared = {one.dataset for one in found}
   missing = sorted({run.config['dataset'] for run in runs} - prepared)
-  notes = [f'The training images of {", ".join(map(names.dataset_name, missing))} are '
-           f'not prepared in {" or ".join(map(str, folders))}, or have no labels.', ''
-           ] if missing else []
+  note = (f'The training images of {", ".join(map(names.dataset_name, missing))} are '
+          f'not prepared in {" or ".join(map(str, folders))}, or have no labels.'
+          ) if missing else ''
   if not found:
-    return [f'### {title}', '', *(notes or ['No data set is prepared.', ''])]
-  figure_style.save(figure(found), folder, _STEM)
+    return [figure_style.Entry(title, note or 'No data set is prepared.')]
+  figure_style.save_chart(figure(found), folder, _STEM)
   figure_style.save_table(
       ((one.dataset, one.synthetic, name, count)
        for one in found for name, count in one.counts),
       ('dataset', 'synthetic', 'class', 'images'), folder, _STEM)
-  return [*figure_style.section(
-      title, 'Training images before oversampling, in brackets behind a data set all '
-      'of them; behind a bar the number and its share.', _STEM, table=_STEM), *notes]
+  caption = ('Training images before oversampling, in brackets behind a data set all '
+             'of them; behind a bar the number and its share.')
+  return [figure_style.Entry(title, caption, _STEM, table=_STEM, chart=True),
+          *([figure_style.Entry('', note)] if note else [])]
 
 
 def training_sets(data_dirs: Sequence[pathlib.Path]) -> list[ClassCounts]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import pathlib
 from typing import Any
+from typing import Protocol
 
 from matplotlib import lines as mpl_lines
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ _LABELS = 0.5                   # tick labels and the label of the x axis
 _STRIP, _STRIP_GAP = 0.6, 0.12  # how many images the bins of a reliability curve hold
 
 THIN = {'linewidth': 0.5, 'alpha': 0.45, 'zorder': 2}
-_BOLD = {'linewidth': 1.6, 'zorder': 3}
+BOLD = {'linewidth': 1.6, 'zorder': 3}
 
 _BRACKETS = ('In brackets 95 % bootstrap intervals over lesions, over images where '
              'lesions are not known; with three or more seeds, over seeds too.')
@@ -38,52 +39,61 @@ ROC_COLUMNS = ('false_positive_rate', 'true_positive_rate', 'threshold')
 _Draw = Callable[..., dict[str, str]]
 
 
-def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path) -> list[str]:
-  """Writes the figures into `folder`; returns their Markdown.
+class HasSystems(Protocol):
+  """What a panel needs for the size of its legend."""
+
+  @property
+  def systems(self) -> Mapping[str, Sequence[Any]]:
+    """By name."""
+
+
+def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path
+          ) -> list[figure_style.Entry]:
+  """Writes the figures into `folder`.
 
   ROC and precision-recall curves are those of tasks with two classes.
   """
   binary = [panel for panel in panels if len(panel.class_names) == 2]
-  lines = []
+  entries = []
   if binary:
     average = several(binary)
-    lines += _write(
+    entries.append(_write(
         'Figure 3.2: ROC curves', 'figure_3_2_roc', figure(binary, roc, strip=False),
         f'Area under the curve. {_BRACKETS}{average} Markers stand at the threshold '
         'that validation images chose, at 0.5 where there are none; on validation '
         'images themselves they flatter.', roc_table(binary),
-        ROC_COLUMNS, folder)
-    lines += _write(
+        ROC_COLUMNS, folder))
+    entries.append(_write(
         'Precision and recall', 'figure_3_2_precision_recall',
         figure(binary, precision_recall, strip=False),
         f'Average precision. {_BRACKETS}{average} Dotted: the share of positive '
         'images, which is the precision of guessing.', precision_recall_table(binary),
-        ('recall', 'precision', 'threshold'), folder)
+        ('recall', 'precision', 'threshold'), folder))
   else:
-    lines += ['### Figure 3.2: ROC curves', '',
-              'No run of a task with two classes has predictions.', '']
+    entries.append(figure_style.Entry(
+        'Figure 3.2: ROC curves', 'No run of a task with two classes has predictions.'))
   if panels:
-    lines += _write(
+    entries.append(_write(
         'Reliability', 'figure_3_2_reliability',
         figure(panels, reliability, strip=True),
         'Expected calibration error (ECE), before any temperature: of the positive '
         'class in a binary task, of the likeliest class with more. '
         f'{several(panels, "all rows together")} Below: the share of images in each '
         'bin.', reliability_table(panels),
-        ('bin_from', 'bin_to', 'images', 'mean_probability', 'share_right'), folder)
-  return lines
+        ('bin_from', 'bin_to', 'images', 'mean_probability', 'share_right'), folder))
+  return entries
 
 
 def _write(title: str, stem: str, drawn: Figure, caption: str,
            rows: Iterator[Sequence[Any]], columns: Sequence[str], folder: pathlib.Path
-           ) -> list[str]:
-  figure_style.save(drawn, folder, stem)
+           ) -> figure_style.Entry:
+  figure_style.save_chart(drawn, folder, stem)
   figure_style.save_table(rows, (*HEADER, *columns), folder, stem)
-  return figure_style.section(
-      title, ' '.join(caption.split()), stem, table=stem)
+  return figure_style.Entry(
+      title, ' '.join(caption.split()), stem, table=stem, chart=True)
 
 
-def several(panels: Sequence[figure_runs.Panel], what: str = 'the vertical average'
+def several(panels: Sequence[HasSystems], what: str = 'the vertical average'
             ) -> str:
   """What bold and thin lines are; empty where every system has one run."""
   if all(len(runs) == 1 for panel in panels for runs in panel.systems.values()):
@@ -92,7 +102,7 @@ def several(panels: Sequence[figure_runs.Panel], what: str = 'the vertical avera
           'thin: each of them.')
 
 
-def figure(panels: Sequence[figure_runs.Panel], draw: _Draw, *, strip: bool) -> Figure:
+def figure(panels: Sequence[HasSystems], draw: _Draw, *, strip: bool) -> Figure:
   """Two panels a row, each with its legend below."""
   columns = min(2, len(panels))
   below = _LABELS + (_STRIP + _STRIP_GAP if strip else 0)
@@ -145,7 +155,7 @@ def roc(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
                   color=style.colour, **THIN)
     if found:
       axis.plot(*figure_numbers.average_roc(found), color=style.colour,
-                linestyle=style.dashes, **_BOLD)
+                linestyle=style.dashes, **BOLD)
     for point in figure_numbers.operating_points(runs):
       axis.plot(1 - point.specificity, point.sensitivity, color=style.colour,
                 marker=style.marker, markersize=6, markeredgecolor='white',
@@ -168,7 +178,7 @@ def precision_recall(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
              for curve in found] if len(found) > 1 else []
     if found:
       lines.append((figure_numbers.average_precision_recall(found),
-                    _BOLD | {'linestyle': style.dashes}))
+                    BOLD | {'linestyle': style.dashes}))
     for curve, how in lines:
       # The first step begins at recall 0.
       axis.plot(np.r_[0, curve.x], np.r_[curve.y[0], curve.y], color=style.colour,
@@ -194,7 +204,7 @@ def reliability(panel: figure_runs.Panel, axis: Axes, strip: Axes) -> dict[str, 
     curve = figure_numbers.reliability(runs)
     filled = curve.counts > 0
     axis.plot(curve.confidence[filled], curve.accuracy[filled], color=style.colour,
-              linestyle=style.dashes, marker=style.marker, markersize=4, **_BOLD)
+              linestyle=style.dashes, marker=style.marker, markersize=4, **BOLD)
     strip.stairs(100 * curve.counts / curve.counts.sum(), curve.edges,
                  color=style.colour, linestyle=style.dashes, linewidth=1.1)
     error = np.mean(figure_numbers.expected_errors(runs))

@@ -22,8 +22,8 @@ _COLOUR_MAP = 'gray'
 
 
 def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
-          data_dir: pathlib.Path | None) -> list[str]:
-  """Writes a figure for each set of generated masks; returns their Markdown."""
+          data_dir: pathlib.Path | None) -> list[figure_style.Entry]:
+  """Writes a figure for each set of generated masks."""
   wanted = {(run.config['dataset'], run.config.get('generated_masks', 'unet'))
             for run in runs if run.config['roi'] == 'generated'}
   folders = figure_data.data_dirs(runs, data_dir)
@@ -35,22 +35,25 @@ def write(runs: Sequence[comparison.FinishedRun], folder: pathlib.Path,
       if one.masks and (key not in found or (
           one.split == 'train' and found[key].split != 'train')):
         found[key] = one
-  lines = []
+  entries = []
   for (dataset, name), one in sorted(found.items()):
     try:
-      lines += _write(one, folder)
+      entries.append(_write(one, folder))
     except errors.UserError as error:
-      lines += [f'### {_TITLE}', '', f'{name} of {names.dataset_name(dataset)} is not '
-                f'drawn: {error}.', '']
+      entries.append(figure_style.Entry(
+          _TITLE, f'{name} of {names.dataset_name(dataset)} is not drawn: {error}.'))
   places = ' or '.join(map(str, folders))
   for dataset, name in sorted(wanted - set(found)):
-    lines += [f'### {_TITLE}', '', f'The masks {name} of {names.dataset_name(dataset)} '
-              f'are not in {places}.', '']
-  return lines or [f'### {_TITLE}', '', 'No run of AttnMel-CNN-Lesion*, and no '
-                   f'generated masks in {places or "any folder"}.', '']
+    entries.append(figure_style.Entry(
+        _TITLE, f'The masks {name} of {names.dataset_name(dataset)} are not in '
+        f'{places}.'))
+  return entries or [figure_style.Entry(
+      _TITLE, 'No run of AttnMel-CNN-Lesion*, and no generated masks in '
+      f'{places or "any folder"}.')]
 
 
-def _write(one: figure_data.SplitFolder, folder: pathlib.Path) -> list[str]:
+def _write(one: figure_data.SplitFolder, folder: pathlib.Path
+           ) -> figure_style.Entry:
   prepared = one.open()
   rows = figure_data.choose(prepared.labels, prepared.has_lesion)
   maps = figure_data.generated_maps(one, prepared, rows)
@@ -58,7 +61,7 @@ def _write(one: figure_data.SplitFolder, folder: pathlib.Path) -> list[str]:
   kind = ', synthetic' if prepared.synthetic else ''
   heading = f'{names.dataset_name(one.dataset)}{kind}, {one.split} images'
   figure_style.save(figure(prepared, rows, maps, heading), folder, stem)
-  return figure_style.section(
+  return figure_style.Entry(
       f'{_TITLE} ({one.masks}, {names.dataset_name(one.dataset)}{kind})',
       'The probability of lesion that a U-Net gave each pixel, and the Jaccard index '
       f'of the map at 0.5 with the annotated mask. {figure_data.RULE}', stem)

@@ -1,9 +1,8 @@
-"""ROC curves of each class against the others, and confusion matrices."""
+"""ROC curves of each class of more than two against the others."""
 
 from collections.abc import Sequence
 import pathlib
 
-from matplotlib import colormaps
 from matplotlib import lines as mpl_lines
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,41 +17,27 @@ from attnmel_jax.report import names
 
 # In inches.
 _PANEL, _COLUMNS = 2.15, 4
-_MATRIX_COLUMNS = 3
-_CELL, _SMALLEST_MATRIX = 0.33, 1.4
-
-_COLOUR_MAP = 'Blues'  # ordered in lightness
-_DARK = 0.5            # text on a share above is white
 
 
-def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path) -> list[str]:
-  """Writes both figures for each task of more than two classes; their Markdown."""
-  lines = []
+def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path
+          ) -> list[figure_style.Entry]:
+  """Writes a figure for each task of more than two classes."""
+  entries = []
   for panel in panels:
     if len(panel.class_names) == 2:
       continue
     title, name = panel.experiment.title, panel.experiment.file_name
     stem = f'figure_3_2_roc_{name}'
-    figure_style.save(roc(panel), folder, stem)
+    figure_style.save_chart(roc(panel), folder, stem)
     figure_style.save_table(
         figure_curves.roc_table([panel]),
         (*figure_curves.HEADER, *figure_curves.ROC_COLUMNS), folder, stem)
-    lines += figure_style.section(
+    entries.append(figure_style.Entry(
         f'ROC curves of each class: {title}',
         'Each class against all others together. The numbers are areas under the '
         f'curves, averaged over seeds and folds.{figure_curves.several([panel])}',
-        stem, table=stem)
-    stem = f'confusion_{name}'
-    figure_style.save(confusion(panel), folder, stem)
-    figure_style.save_table(
-        _confusion_rows(panel),
-        ('experiment', 'split', 'system', 'class', *panel.class_names), folder, stem)
-    lines += figure_style.section(
-        f'Confusion matrices: {title}',
-        'Share of the images of a class (row) that were given each class (column); '
-        'the diagonal holds the recalls. Seeds and folds are counted together.',
-        stem, table=stem)
-  return lines
+        stem, table=stem, chart=True))
+  return entries
 
 
 def roc(panel: figure_runs.Panel) -> Figure:
@@ -113,55 +98,3 @@ def _roc_of_class(axis: Axes, panel: figure_runs.Panel, k: int,
                 borderaxespad=0.2, framealpha=0.85, edgecolor='none')
   else:
     axis.text(0.5, 0.5, 'no image of this class', ha='center', fontsize=font)
-
-
-def confusion(panel: figure_runs.Panel) -> Figure:
-  """A matrix for each system, of shares of the true class."""
-  font = figure_style.FONT
-  number = len(panel.class_names)
-  side = max(_SMALLEST_MATRIX, number * _CELL)
-  longest = max(len(names.class_name(name)) for name in panel.class_names)
-  margin = 0.25 + longest * 0.6 * (font - 1) / 72
-  columns = min(_MATRIX_COLUMNS, len(panel.systems))
-  rows = -(-len(panel.systems) // columns)
-  gap, top = 0.2, 0.35
-  left, up = margin + 0.25, margin + 0.45
-  title = len(panel.title) * 0.55 * (font + 1) / 72 + 0.2
-  figure = figure_style.blank(max(left + columns * (side + gap), title),
-                              top + rows * (side + up))
-  width, height = figure.get_size_inches()
-  for i, (label, runs) in enumerate(panel.systems.items()):
-    axis = figure_style.place(
-        figure, left + (i % columns) * (side + gap),
-        (rows - 1 - i // columns) * (side + up) + up - 0.25, side, side)
-    _matrix(axis, figure_numbers.confusion(runs, number), panel.class_names)
-    axis.set_title(label, fontsize=font, pad=3)
-    if i % columns:
-      axis.set(ylabel='', yticklabels=[])
-  figure.text(0.08 / width, 1 - 0.08 / height, panel.title, fontsize=font + 1,
-              va='top', ha='left')
-  return figure
-
-
-def _matrix(axis: Axes, counts: np.ndarray, class_names: Sequence[str]) -> None:
-  font = figure_style.FONT
-  totals = counts.sum(axis=1, keepdims=True)
-  shares = counts / np.maximum(totals, 1)
-  axis.imshow(colormaps[_COLOUR_MAP](shares))
-  for row, column in np.ndindex(counts.shape):
-    text = f'{shares[row, column]:.2f}'.removeprefix('0') if totals[row] else '–'
-    axis.text(column, row, text, ha='center', va='center', fontsize=font - 2,
-              color='white' if shares[row, column] > _DARK else 'black')
-  shown = [names.class_name(name) for name in class_names]
-  axis.set_xticks(range(len(shown)), shown, rotation=90)
-  axis.set_yticks(range(len(shown)), shown)
-  axis.tick_params(length=0)
-  axis.set_xlabel('predicted', fontsize=font)
-  axis.set_ylabel('true', fontsize=font)
-
-
-def _confusion_rows(panel: figure_runs.Panel):
-  for label, runs in panel.systems.items():
-    counts = figure_numbers.confusion(runs, len(panel.class_names))
-    for name, row in zip(panel.class_names, counts.tolist(), strict=True):
-      yield (panel.experiment.title, panel.split, label, name, *row)

@@ -120,11 +120,20 @@ def operating_points(runs: Sequence[figure_runs.Scored]) -> list[metrics.Operati
           for one in runs if one.threshold is not None]
 
 
+def predicted(one: figure_runs.Scored) -> np.ndarray:
+  """The class int [N] that a run decides for.
+
+  Of two, class 1 from the run's own threshold on; of more the likeliest.
+  """
+  if one.table.probabilities.shape[1] == 2 and one.threshold is not None:
+    return (one.table.probabilities[:, 1] >= one.threshold).astype(np.int32)
+  return one.table.probabilities.argmax(axis=1)
+
+
 def confusion(runs: Sequence[figure_runs.Scored], num_classes: int) -> np.ndarray:
   """int64 [K, K] of counts over all runs: row the true class, column the predicted."""
   return sum(metrics.confusion_matrix(
-      one.table.labels, one.table.probabilities.argmax(axis=1),
-      num_classes=num_classes) for one in runs)
+      one.table.labels, predicted(one), num_classes=num_classes) for one in runs)
 
 
 def interval(runs: Sequence[figure_runs.Scored], metric: str, *, draws: systems.Draws

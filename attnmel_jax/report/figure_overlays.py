@@ -36,9 +36,9 @@ class Maps(NamedTuple):
 
 
 def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path,
-          data_dir: pathlib.Path | None) -> list[str]:
-  """Writes a figure for each experiment that has maps; returns their Markdown."""
-  lines, drawn = [], set()
+          data_dir: pathlib.Path | None) -> list[figure_style.Entry]:
+  """Writes a figure for each experiment that has maps."""
+  entries, drawn = [], set()
   for panel in panels:
     number = _NUMBERS.get(panel.experiment.dataset)
     title = f'Attention maps: {panel.experiment.title}'
@@ -49,15 +49,16 @@ def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path,
       continue
     drawn.add(number)
     try:
-      lines += _write(panel, found, title, folder, data_dir)
+      entries.append(_write(panel, found, title, folder, data_dir))
     except errors.UserError as error:
-      lines += [f'### {title}', '', f'Not drawn: {error}.', '']
-    lines += [line for note in notes for line in (f'{note}.', '')]
+      entries.append(figure_style.Entry(title, f'Not drawn: {error}.'))
+    entries += [figure_style.Entry('', f'{note}.') for note in notes]
   for dataset, number in _NUMBERS.items():
     if number not in drawn:
-      lines += [f'### Figure {number}: attention maps', '', 'No run of '
-                f'{names.dataset_name(dataset)} has attention maps.', '']
-  return lines
+      entries.append(figure_style.Entry(
+          f'Figure {number}: attention maps',
+          f'No run of {names.dataset_name(dataset)} has attention maps.'))
+  return entries
 
 
 def read(panel: figure_runs.Panel) -> tuple[list[Maps], list[str]]:
@@ -95,15 +96,9 @@ def _view(one: Maps) -> tuple[float, float]:
 
 
 def _write(panel: figure_runs.Panel, found: Sequence[Maps], title: str,
-           folder: pathlib.Path, data_dir: pathlib.Path | None) -> list[str]:
+           folder: pathlib.Path, data_dir: pathlib.Path | None) -> figure_style.Entry:
   first = found[0].one
-  prepared = figure_data.open_photographs(
-      first, panel.split, figure_data.data_dirs([first.run], data_dir))
-  rows = np.searchsorted(prepared.ids, found[0].ids)
-  if not np.array_equal(prepared.ids[np.minimum(rows, len(prepared) - 1)],
-                        found[0].ids):
-    raise errors.UserError(f'{prepared.path} does not hold the images of '
-                           f'{first.run.folder}')
+  prepared, rows = photographs(found[0], panel.split, data_dir)
   chosen = figure_data.choose(prepared.labels[rows], prepared.has_lesion[rows])
   maps = {f'{one.label}\n{_ROWS.get(name, name)}': values[chosen]
           for one in found for name, values in one.maps.items()}
@@ -117,10 +112,26 @@ def _write(panel: figure_runs.Panel, found: Sequence[Maps], title: str,
   figure_style.save(figure, folder, stem)
   which = f'seed {seed}' + (
       f', fold {fold}' if panel.experiment.num_folds > 1 else '')
-  return figure_style.section(
+  return figure_style.Entry(
       title, 'Maps upsampled and rescaled as they are before the Jaccard index '
       'thresholds them; the line is the annotated lesion. CAM is the class activation '
       f'map of the predicted class. {figure_data.RULE} Of each system {which}.', stem)
+
+
+def photographs(maps: Maps, split: str, data_dir: pathlib.Path | None
+                ) -> tuple[builders.PreparedSplit, np.ndarray]:
+  """The prepared split behind maps, and the row in it of each of their images.
+
+  Raises:
+    UserError: it is nowhere, or holds other images.
+  """
+  run = maps.one.run
+  prepared = figure_data.open_photographs(
+      maps.one, split, figure_data.data_dirs([run], data_dir))
+  rows = np.searchsorted(prepared.ids, maps.ids)
+  if not np.array_equal(prepared.ids[np.minimum(rows, len(prepared) - 1)], maps.ids):
+    raise errors.UserError(f'{prepared.path} does not hold the images of {run.folder}')
+  return prepared, rows
 
 
 def font(columns: int) -> float:

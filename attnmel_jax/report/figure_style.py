@@ -7,6 +7,7 @@ import io
 import pathlib
 from typing import NamedTuple
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
@@ -91,6 +92,15 @@ def save(figure: Figure, folder: pathlib.Path, stem: str) -> None:
       figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
 
 
+def save_chart(figure: Figure, folder: pathlib.Path, stem: str) -> None:
+  """`save`, and <stem>.svg with its text as text: of lines and bars, no photographs."""
+  save(figure, folder, stem)
+  # Without a salt the names within would be other ones in each file.
+  with (rc_context({'svg.fonttype': 'none', 'svg.hashsalt': stem}),
+        prediction_files.replacing(folder / f'{stem}.svg') as file):
+    figure.savefig(file, format='svg', metadata={'Date': None})
+
+
 def save_table(rows: Iterable[Sequence], header: Sequence[str], folder: pathlib.Path,
                stem: str) -> None:
   """Writes <stem>.csv; floats come back as they were."""
@@ -102,10 +112,27 @@ def save_table(rows: Iterable[Sequence], header: Sequence[str], folder: pathlib.
     file.write(text.getvalue().encode())
 
 
-def section(title: str, caption: str, stem: str, *, table: str = '') -> list[str]:
-  """Markdown of a figure beside report.md: picture, caption, links."""
-  links = [f'[PDF](figures/{stem}.pdf)']
-  if table:
-    links.append(f'[numbers](figures/{table}.csv)')
-  return [f'### {title}', '', f'![{title}](figures/{stem}.png)', '',
-          f'{caption} {", ".join(links)}', '']
+class Entry(NamedTuple):
+  """A figure of the report, or words where there is none."""
+
+  title: str         # empty: a note on what stands before it
+  text: str          # the caption
+  stem: str = ''     # of its files; empty where nothing is drawn
+  table: str = ''    # stem of the CSV with its numbers
+  chart: bool = False  # lines and bars alone: there is an SVG as well
+
+
+def markdown(entries: Iterable[Entry]) -> list[str]:
+  """Lines for a page beside the folder `figures`: pictures, captions, links."""
+  lines = []
+  for entry in entries:
+    if entry.title:
+      lines += [f'### {entry.title}', '']
+    text = entry.text
+    if entry.stem:
+      lines += [f'![{entry.title}](figures/{entry.stem}.png)', '']
+      text += f' [PDF](figures/{entry.stem}.pdf)'
+      text += f', [SVG](figures/{entry.stem}.svg)' if entry.chart else ''
+      text += f', [numbers](figures/{entry.table}.csv)' if entry.table else ''
+    lines += [text, '']
+  return lines

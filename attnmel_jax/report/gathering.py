@@ -26,7 +26,8 @@ from attnmel_jax.report import names
 _OWN = ('model', 'roi', 'generated_masks', 'seed', 'fold')
 # These change where and how fast a run is made, and what is drawn, but no number.
 FREE_FIELDS = ('data_dir', 'cache_gib', 'log_every_steps', 'checkpoint_every_steps',
-               'remat', 'overlay_images', 'bootstrap_draws', 'bootstrap_seed')
+               'remat', 'overlay_images', 'tensorboard', 'bootstrap_draws',
+               'bootstrap_seed')
 
 
 class Member(NamedTuple):
@@ -217,9 +218,7 @@ def differing(settings: Mapping[str, Any], defaults: Mapping[str, Any]
   for name in names:
     value = settings.get(name)
     if value != defaults.get(name):
-      if isinstance(value, str) and '/' in value:
-        value = pathlib.PurePath(value).name  # a path of one machine
-      yield f'{name}={value!r}'
+      yield f'{name}={comparison.without_path(value)!r}'
 
 
 def images_differ(group: Group, other: Group) -> bool:

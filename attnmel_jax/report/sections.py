@@ -39,6 +39,7 @@ class Plan(NamedTuple):
   reference: str                         # the system that others are compared with
   split: str                             # auto, test or validation
   data_dir: pathlib.Path | None          # with photographs; None: where runs had them
+  photographs: bool                      # whether any may be shown
 
 
 class Section(NamedTuple):
@@ -48,6 +49,16 @@ class Section(NamedTuple):
   lines: list[str]                   # what is to be said first
   tables: list[table_lib.Table]
   files_alone: list[table_lib.Table]  # tables that the page does not show
+
+
+def said_once(tables: Sequence[table_lib.Table]
+              ) -> Iterator[tuple[table_lib.Table, tuple[str, ...]]]:
+  """Each table with its context, which is empty where it is that of the one before."""
+  before: tuple[str, ...] = ()
+  for table in tables:
+    context = table.head.context
+    yield table, () if context == before else context
+    before = context
 
 
 def belongs(run: comparison.FinishedRun, task: published_lib.Published) -> bool:

@@ -19,6 +19,7 @@ from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import progress
 from attnmel_jax.training import state as state_lib
+from attnmel_jax.training import tensorboard
 from attnmel_jax.training import timing as timing_lib
 
 
@@ -85,11 +86,13 @@ def stop_signal() -> Iterator[list[int]]:
 class MetricsFile:
   """metrics.jsonl: one line a step and one an epoch, and never a time."""
 
-  def __init__(self, path: pathlib.Path, step: int):
+  def __init__(self, path: pathlib.Path, step: int,
+               events: tensorboard.Events | None):
     """Opens `path` for appending, without what lies beyond the restored `step`.
 
-    In a process that does not write, the lines go nowhere.
+    In a process that does not write, the lines go nowhere. `events` get them too.
     """
+    self._events = events
     if parallel.is_main_process():
       _truncate(path, step)
     self._file = _written(path).open('a')
@@ -98,6 +101,13 @@ class MetricsFile:
     """Appends one line."""
     self._file.write(json.dumps({'step': step, **values}) + '\n')
     self._file.flush()
+    if self._events is not None:
+      self._events.scalars(step, values)
+
+  def flush_events(self) -> None:
+    """Brings the events to disk: before each save, as no state may lack its events."""
+    if self._events is not None:
+      self._events.flush()
 
   def close(self) -> None:
     """Closes the file."""
@@ -123,13 +133,17 @@ def _written(path: pathlib.Path) -> pathlib.Path:
   return path if parallel.is_main_process() else pathlib.Path(os.devnull)
 
 
+# The last state and the best score.
+Trained = tuple[state_lib.TrainState, float]
+
+
 def train(state: state_lib.TrainState, best_score: float, *,
           update: Callable[..., Any],
           batches: Iterator[tuple[int, dict[str, np.ndarray]]],
           hyper: dict[str, Any], schedule: Schedule,
           validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
           checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
-          quiet: bool) -> tuple[state_lib.TrainState, float]:
+          events: tensorboard.Events | None, quiet: bool) -> Trained:
   """Trains from `state` to the end of the schedule.
 
   Args:
@@ -143,6 +157,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
       None where there is no validation set: then the last epoch is the best.
     checkpoints: where states go.
     folder: run folder of metrics.jsonl and timing.jsonl.
+    events: of TensorBoard, which get the metrics too; None for none.
     quiet: print nothing.
 
   Returns:
@@ -153,16 +168,15 @@ def train(state: state_lib.TrainState, best_score: float, *,
     UserError: the loss is not finite.
   """
   start = int(state.step)
-  metrics_file = MetricsFile(folder / 'metrics.jsonl', start)
+  metrics_file = MetricsFile(folder / 'metrics.jsonl', start, events)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
   timing = timing_lib.Timing(_written(folder / 'timing.jsonl'), start)
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
     for done, batch in batches:
-      rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
       state, metrics = update(state, parallel.shard(batch),
-                              hyper | {'learning_rate': rate})
+                              _with_learning_rate(hyper, schedule, done))
       step = done + 1
       pending.append((step, metrics))
       if done == start:  # it waits for the compilation: timed by itself
@@ -185,6 +199,13 @@ def train(state: state_lib.TrainState, best_score: float, *,
   return state, best_score
 
 
+def _with_learning_rate(hyper: dict[str, Any], schedule: Schedule, done: int
+                        ) -> dict[str, Any]:
+  """Inputs of the step that follows `done` steps."""
+  rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
+  return hyper | {'learning_rate': rate}
+
+
 def _is_stopping(stop: list[int], step: int, schedule: Schedule) -> bool:
   """Whether to save and end after `step` because a signal came to any process."""
   if jax.process_count() == 1:
@@ -200,6 +221,7 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   step = pending[-1][0]
   timing.steps(step, batch_size)
   bar.report(step, mean, timing.images_per_second)
+  metrics_file.flush_events()
   pending.clear()
 
 
@@ -230,6 +252,7 @@ def _end_epoch(state, best_score, validate, checkpoints, metrics_file, timing, b
   scores = validate(state)
   timing.lap('validation', step)
   metrics_file.write(step, {f'validation_{k}': v for k, v in scores.items()})
+  metrics_file.flush_events()
   improved = scores['score'] > best_score
   bar.note(f'step {step}: validation '
            + ' '.join(f'{k} {v:.4f}' for k, v in scores.items())

@@ -13,6 +13,7 @@ import pytest
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.training import loop
+from attnmel_jax.training import tensorboard
 
 
 def test_a_run_leaves_all_its_files(finished):
@@ -59,6 +60,7 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
     return stopping
 
   other = tmp_path / 'stopped'
+  config = config | {'tensorboard': True}  # which changes no number
   with monkeypatch.context() as patched:
     patched.setattr(run_lib.parallel, 'update', stopping_in_step_four)
     with pytest.raises(loop.Stopped):
@@ -67,6 +69,26 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
   assert run_lib.run(config, other, quiet=True) == summary
   for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv'):
     assert (other / name).read_bytes() == (folder / name).read_bytes(), name
+  assert not (folder / 'tensorboard').exists()
+  _check_events(other)
+
+
+def _check_events(folder):
+  """The event file has each step and validation once, with a picture of the maps."""
+  (path,) = (folder / 'tensorboard').iterdir()
+  rows = [(event.step, value) for event in tensorboard.read(path)
+          for value in event.summary.value]
+  lines = [json.loads(line) for line in
+           (folder / 'metrics.jsonl').read_text().splitlines()]
+  for tag, name in (('train/loss', 'loss'), ('validation/auc', 'validation_auc')):
+    found = [(step, value.simple_value) for step, value in rows if value.tag == tag]
+    assert found == [(line['step'], float(np.float32(line[name])))
+                     for line in lines if name in line]
+  pictures = [(step, value.image) for step, value in rows
+              if value.tag == 'maps/validation']
+  assert [step for step, _ in pictures] == [3, 6]
+  assert all(image.encoded_image_string.startswith(b'\x89PNG') and image.width > 100
+             for _, image in pictures)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report import comparison
+from attnmel_jax.report import figure_style
 from configs import common
 from configs.grids import common as grid_systems
 
@@ -50,6 +51,11 @@ def with_generated(prepared, root, make):
       writer.write(row, make(row))
     writer.finish()
   return root
+
+
+def text(entries):
+  """Figures as the page has them."""
+  return '\n'.join(figure_style.markdown(entries))
 
 
 def predictions(number=40, *, classes=2, seed=0):

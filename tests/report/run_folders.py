@@ -25,12 +25,13 @@ BINARY = {'isic2016': ('other', 'malignant'), 'isic2017': ('other', 'melanoma')}
 MAPS = {'attnmel_cnn': ('pool3', 'pool4'), 'vgg16_gap': ('cam', 'cam_released')}
 
 
-def plan(*, reference='AttnMel-CNN', split='auto', num_draws=50):
+def plan(*, reference='AttnMel-CNN', split='auto', num_draws=50, photographs=True):
   """Of a report, with few draws."""
   defaults = common.get_config().to_dict() | {'bootstrap_draws': num_draws}
   return sections.Plan(
       {name: sections.Experiment(f'configs/{name}.py', module.get_config().to_dict())
-       for name, module in EXPERIMENTS.items()}, defaults, reference, split, None)
+       for name, module in EXPERIMENTS.items()}, defaults, reference, split, None,
+      photographs)
 
 
 def config(experiment, **fields):

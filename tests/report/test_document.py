@@ -72,6 +72,11 @@ def test_the_page_and_its_files(runs, tmp_path):
     assert any(words in line for line in report.left_out), words
     assert f'- {[line for line in report.left_out if words in line][0]}' in text
   assert '## All runs' in report.overview
+  html = (out / 'report.html').read_text()
+  for words in ('<h3>Table 3.4</h3>', '0.625', 'Figure 3.2: ROC curves',
+                'begun is not finished', 'no system has attention maps'):
+    assert words in html, words
+  assert len(html.encode()) < 10_000_000
   assert '| fold | 70 |' in report.overview
 
 
@@ -98,7 +103,8 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   assert 'notes.md' in left and left < drawn
 
 
-def test_a_manifest_of_others_removes_nothing(runs, tmp_path):
+def test_a_manifest_of_others_removes_nothing(runs, tmp_path, monkeypatch):
+  monkeypatch.setattr(document.figures, 'write', lambda *_, **__: [])
   out = tmp_path / 'out'
   out.mkdir()
   (tmp_path / 'precious').write_text('')

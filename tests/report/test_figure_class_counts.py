@@ -42,7 +42,7 @@ def test_many_data_sets_are_legible():
 
 def test_files_and_what_is_missing(prepared, make_run, found, tmp_path):
   make_run('a', conftest.predictions(), dataset='isic2016', positive=('malignant',))
-  text = '\n'.join(figure_class_counts.write(found(), tmp_path, prepared))
+  text = conftest.text(figure_class_counts.write(found(), tmp_path, prepared))
   assert '![Figure 3.1' in text
   assert 'The training images of ISIC 2016 are not prepared in' in text
   figure = figure_class_counts.figure(figure_class_counts.training_sets([prepared]))
@@ -55,6 +55,6 @@ def test_files_and_what_is_missing(prepared, make_run, found, tmp_path):
 
 def test_nothing_prepared_is_a_line(make_run, found, tmp_path):
   make_run('a', conftest.predictions())
-  text = '\n'.join(figure_class_counts.write(found(), tmp_path / 'out', tmp_path))
+  text = conftest.text(figure_class_counts.write(found(), tmp_path / 'out', tmp_path))
   assert 'ISIC 2017 are not prepared' in text and '![' not in text
   assert not (tmp_path / 'out').exists()

@@ -94,7 +94,7 @@ def test_files_captions_and_numbers(make_run, found, tmp_path):
   make_run('b', conftest.predictions(seed=1), seed=1)
   make_run('c', conftest.predictions(classes=3), dataset='isic2018', positive=(),
            class_names=('x', 'y', 'z'))
-  text = '\n'.join(figure_curves.write(_panels(found()), tmp_path))
+  text = conftest.text(figure_curves.write(_panels(found()), tmp_path))
   for stem in ('figure_3_2_roc', 'figure_3_2_precision_recall'):
     drawn.check_files(tmp_path, stem, figure_curves.figure(
         _panels(found())[:1], figure_curves.roc, strip=False).get_size_inches())
@@ -117,7 +117,7 @@ def test_files_captions_and_numbers(make_run, found, tmp_path):
 
 def test_no_binary_run_is_a_line_and_one_class_alone_no_crash(
     make_run, found, tmp_path):
-  assert 'No run of a task with two classes' in '\n'.join(
+  assert 'No run of a task with two classes' in conftest.text(
       figure_curves.write([], tmp_path))
   ids, _, probabilities = conftest.predictions()
   make_run('a', (ids, np.zeros(40, int), probabilities))

@@ -32,8 +32,8 @@ def test_the_jaccard_index_is_scikit_learns_at_half(prepared):
 
 
 def test_photograph_reference_and_map_stand_below_each_other(with_masks, tmp_path):
-  lines = figure_masks.write([], tmp_path / 'figures', with_masks)
-  assert lines[0] == '### Figure 3.4: generated masks (unet, ISIC 2017, synthetic)'
+  entries = figure_masks.write([], tmp_path / 'figures', with_masks)
+  assert entries[0].title == 'Figure 3.4: generated masks (unet, ISIC 2017, synthetic)'
   (one,) = [one for one in figure_data.split_folders(with_masks) if one.masks]
   prepared = one.open()
   rows = figure_data.choose(prepared.labels, prepared.has_lesion)
@@ -67,18 +67,18 @@ def test_what_is_missing_or_damaged_is_a_line(with_masks, make_run, found, tmp_p
   (masks,) = (with_masks / 'isic2017').glob('*-generated-unet')
   for path in masks.glob('*.png'):
     Image.new('L', (5, 5)).save(path)
-  text = '\n'.join(figure_masks.write(found(), tmp_path / 'figures', with_masks))
+  text = conftest.text(figure_masks.write(found(), tmp_path / 'figures', with_masks))
   assert 'unet of ISIC 2017 is not drawn: ' in text and ' is missing or damaged' in text
   assert 'The masks other of ISIC 2017 are not in' in text
   for path in masks.glob('*.png'):
     path.unlink()
-  text = '\n'.join(figure_masks.write([], tmp_path / 'figures', with_masks))
+  text = conftest.text(figure_masks.write([], tmp_path / 'figures', with_masks))
   assert 'is not drawn: ' in text and ' is missing or damaged' in text
   assert not (tmp_path / 'figures').exists()
 
 
 def test_no_masks_and_no_run_is_a_line(make_run, found, tmp_path):
   make_run('a', conftest.predictions())
-  (title, _, line, _) = figure_masks.write(found(), tmp_path, tmp_path)
-  assert title == '### Figure 3.4: generated masks'
-  assert line.startswith('No run of AttnMel-CNN-Lesion*')
+  (entry,) = figure_masks.write(found(), tmp_path, tmp_path)
+  assert (entry.title, entry.stem) == ('Figure 3.4: generated masks', '')
+  assert entry.text.startswith('No run of AttnMel-CNN-Lesion*')

@@ -1,4 +1,3 @@
-import csv
 
 import numpy as np
 import pytest
@@ -22,9 +21,9 @@ def panel(make_run, found):
 
 
 def test_seven_systems_and_seven_classes_are_legible(panel):
-  for figure in (figure_multiclass.roc(panel), figure_multiclass.confusion(panel)):
-    drawn.check_texts(figure)
-    assert figure.get_size_inches()[0] <= 10.5
+  figure = figure_multiclass.roc(panel)
+  drawn.check_texts(figure)
+  assert figure.get_size_inches()[0] <= 10.5
 
 
 def test_one_system_and_long_class_names_are_legible(make_run, found):
@@ -32,9 +31,6 @@ def test_one_system_and_long_class_names_are_legible(make_run, found):
            class_names=('melanoma', 'seborrheic_keratosis', 'nevus'))
   (panel,), _ = figure_runs.panels(found(), split='auto')
   drawn.check_texts(figure_multiclass.roc(panel))
-  figure = figure_multiclass.confusion(panel)
-  drawn.check_texts(figure)
-  assert 'seborrheic keratosis' in [text for text, _ in drawn.texts(figure)]
 
 
 def test_curves_and_areas_are_those_of_scikit_learn(panel):
@@ -66,21 +62,6 @@ def test_folds_are_averaged_with_a_thin_line_each(make_run, found):
   assert axis.get_legend().get_texts()[0].get_text() == f'{np.mean(areas):.3f}'
 
 
-def test_the_matrix_holds_shares_of_the_true_class(make_run, found):
-  ids, _, _ = conftest.predictions(5)
-  labels = np.array([0, 0, 0, 1, 1])
-  predicted = np.array([0, 0, 1, 2, 1])
-  probabilities = np.eye(3)[predicted] * 0.7 + 0.1
-  make_run('a', (ids, labels, probabilities), positive=(), class_names=('x', 'y', 'z'))
-  (panel,), _ = figure_runs.panels(found(), split='auto')
-  (axis,) = figure_multiclass.confusion(panel).axes
-  written = {text.get_position(): text.get_text() for text in axis.texts}
-  # Column, row.
-  assert written == {(0, 0): '.67', (1, 0): '.33', (2, 0): '.00', (0, 1): '.00',
-                     (1, 1): '.50', (2, 1): '.50', (0, 2): '–', (1, 2): '–',
-                     (2, 2): '–'}
-
-
 def test_a_class_without_images_says_so(make_run, found):
   ids, labels, probabilities = conftest.predictions(30, classes=3)
   make_run('a', (ids, np.minimum(labels, 1), probabilities), positive=(),
@@ -91,18 +72,10 @@ def test_a_class_without_images_says_so(make_run, found):
   drawn.check_texts(figure)
 
 
-def test_files_and_tables(panel, make_run, found, tmp_path):
+def test_only_tasks_of_several_classes_have_a_figure(panel, make_run, found, tmp_path):
   make_run('binary', conftest.predictions())
   panels, _ = figure_runs.panels(found(), split='auto')
-  text = '\n'.join(figure_multiclass.write(panels, tmp_path))
-  assert text.count('### ') == 2
-  drawn.check_files(tmp_path, 'figure_3_2_roc_isic2018',
+  (entry,) = figure_multiclass.write(panels, tmp_path)
+  assert entry.stem == 'figure_3_2_roc_isic2018' and entry.chart
+  drawn.check_files(tmp_path, entry.stem,
                     figure_multiclass.roc(panel).get_size_inches())
-  drawn.check_files(tmp_path, 'confusion_isic2018',
-                    figure_multiclass.confusion(panel).get_size_inches())
-  with (tmp_path / 'confusion_isic2018.csv').open() as file:
-    table = [row for row in csv.DictReader(file) if row['system'] == 'Mel-CNN']
-  one = panel.systems['Mel-CNN'][0].table
-  np.testing.assert_array_equal(
-      [[int(row[name]) for name in challenge.CLASSES] for row in table],
-      sklearn.metrics.confusion_matrix(one.labels, one.probabilities.argmax(axis=1)))

@@ -52,7 +52,7 @@ def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared
     return drawn_with['figure']
 
   monkeypatch.setattr(overlays, 'attention_grid', spy)
-  text = '\n'.join(figure_overlays.write([_panel(found)], tmp_path, None))
+  text = conftest.text(figure_overlays.write([_panel(found)], tmp_path, None))
   assert '### Figure 3.3: attention maps: ISIC 2017, synthetic' in text
   assert 'No run of ISIC 2018 has attention maps.' in text
   figure = drawn_with['figure']
@@ -81,7 +81,7 @@ def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared
 def test_one_system_alone_is_legible(make_run, rows, found, prepared, tmp_path):
   make_run('a', rows, maps=_maps(rows[0]), roi='lesion')
   panel = _panel(found)
-  text = '\n'.join(figure_overlays.write([panel], tmp_path, prepared))
+  text = conftest.text(figure_overlays.write([panel], tmp_path, prepared))
   assert 'Of each system seed 0.' in text
   with Image.open(tmp_path / 'figure_3_3_isic2017_melanoma.png') as picture:
     assert picture.width > 6 * overlays.COLUMN_INCHES * overlays.DPI
@@ -136,7 +136,7 @@ def test_missing_photographs_and_damaged_maps_are_lines(
   make_run('a', rows, maps=_maps(rows[0]))
   folder = make_run('b', rows, maps=_maps(rows[0]), roi='lesion')
   (folder / 'attention' / 'test.npz').write_bytes(b'PK')
-  text = '\n'.join(figure_overlays.write([_panel(found)], tmp_path / 'out', None))
+  text = conftest.text(figure_overlays.write([_panel(found)], tmp_path / 'out', None))
   assert 'Not drawn: ' in text and 'is not prepared in' in text
   assert 'AttnMel-CNN-Lesion is left out: ' in text
   assert '![' not in text and not (tmp_path / 'out').exists()
@@ -144,7 +144,7 @@ def test_missing_photographs_and_damaged_maps_are_lines(
 
 def test_no_run_with_maps_is_a_line(make_run, rows, found, tmp_path):
   make_run('a', rows, model='mel_cnn')
-  lines = figure_overlays.write([_panel(found)], tmp_path, None)
+  lines = [one.text for one in figure_overlays.write([_panel(found)], tmp_path, None)]
   assert 'No run of ISIC 2017 has attention maps.' in lines
   assert 'No run of ISIC 2018 has attention maps.' in lines
 

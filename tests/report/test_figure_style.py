@@ -6,6 +6,7 @@ import pytest
 
 from attnmel_jax.report import figure_style
 from attnmel_jax.report import names
+from tests.report import conftest
 from tests.report import drawn
 
 
@@ -55,9 +56,27 @@ def test_tables_give_floats_back(tmp_path):
   assert float(row['value']) == 0.1 + 0.2
 
 
-def test_a_section_links_picture_print_and_numbers():
-  text = '\n'.join(figure_style.section('Title', 'Words.', 'x', table='y'))
+def test_a_chart_is_an_svg_too_with_texts_and_the_same_each_time(tmp_path):
+  figure = figure_style.blank(3, 2)
+  axis = figure_style.place(figure, 0.5, 0.25, 1.5, 1)
+  axis.set_title('a <b> & c')
+  axis.plot([0, 1], [0, 1])
+  for folder in ('a', 'b'):
+    figure_style.save_chart(figure, tmp_path / folder, 'x')
+  drawn.check_files(tmp_path / 'a', 'x', (3, 2))
+  content = (tmp_path / 'a' / 'x.svg').read_bytes()
+  assert content == (tmp_path / 'b' / 'x.svg').read_bytes()
+  assert b'a &lt;b&gt; &amp; c</text>' in content and b'width="216pt"' in content
+
+
+def test_an_entry_links_picture_print_and_numbers():
+  entry = figure_style.Entry('Title', 'Words.', 'x', table='y', chart=True)
+  text = conftest.text([entry])
   for link in ('![Title](figures/x.png)', '[PDF](figures/x.pdf)',
-               '[numbers](figures/y.csv)', '### Title', 'Words.'):
+               '[SVG](figures/x.svg)', '[numbers](figures/y.csv)', '### Title',
+               'Words.'):
     assert link in text
-  assert 'numbers' not in '\n'.join(figure_style.section('T', 'W.', 'x'))
+  text = conftest.text([figure_style.Entry('T', 'W.', 'x')])
+  assert 'numbers' not in text and 'svg' not in text
+  assert conftest.text([figure_style.Entry('T', 'W.')]) == '### T\n\nW.\n'
+  assert conftest.text([figure_style.Entry('', 'W.')]) == 'W.\n'

@@ -70,14 +70,14 @@ def _batches(start, total, at=None):
 
 
 def _train(folder, state=None, best=-math.inf, *, schedule=None, validate=None,
-           update=None, at=None):
+           update=None, at=None, events=None):
   schedule, state = schedule or _schedule(), state or _start()
   with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     return loop.train(
         state, best, update=update or _fake_update(),
         batches=_batches(int(state.step), schedule.total_steps, at),
         hyper={'weight_decay': np.float32(0)}, schedule=schedule, validate=validate,
-        checkpoints=checkpoints, folder=folder, quiet=True)
+        checkpoints=checkpoints, folder=folder, events=events, quiet=True)
 
 
 def _lines(folder, name='metrics.jsonl'):
@@ -208,7 +208,7 @@ def test_a_signal_while_metrics_are_written_is_not_taken_before_a_save(
     loop.train(
         _start(), -math.inf, update=_fake_update(), batches=_batches(0, 12),
         hyper={'weight_decay': np.float32(0)}, schedule=_schedule(), validate=None,
-        checkpoints=checkpoints, folder=tmp_path, quiet=True)
+        checkpoints=checkpoints, folder=tmp_path, events=None, quiet=True)
   with checkpoint.Checkpoints(tmp_path / 'checkpoints', create=True) as checkpoints:
     assert checkpoints.latest_step() == stopped.value.step
 
@@ -238,7 +238,7 @@ def test_metrics_beyond_the_restored_step_go_and_so_does_a_cut_line(tmp_path, ta
   path = tmp_path / 'metrics.jsonl'
   kept = '{"step": 3, "loss": 1.0}\n{"step": 4, "loss": 1.0}\n{"step": 4, "v": 1.0}\n'
   path.write_text(kept + '{"step": 5, "loss": 1.0}\n{"step": 6, "loss": 9}\n' + tail)
-  file = loop.MetricsFile(path, 4)
+  file = loop.MetricsFile(path, 4, None)
   file.write(5, {'loss': 0.5})
   file.close()
   assert path.read_text() == kept + '{"step": 5, "loss": 0.5}\n'
@@ -248,12 +248,12 @@ def test_metrics_beyond_the_restored_step_go_and_so_does_a_cut_line(tmp_path, ta
 def test_a_cut_line_of_the_restored_step_goes(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"step": 1}\n{"step": 2, "loss"')
-  loop.MetricsFile(path, 2).close()
+  loop.MetricsFile(path, 2, None).close()
   assert path.read_text() == '{"step": 1}\n'
 
 
 def test_numbers_come_back_from_the_metrics_as_they_were(tmp_path):
-  file = loop.MetricsFile(tmp_path / 'metrics.jsonl', 0)
+  file = loop.MetricsFile(tmp_path / 'metrics.jsonl', 0, None)
   value = float(np.float32(0.1))
   file.write(1, {'loss': value})
   file.close()
@@ -284,7 +284,7 @@ def _run_tiny(folder, update, stop_at=None):
     state, best = loop.train(
         state, best, update=update, batches=batches(int(state.step)), hyper=hyper,
         schedule=schedule, validate=validate, checkpoints=checkpoints, folder=folder,
-        quiet=True)
+        events=None, quiet=True)
     return jax.device_get((state, checkpoints.restore_best(state.variables()), best))
 
 
