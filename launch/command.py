@@ -6,6 +6,7 @@ stopped by SIGTERM.
 """
 
 from collections.abc import Callable
+import glob
 import os
 import pathlib
 import signal
@@ -117,6 +118,21 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
 def path(text: str) -> pathlib.Path:
   """A path of the command line; ~ is the home folder."""
   return pathlib.Path(text).expanduser()
+
+
+def paths(text: str) -> list[pathlib.Path]:
+  """One path, or several with commas between; `*`, `?` and `**` are filled in.
+
+  A path that exists is taken as it is, whatever it is called.
+  """
+  if path(text).exists():
+    return [path(text)]
+  found = []
+  for part in filter(None, (part.strip() for part in text.split(','))):
+    named = path(part)
+    matches = [] if named.exists() else sorted(glob.glob(str(named), recursive=True))
+    found += map(pathlib.Path, matches) if matches else [named]
+  return found
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -91,3 +91,18 @@ def test_help_lists_the_flags_and_is_no_failure(program):
   done = program('--help')
   assert done.returncode == 0
   assert '--act' in done.stdout
+
+
+def test_several_paths_are_written_with_commas_and_wildcards(tmp_path):
+  for name in ('a.jpg', 'b.jpg', 'odd, name.jpg', 'c[1].jpg'):
+    (tmp_path / name).touch()
+  code = ('from launch import command\n'
+          'for text in ("a.jpg, b.jpg", "?.jpg,gone.jpg", "odd, name.jpg", "c[1].jpg",'
+          ' ",", "~"):\n'
+          '  print(*command.paths(text), sep="|")')
+  done = subprocess.run(
+      [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True,
+      check=True, timeout=60, env={'PYTHONPATH': str(ROOT), 'HOME': '/home/me'})
+  assert done.stdout.splitlines() == [
+      'a.jpg|b.jpg', 'a.jpg|b.jpg|gone.jpg', 'odd, name.jpg', 'c[1].jpg', '',
+      '/home/me']

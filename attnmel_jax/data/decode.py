@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import contextlib
 import io
 import json
+import warnings
 
 import numpy as np
 from PIL import ExifTags
@@ -42,6 +43,18 @@ _UPRIGHT = {
 
 class Unusable(ValueError):
   """A file whose content cannot be used."""
+
+
+@contextlib.contextmanager
+def strict_warnings() -> Iterator[None]:
+  """Within it an enormous image is unusable, and odd metadata are no matter.
+
+  Not for threads: it is entered once, around all of the work.
+  """
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', module='PIL')  # of odd metadata
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    yield
 
 
 def central_square(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:

@@ -68,17 +68,17 @@ def attention_figure(
     raise ValueError('lesion masks do not fit the images')
   titles = [textwrap.fill(title, _TITLE_CHARACTERS) for title in titles]
   figure, axes, bar = _layout(count, len(maps), titles, heading)
-  greys = _luminance(images)
+  greys = luminance(images)
   overlays = {name: attention_maps.rescale(attention_maps.upsample(values, side))
               for name, values in maps.items()}
   for column in range(count):
     axes[0][column].imshow(images[column])
     for row, values in enumerate(overlays.values(), start=1):
-      axes[row][column].imshow(_blend(greys[column], values[column]))
+      axes[row][column].imshow(blend(greys[column], values[column]))
     if lesion is not None and has_lesion is not None:
       _mark_lesion([row[column] for row in axes], lesion[column], has_lesion[column])
     axes[0][column].set_title(titles[column], fontsize=_FONT, pad=3)
-  for row, name in zip(axes, ('photograph', *map(_row_name, maps)), strict=True):
+  for row, name in zip(axes, ('photograph', *map(row_name, maps)), strict=True):
     row[0].set_ylabel(name, fontsize=_FONT + 1)
   if maps:
     _colour_bar(figure, bar)
@@ -124,13 +124,13 @@ def _layout(
   return figure, axes, bar
 
 
-def _luminance(images: np.ndarray) -> np.ndarray:
-  """uint8 [N, S, S, 3] -> [N, S, S] in [_DARKEST, 1], weights of ITU-R BT.601."""
+def luminance(images: np.ndarray) -> np.ndarray:
+  """uint8 [..., 3] -> [...] in [_DARKEST, 1], weights of ITU-R BT.601."""
   grey = images @ np.array([0.299, 0.587, 0.114]) / 255
   return _DARKEST + (1 - _DARKEST) * grey
 
 
-def _blend(grey: np.ndarray, attention: np.ndarray) -> np.ndarray:
+def blend(grey: np.ndarray, attention: np.ndarray) -> np.ndarray:
   """Grey [...] under the coloured map [...], both in [0, 1] -> RGB [..., 3]."""
   coloured = colormaps[_COLOUR_MAP](attention)[..., :3]
   return (1 - _OPACITY) * grey[..., None] + _OPACITY * coloured
@@ -160,13 +160,13 @@ def _halo(width: float) -> list[patheffects.AbstractPathEffect]:
   return [patheffects.withStroke(linewidth=width, foreground='black')]
 
 
-def _row_name(name: str) -> str:
+def row_name(name: str) -> str:
   """'pool3' -> 'pool-3', as the thesis writes it; other names as they are."""
   return re.sub(r'^pool(\d)$', r'pool-\1', name)
 
 
 def _colour_bar(figure: Figure, axis: Axes) -> None:
-  shades = colors.ListedColormap(_blend(np.full(256, _SKIN), np.linspace(0, 1, 256)))
+  shades = colors.ListedColormap(blend(np.full(256, _SKIN), np.linspace(0, 1, 256)))
   scale = cm.ScalarMappable(colors.Normalize(0, 1), shades)
   bar = figure.colorbar(scale, cax=axis, ticks=[0, 0.5, 1])
   bar.ax.tick_params(labelsize=_FONT - 0.5, length=2, pad=2)

@@ -14,6 +14,7 @@ rounding.
 from collections.abc import Sequence
 
 import jax
+from jax import export
 from jax import lax
 import jax.numpy as jnp
 
@@ -59,8 +60,10 @@ def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _winograd_pays(x: jax.Array, outputs: int) -> bool:
-  _, height, width, channels = x.shape
-  return (height % 2 == 0 and width % 2 == 0
+  batch, height, width, channels = x.shape
+  # A program that is exported for batches of any size cannot be cut into tiles.
+  return (not export.is_symbolic_dim(batch)
+          and height % 2 == 0 and width % 2 == 0
           and min(channels, outputs) >= _FEWEST_CHANNELS
           and x.dtype in (jnp.float32, jnp.float64))
 
