@@ -182,7 +182,8 @@ def _use(run: trained.TrainedRun, program: str, platforms: Sequence[str]) -> lis
       f'{config["image_size"]}, 3], any number b of them, and normalises them itself: '
       f'(x / 255 - mean) / std, mean {mean}, std {std}.'
       + (' It averages over the 8 flips and quarter turns.' if config['tta'] else ''),
-      '', f'Python with jax, numpy and Pillow, on {", ".join(platforms)}:', '',
+      '', f'Python with jax, flatbuffers, numpy and Pillow, on {", ".join(platforms)}:',
+      '',
       '```python', code.rstrip(), '```', '',
       '`predict` gives `probabilities` [b, classes] and the maps, each over the '
       'prepared square: `attention` by pool (empty where there are no gates)'

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import pathlib
+import threading
 import zipfile
 
 import numpy as np
@@ -107,7 +109,7 @@ def test_a_second_call_starts_anew_and_spares_the_files_of_others(
     photographs.clear(other)
   assert (other / 'thesis.tex').exists()
   with pytest.raises(errors.UserError, match='--out=/dev/null/x cannot be written'):
-    photographs.clear(tmp_path / '/dev/null/x')
+    photographs.clear(pathlib.Path('/dev/null/x'))
 
 
 def test_what_is_stopped_halfway_has_neither_table_nor_page(
@@ -130,18 +132,20 @@ def test_what_is_stopped_halfway_has_neither_table_nor_page(
 
 
 def test_few_photographs_are_in_memory_at_a_time(runs, monkeypatch, tmp_path):
-  alive, most = 0, 0
+  alive, most, lock = 0, 0, threading.Lock()
 
   class Square(np.ndarray):
     def __del__(self):
       nonlocal alive
-      alive -= self.base is None
+      with lock:
+        alive -= self.base is None
 
   def read(photograph, geometries):
     nonlocal alive, most
     square = np.zeros((36, 36, 3), np.uint8).copy().view(Square).copy()
-    alive += 1
-    most = max(most, alive)
+    with lock:
+      alive += 1
+      most = max(most, alive)
     return photographs_lib.Decoded(photograph, {geometries[0]: square}, '')
 
   monkeypatch.setattr(photographs_lib, 'read', read)

@@ -12,7 +12,7 @@ from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import trained
 from attnmel_jax.training import checkpoint
-from tests.experiments import conftest
+from configs import common
 
 
 @pytest.fixture
@@ -74,6 +74,6 @@ def test_absent_unfinished_and_repeated_runs_are_told(finished, copied, tmp_path
 
 def test_the_config_is_read_from_the_run_not_from_defaults(finished, config):
   # The fixture's config differs from configs/common.py; so do the variables' shapes.
-  assert conftest.common.get_config().width != config['width']
+  assert common.get_config().width != config['width']
   run, = trained.open_runs([finished[0]], tta=None)
   assert run.config['width'] == config['width']
