@@ -4,6 +4,7 @@
   python launch/benchmark.py --config.image_size=128 --against=torch
   python launch/benchmark.py --sweep --against=torch --json=benchmark.json
   python launch/benchmark.py --scaling
+  python launch/benchmark.py --input
 
 Started again with the same --json, --sweep goes on where it stopped. Leave the
 machine alone meanwhile.
@@ -24,12 +25,12 @@ from ml_collections import config_flags
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import input_rate
 from attnmel_jax.experiments import scaling
 from attnmel_jax.experiments import speed
 
 CONFIG = config_flags.DEFINE_config_file(
-    'config', str(command.ROOT / 'configs' / 'isic2017.py'), 'experiment file',
-    lock_config=True)
+    'config', None, 'experiment file; default configs/isic2017.py', lock_config=True)
 JSON = flags.DEFINE_string(
     'json', '', 'file that takes the numbers; cells it already holds stay in it')
 AGAINST = flags.DEFINE_enum(
@@ -38,10 +39,15 @@ SWEEP = flags.DEFINE_bool(
     'sweep', False, 'sizes 128 and 224, batches 8 and 32, both backbones, float32 and '
     'bfloat16, in place of what the config says')
 QUICK = flags.DEFINE_bool(
-    'quick', False, 'a slim network at 96 px, batch 8, few steps: under a minute')
+    'quick', False, 'a slim vgg16 at 96 px, batch 8, few steps: under a minute')
 SCALING = flags.DEFINE_bool(
     'scaling', False, 'what 1, 2, 4 and 8 forced CPU devices add to a step of the '
     'network of --quick, with weak and with strong scaling: overhead, not speed')
+INPUT = flags.DEFINE_bool(
+    'input', False, 'whether batches from memory keep up with a device that takes '
+    '--images_per_second')
+IMAGES_PER_SECOND = flags.DEFINE_float(
+    'images_per_second', 3000., 'of the device that --input simulates', lower_bound=1.)
 STEPS = flags.DEFINE_integer(
     'steps', 20, 'at most so many measurements of each kind',
     lower_bound=speed.FEWEST)
@@ -52,11 +58,7 @@ SECONDS = flags.DEFINE_float(
 
 def main() -> None:
   """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
-  if SWEEP.value and QUICK.value:
-    raise errors.UserError('--sweep and --quick exclude each other; choose one')
-  if SCALING.value and (SWEEP.value or QUICK.value or AGAINST.value or JSON.value):
-    raise errors.UserError(
-        '--scaling excludes --sweep, --quick, --against and --json; give it alone')
+  check_flags()
   if AGAINST.value:
     benchmark.check_torch()
   config = command.require_config(CONFIG.value)
@@ -65,6 +67,11 @@ def main() -> None:
     config = benchmark.without_data(benchmark.quick(config))
     rows = scaling.measure(config, limits, say=lambda t: print(t, file=sys.stderr))
     print(*scaling.table(rows), sep='\n')
+    return
+  if INPUT.value:
+    print(*input_rate.lines(input_rate.measure(
+        benchmark.without_data(config), images_per_second=IMAGES_PER_SECOND.value,
+        seconds=SECONDS.value)), sep='\n')
     return
   configs = [config]
   if SWEEP.value:
@@ -80,6 +87,20 @@ def main() -> None:
     cells.append(cell)
   if SWEEP.value:
     print(*benchmark.table(cells), sep='\n')
+
+
+def check_flags() -> None:
+  """Raises UserError for flags that would be ignored."""
+  alone = (SCALING, INPUT, SWEEP, QUICK, AGAINST, JSON)
+  for flag, excluded in (
+      (SCALING, alone[1:]), (INPUT, (*alone[2:], STEPS)), (SWEEP, (QUICK,)),
+      (QUICK, (STEPS, SECONDS))):
+    for other in excluded:
+      if flag.value and flags.FLAGS[other.name].present:
+        raise errors.UserError(
+            f'--{flag.name} and --{other.name} exclude each other; leave one out')
+  if flags.FLAGS[IMAGES_PER_SECOND.name].present and not INPUT.value:
+    raise errors.UserError('--images_per_second goes with --input alone')
 
 
 def measure(config, limits, number):
@@ -103,4 +124,4 @@ def measure(config, limits, number):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, default_config='configs/isic2017.py')

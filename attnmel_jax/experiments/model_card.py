@@ -47,7 +47,8 @@ from PIL import ImageOps
 
 
 def prepare(path):
-  image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+  image = Image.open(path, formats=('JPEG', 'PNG', 'BMP'))
+  image = ImageOps.exif_transpose(image).convert('RGB')
   side = int({crop_ratio} * min(image.size))
   left, top = (image.width - side) // 2, (image.height - side) // 2
   square = image.crop((left, top, left + side, top + side))

@@ -31,7 +31,7 @@ from attnmel_jax.experiments import system
 from attnmel_jax.experiments import torch_reference
 
 FEWEST = 3  # measurements of everything, however slow
-_IMAGES = 256  # in memory, or four batches: more than the caches of a CPU hold
+_IMAGES = 256  # in memory, or four batches
 # Of a GPU's memory, where PyTorch shares it.
 _SHARED_MEMORY = '0.45'
 
@@ -55,6 +55,7 @@ class _RandomSplit:
   labels: np.ndarray
   has_lesion: np.ndarray
   has_dermo: np.ndarray
+  has_generated: np.ndarray
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -67,8 +68,7 @@ def random_batches(config: Mapping[str, Any]) -> tuple[pipeline.TrainingBatches,
   classes = max(2, len(config['oversample_factors']))
   split = _RandomSplit(
       'noise', 'train', side, tuple(f'class {k}' for k in range(classes)),
-      np.arange(count, dtype=np.int32) % classes, np.ones(count, bool),
-      np.ones(count, bool))
+      np.arange(count, dtype=np.int32) % classes, *np.ones((3, count), bool))
   region = pipeline.find_region(
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=config['dermo_attributes'])
@@ -225,21 +225,22 @@ class Torch:
 
   def __init__(self, config: Mapping[str, Any], variables: Any,
                batch: dict[str, np.ndarray], *, backend: str):
-    """Compiles and warms up; `backend`: JAX's, whose kind of device it takes."""
+    """Takes over the variables; `backend`: JAX's, whose kind of device it takes."""
     self._batch = batch
     self._reference = torch_reference.Reference(
         config, variables, device='cuda' if backend == 'gpu' else 'cpu',
         threads=processes.cores(), learning_rate=0.)
     self._group = _group_size(self._reference.device_type)
-    self.time_steps()
-    self.time_inference()
 
   def description(self) -> str:
     """Version, device and how it runs."""
     return self._reference.description
 
   def difference(self, ours: Any) -> float:
-    """The largest between our probabilities and attention maps and these."""
+    """The largest between our probabilities and attention maps and these.
+
+    Asked before the first step, which would change BatchNorm's running averages.
+    """
     theirs = self._reference.predict(self._batch['image'])
     return max(jax.tree.leaves(jax.tree.map(
         lambda a, b: float(np.abs(a - b.double().cpu().numpy()).max()), ours, theirs)))
