@@ -43,7 +43,8 @@ def predict(home, tmp_path):
 
 
 def _rows(path):
-  return {row['image']: row for row in csv.DictReader(path.open())}
+  with path.open(newline='') as file:
+    return {row['image']: row for row in csv.DictReader(file)}
 
 
 @pytest.mark.slow
@@ -87,9 +88,7 @@ def test_mistakes_are_one_line(predict, tmp_path):
   (tmp_path / 'empty' / 'notes.txt').write_text('-')
   for arguments, words in (
       ({'run': 'nowhere'}, ['nowhere', 'launch/main.py']),
-      ({'images': 'nowhere'}, ['--images=nowhere', 'does not exist']),
       ({'images': 'empty'}, ['--images=empty', '.jpg']),
-      ({'out': '/dev/null/x'}, ['--out=/dev/null/x', 'cannot be written']),
       ({'out': 'empty'}, ['--out=empty', 'other files'])):
     done = predict(**arguments)
     assert done.returncode == 2

@@ -10,7 +10,7 @@ from attnmel_jax.models import weights
 
 
 def _variables(name, backbone):
-  """Random numbers in the shape of a slim classifier's variables."""
+  """Random positive numbers in the shape of a slim classifier's variables."""
   model = classifiers.create(
       name, num_classes=3, backbone=backbone, width=1 / 16, taps=('pool3', 'pool4'),
       gate_width=8, gate_norm='sigmoid', dropout_rate=0.5, dtype='float32',
@@ -19,7 +19,7 @@ def _variables(name, backbone):
       key, jnp.zeros((1, 32, 32, 3)), train=False), jax.random.key(0))
   rng = np.random.default_rng(0)
   return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
+      lambda leaf: jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), shapes)
 
 
 @pytest.mark.parametrize('backbone', ['vgg16', 'vgg16_bn'])
