@@ -3,8 +3,9 @@
   python launch/export.py --run=RUN --out=DIR
 
 DIR gets model.stablehlo (images of any number -> probabilities and maps, on cpu, cuda
-and tpu), weights.safetensors (torchvision's names) and MODEL_CARD.md, which says how
-to use them and what may be done with them.
+and tpu), weights.safetensors (torchvision's names), model.onnx (one image; where
+jax2onnx is installed) and MODEL_CARD.md, which says how to use them and what may be
+done with them.
 """
 
 import pathlib
@@ -33,8 +34,11 @@ def main() -> None:
   """Writes the files and names them."""
   parallel.configure_compiler()
   run, = trained.open_runs([command.path(RUN.value)], tta=None)
-  for path in export.write(run, command.path(OUT.value)):
+  paths, missing = export.write(run, command.path(OUT.value))
+  for path in paths:
     print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
+  if missing:
+    print(f'no {export.ONNX}: {missing}')
 
 
 if __name__ == '__main__':

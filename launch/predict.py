@@ -61,8 +61,7 @@ def main() -> None:
                      for k, name in enumerate(names))
   print(f'{out / photographs.PAGE}: {len(result.rows)} photographs, predicted {counts}')
   for path, reason in result.unreadable[:_NAMED]:
-    print(f'{ascii(path) if not path.isprintable() else path}: {reason}',
-          file=sys.stderr)
+    command.complain(f'{ascii(path) if not path.isprintable() else path}: {reason}')
   if result.unreadable:
     command.fail(f'{len(result.unreadable)} of {len(found)} files could not be read; '
                  f'{out / photographs.RECORD} lists them', 1)

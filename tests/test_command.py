@@ -22,6 +22,11 @@ def main():
     raise errors.UserError('two\nlines')
   if ACT.value == 'escape':
     raise errors.UserError('a\x1b[2Jb\0 c\udcff \xfc')
+  if ACT.value == 'chatter':
+    print('a notice', file=sys.stderr)
+    print('a result')
+    command.complain('a file that is damaged')
+    command.fail('and the end', 1)
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
   if ACT.value == 'bug':
@@ -74,6 +79,17 @@ def test_a_mistake_gets_one_line_and_status_2(program, arguments, words):
   assert done.stderr.count('\n') == 1
   for word in words:
     assert word in done.stderr
+
+
+def test_quiet_leaves_results_and_errors(program):
+  loud, quiet = program('--act=chatter'), program('--act=chatter', '--quiet')
+  assert loud.stderr == 'a notice\na file that is damaged\nerror: and the end\n'
+  assert quiet.stderr == 'a file that is damaged\nerror: and the end\n'
+  assert loud.stdout == quiet.stdout == 'a result\n'
+  assert loud.returncode == quiet.returncode == 1
+  assert program('--act=user', '--quiet').stderr == 'error: two lines\n'
+  assert 'ZeroDivisionError' in program('--act=bug', '--quiet').stderr
+  assert '--[no]quiet: print the results alone' in program('--help').stdout
 
 
 START = 'from configs import common\ndef get_config():\n  c = common.get_config()\n'

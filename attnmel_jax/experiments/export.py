@@ -2,6 +2,7 @@
 
   model.stablehlo      uint8 images of any number -> probabilities and maps
   weights.safetensors  all variables, by torchvision's names where it has them
+  model.onnx           the same for one image, where jax2onnx can make it
   MODEL_CARD.md        what it is, how an image is prepared, what may be done with it
 """
 
@@ -21,43 +22,55 @@ from attnmel_jax import errors
 from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import model_card
+from attnmel_jax.experiments import onnx_export
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
 from attnmel_jax.experiments import trained
+from attnmel_jax.models import convolution
 from attnmel_jax.models import weights
 
-PROGRAM, WEIGHTS, CARD = 'model.stablehlo', 'weights.safetensors', 'MODEL_CARD.md'
+PROGRAM, ONNX, WEIGHTS, CARD = (
+    'model.stablehlo', 'model.onnx', 'weights.safetensors', 'MODEL_CARD.md')
 # One file serves them all.
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def write(run: trained.TrainedRun, out: pathlib.Path) -> list[pathlib.Path]:
+def write(run: trained.TrainedRun, out: pathlib.Path
+          ) -> tuple[list[pathlib.Path], str]:
   """Writes the files into `out`, replacing those of an earlier call.
 
   Returns:
-    Their paths.
+    Their paths, and why there is no ONNX file, '' if there is one.
 
   Raises:
     UserError: `out` cannot be written.
   """
   environment = run_folder.read_json(run.folder / 'environment.json')
+  onnx, missing = {}, ''
+  try:
+    onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['image_size'])}
+  except onnx_export.Unavailable as reason:
+    missing = str(reason)
   contents = {
       PROGRAM: bytes(program(run).serialize()),
+      **onnx,
       WEIGHTS: safetensors.numpy.save(
           weights.to_torchvision(jax.device_get(run.variables)),
           {'class_names': json.dumps(run.class_names),
            'config': json.dumps(dict(run.config))}),
       CARD: model_card.text(run, environment, program=PROGRAM, weights=WEIGHTS,
-                            platforms=PLATFORMS).encode()}
+                            onnx=ONNX if onnx else '', platforms=PLATFORMS).encode()}
   try:
     out.mkdir(parents=True, exist_ok=True)
+    if not onnx:  # that of an earlier call may be another run's
+      (out / ONNX).unlink(missing_ok=True)
     for name, content in contents.items():
       with prediction_files.replacing(out / name) as file:
         file.write(content)
   except OSError as error:
     raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
                            'another folder') from None
-  return [out / name for name in contents]
+  return [out / name for name in contents], missing
 
 
 def program(run: trained.TrainedRun) -> export.Exported:
@@ -69,8 +82,9 @@ def program(run: trained.TrainedRun) -> export.Exported:
   """
   batch, = export.symbolic_shape('b')
   side = run.config['image_size']
-  return export.export(jax.jit(_whole_step(run)), platforms=PLATFORMS)(
-      jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8))
+  with convolution.plain():
+    return export.export(jax.jit(_whole_step(run)), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8))
 
 
 def _whole_step(run: trained.TrainedRun) -> Callable[[jax.Array], dict[str, Any]]:

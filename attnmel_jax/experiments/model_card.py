@@ -65,20 +65,21 @@ def predict(paths):
 
 
 def text(run: trained.TrainedRun, environment: Mapping[str, Any], *, program: str,
-         weights: str, platforms: Sequence[str]) -> str:
+         onnx: str, weights: str, platforms: Sequence[str]) -> str:
   """The card of a run.
 
   Args:
     run: what was exported.
     environment: of its environment.json.
     program: name of the file of the program.
+    onnx: name of the ONNX file; '' if there is none.
     weights: name of the file of the weights.
     platforms: that the program was lowered for.
   """
   parts = [_head(run), _data(run), _scores(run), _LIMITS,
-           _use(run, program, platforms), _weights(run, weights),
+           _use(run, program, platforms), _onnx(run, onnx), _weights(run, weights),
            _origin(run, environment)]
-  return '\n'.join('\n'.join([*lines, '']) for lines in parts)
+  return '\n'.join('\n'.join([*lines, '']) for lines in parts if lines)
 
 
 def _head(run: trained.TrainedRun) -> list[str]:
@@ -196,6 +197,15 @@ def _use(run: trained.TrainedRun, program: str, platforms: Sequence[str]) -> lis
     lines.append("It computes in float64: jax.config.update('jax_enable_x64', True) "
                  'goes before.')
   return lines
+
+
+def _onnx(run: trained.TrainedRun, onnx: str) -> list[str]:
+  side = run.config['image_size']
+  return [] if not onnx else [
+      f'## Use: {onnx}', '',
+      f'One image at a time: `image`, uint8 [1, {side}, {side}, 3], prepared as above, '
+      'gives the same `probabilities` and maps, by name. For ONNX Runtime and its '
+      'like.']
 
 
 def _weights(run: trained.TrainedRun, weights: str) -> list[str]:

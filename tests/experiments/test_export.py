@@ -19,6 +19,7 @@ from attnmel_jax.data import builders
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import export
 from attnmel_jax.experiments import model_card
+from attnmel_jax.experiments import onnx_export
 from attnmel_jax.experiments import system
 from attnmel_jax.experiments import trained
 from tests.commands import environment
@@ -171,9 +172,19 @@ def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
       return bytearray(b'program')
 
   monkeypatch.setattr(export, 'program', lambda run: Program())
-  paths = export.write(run, tmp_path / 'out')
+  def convert(step, image_size):
+    raise onnx_export.Unavailable('it is not there')
+
+  monkeypatch.setattr(onnx_export, 'model', convert)
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'model.onnx').touch()  # of an earlier call
+  paths, missing = export.write(run, tmp_path / 'out')
+  assert missing == 'it is not there'
   assert [path.name for path in paths] == [
       'model.stablehlo', 'weights.safetensors', 'MODEL_CARD.md']
+  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == sorted(
+      path.name for path in paths)
+  assert 'onnx' not in paths[2].read_text()
   assert paths[0].read_bytes() == b'program'
   with safetensors.safe_open(paths[1], 'numpy') as file:
     metadata = file.metadata()
@@ -182,3 +193,7 @@ def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
   assert '# AttnMel-CNN' in paths[2].read_text()
   with pytest.raises(errors.UserError, match='--out=/dev/null/x cannot be written'):
     export.write(run, pathlib.Path('/dev/null/x'))
+  monkeypatch.setattr(onnx_export, 'model', lambda step, image_size: b'onnx')
+  paths, missing = export.write(run, tmp_path / 'out')
+  assert (paths[1].name, paths[1].read_bytes(), missing) == ('model.onnx', b'onnx', '')
+  assert '## Use: model.onnx' in paths[-1].read_text()

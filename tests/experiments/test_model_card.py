@@ -26,7 +26,7 @@ def _run(*, synthetic=False, summary=None, **config):
 
 
 def _text(run):
-  return model_card.text(run, ENVIRONMENT, program='model.stablehlo',
+  return model_card.text(run, ENVIRONMENT, program='model.stablehlo', onnx='',
                          weights='weights.safetensors', platforms=('cpu', 'tpu'))
 
 
