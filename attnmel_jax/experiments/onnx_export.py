@@ -1,16 +1,12 @@
 """A run's prediction step as ONNX, where jax2onnx is installed."""
 
 from collections.abc import Callable
-import importlib
-import importlib.util
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from attnmel_jax.models import convolution
-
-_CONVERTER = 'jax2onnx'
 
 
 class Unavailable(Exception):
@@ -26,19 +22,21 @@ def model(step: Callable[[jax.Array], dict[str, Any]], image_size: int) -> bytes
   Raises:
     Unavailable: jax2onnx is not installed, or fails.
   """
-  if importlib.util.find_spec(_CONVERTER) is None:
-    raise Unavailable(f'{_CONVERTER} is not installed')
+  try:
+    import jax2onnx
+  except ImportError as error:
+    raise Unavailable(f'jax2onnx is not installed ({error})') from None
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
   names = list(_flat(jax.eval_shape(step, image)))
   try:
     with convolution.plain():
-      return importlib.import_module(_CONVERTER).to_onnx(
+      return jax2onnx.to_onnx(
           lambda x: tuple(_flat(step(x)).values()), [image], input_names=['image'],
           output_names=names,
           enable_double_precision=jax.config.jax_enable_x64).SerializeToString()
   except Exception as error:  # of all sorts, for an operation that it does not know
     reason = ' '.join(str(error).split())[:200]
-    raise Unavailable(f'{_CONVERTER} cannot convert this run ({reason})') from error
+    raise Unavailable(f'jax2onnx cannot convert this run ({reason})') from error
 
 
 def _flat(out: dict[str, Any]) -> dict[str, jax.Array]:

@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 import zipfile
@@ -31,7 +32,6 @@ np.savez('onnx.npz', **{name: np.concatenate(values)
 
 def test_without_the_converter_it_says_so(monkeypatch):
   monkeypatch.setitem(sys.modules, 'jax2onnx', None)
-  monkeypatch.setattr(onnx_export.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(onnx_export.Unavailable, match='jax2onnx is not installed'):
     onnx_export.model(lambda x: {}, 32)
 
@@ -44,7 +44,6 @@ def test_what_it_cannot_convert_is_one_line(monkeypatch):
       assert inputs[0].shape == (1, 8, 8, 3)
       raise NotImplementedError('no such\noperation')
 
-  monkeypatch.setattr(onnx_export.importlib.util, 'find_spec', lambda name: True)
   monkeypatch.setitem(sys.modules, 'jax2onnx', Converter)
   with pytest.raises(onnx_export.Unavailable,
                      match=r'cannot convert this run \(no such operation\)$'):
@@ -54,10 +53,9 @@ def test_what_it_cannot_convert_is_one_line(monkeypatch):
 
 @pytest.mark.slow
 def test_onnx_runtime_gives_what_the_run_predicted(finished, prepared, tmp_path):
-  if onnx_export.importlib.util.find_spec('jax2onnx') is None:
-    pytest.skip('needs jax2onnx')
-  if onnx_export.importlib.util.find_spec('onnxruntime') is None:
-    pytest.skip('needs onnxruntime')
+  for name in ('jax2onnx', 'onnxruntime'):
+    if importlib.util.find_spec(name) is None:
+      pytest.skip(f'needs {name}')
   with zipfile.ZipFile(
       prepared.parent / 'archives' / 'ISIC-2017_Test_v2_Data.zip') as archive:
     archive.extractall(tmp_path / 'photos')
