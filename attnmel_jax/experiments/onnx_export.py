@@ -23,7 +23,7 @@ def model(step: Callable[[jax.Array], dict[str, Any]], image_size: int) -> bytes
     Unavailable: jax2onnx is not installed, or fails.
   """
   try:
-    import jax2onnx
+    import jax2onnx  # noqa: PLC0415  optional
   except ImportError as error:
     raise Unavailable(f'jax2onnx is not installed ({error})') from None
   image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
