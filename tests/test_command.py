@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = r'''
-import pathlib, sys
+import os, pathlib, signal, sys
 sys.path[0] = {root!r}
 from absl import flags
 from ml_collections import config_flags
@@ -16,6 +16,10 @@ from attnmel_jax import errors
 from launch import command
 CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 ACT = flags.DEFINE_string('act', 'print', 'what to do')
+
+class Last:
+  def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
+    kill(pid, signum)  # modules go after Python's own handlers have gone
 
 def main():
   if ACT.value == 'user':
@@ -29,6 +33,9 @@ def main():
     command.fail('and the end', 1)
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
+  if ACT.value == 'end':
+    signal.last = Last()
+    return
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
   config = command.require_config(CONFIG.value)
@@ -162,3 +169,8 @@ def test_several_paths_are_written_with_commas_and_wildcards(tmp_path):
   assert done.stdout.splitlines() == [
       'a.jpg|b.jpg', 'a.jpg|b.jpg|gone.jpg', 'odd, name.jpg', 'c[1].jpg', '',
       '/home/me']
+
+
+def test_ctrl_c_after_everything_is_done_does_not_undo_it(program):
+  done = program('--act=end')
+  assert (done.returncode, done.stderr) == (0, '')
