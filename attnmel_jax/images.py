@@ -45,6 +45,9 @@ def dihedral(image: jax.Array, element: jax.Array) -> jax.Array:
     element: int in [0, 8): `element % 4` quarter turns anticlockwise, then,
       where `element >= 4`, a flip from left to right. Rotations by quarter
       turns together with horizontal and vertical flips generate just these 8.
+
+  >>> images.dihedral(jnp.array([[1, 2], [3, 4]]), jnp.array(1)).tolist()
+  [[2, 4], [1, 3]]
   """
   # Turns are composed of transpositions and reversals under a select: a
   # lax.switch under vmap would compute all eight.
@@ -74,7 +77,11 @@ def resize_bilinear(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def block_mean(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
-  """Maps [B, H, W] -> [B, h, w], each cell the mean of its H/h x W/w block."""
+  """Maps [B, H, W] -> [B, h, w], each cell the mean of its H/h x W/w block.
+
+  >>> images.block_mean(jnp.arange(8.).reshape(1, 2, 4), (1, 2)).tolist()
+  [[[2.5, 4.5]]]
+  """
   batch, height, width = maps.shape
   rows, columns = height // shape[0], width // shape[1]
   if rows * shape[0] != height or columns * shape[1] != width:

@@ -8,14 +8,18 @@ stopped by SIGTERM.
 import atexit
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
 import difflib
 import functools
+import glob
+import io
 import os
 import pathlib
 import signal
 import sys
 from typing import Any
 from typing import NoReturn
+from typing import TextIO
 
 from absl import app
 from absl import flags
@@ -26,6 +30,7 @@ from attnmel_jax import errors
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone, and errors')
 
 
 def _stop_at_start(signum: int, frame: object) -> None:
@@ -168,6 +173,21 @@ def path(text: str) -> pathlib.Path:
   return pathlib.Path(text).expanduser()
 
 
+def paths(text: str) -> list[pathlib.Path]:
+  """One path, or several with commas between; `*`, `?` and `**` are filled in.
+
+  A path that exists is taken as it is, whatever it is called.
+  """
+  if path(text).exists():
+    return [path(text)]
+  found = []
+  for part in filter(None, (part.strip() for part in text.split(','))):
+    named = path(part)
+    matches = [] if named.exists() else sorted(glob.glob(str(named), recursive=True))
+    found += map(pathlib.Path, matches) if matches else [named]
+  return found
+
+
 def fail(message: str, status: int = 2) -> NoReturn:
   """Prints one line and ends the process.
 
@@ -175,8 +195,25 @@ def fail(message: str, status: int = 2) -> NoReturn:
   """
   line = ''.join(c if c.isprintable() else ascii(c)[1:-1]
                  for c in ' '.join(message.split()))
-  print(f'error: {line}', file=sys.stderr)
+  complain(f'error: {line}')
   sys.exit(status)
+
+
+def complain(line: str) -> None:
+  """Prints a line on stderr, in spite of --quiet."""
+  print(line, file=getattr(sys.stderr, 'silenced', sys.stderr), flush=True)
+
+
+class _Silence(io.TextIOBase):
+  """Stands in for stderr under --quiet: progress and notices are dropped."""
+
+  def __init__(self, silenced: TextIO):
+    super().__init__()
+    self.silenced = silenced
+
+  def write(self, text: str) -> int:
+    """Drops the text."""
+    return len(text)
 
 
 def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
@@ -194,8 +231,11 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
       fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
     logging.set_verbosity(logging.ERROR)  # libraries are quiet; we print
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    quiet = (contextlib.redirect_stderr(_Silence(sys.stderr)) if QUIET.value
+             else contextlib.nullcontext())
     try:
-      main()
+      with quiet:
+        main()
     except errors.UserError as error:
       fail(str(error))
     except OSError as error:
@@ -208,5 +248,7 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     finally:
       signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end
 
+  # --help lists the flags of the command's own file and those that belong to it.
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[QUIET.name])
   app.run(guarded, flags_parser=functools.partial(
       _parse, default_config=default_config))

@@ -35,7 +35,6 @@ DATA_DIR = flags.DEFINE_string(
 NAME = flags.DEFINE_string(
     'name', 'unet', 'of the masks, for config.generated_masks; several U-Nets may have '
     'drawn some')
-QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone')
 
 
 def main() -> None:
@@ -44,7 +43,8 @@ def main() -> None:
   run = command.path(RUN.value)
   data_dir = DATA_DIR.value or run_folder.read_config(run)['data_dir']
   generation.generate(run, dataset=DATASET.value, data_dir=data_dir, name=NAME.value,
-                      quiet=QUIET.value, say=lambda text: print(text, flush=True))
+                      quiet=command.QUIET.value,
+                      say=lambda text: print(text, flush=True))
 
 
 if __name__ == '__main__':

@@ -43,7 +43,6 @@ FOLDS = flags.DEFINE_list('folds', None, "in place of the grid's folds")
 SET = flags.DEFINE_multi_string(
     'set', [], '<field>=<value>, of the config of all runs; may be repeated')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'list the runs and their state, and end')
-QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone')
 
 
 def main() -> None:
@@ -69,7 +68,7 @@ def main() -> None:
     print(f'{len(runs)} runs:', ', '.join(f'{n} {s}' for s, n in counts.items()))
     return
   try:
-    failed = grid_lib.run_all(runs, quiet=QUIET.value, say=say)
+    failed = grid_lib.run_all(runs, quiet=command.QUIET.value, say=say)
   except grid_lib.Stopped as stop:
     command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
   if failed:
@@ -80,7 +79,7 @@ def main() -> None:
 
 def say(text: str) -> None:
   """Progress, unless --quiet."""
-  if not QUIET.value:
+  if not command.QUIET.value:
     print(text, file=sys.stderr, flush=True)
 
 

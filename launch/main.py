@@ -32,7 +32,6 @@ WORKDIR = flags.DEFINE_string(
     'workdir', '', 'run folder; default '
     'runs/<config>/<model>-<roi>-fold<k>-seed<s> in the current folder')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the config and the plan, and end')
-QUIET = flags.DEFINE_bool('quiet', False, 'print the result alone')
 DISTRIBUTED = flags.DEFINE_bool(
     'distributed', False, 'this is one of several processes, of which SLURM, Open MPI '
     'or the TPU pod tells')
@@ -57,7 +56,7 @@ def main() -> None:
       print(*plan, sep='\n')
     return
   folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
-  quiet = QUIET.value or not parallel.is_main_process()
+  quiet = command.QUIET.value or not parallel.is_main_process()
   # Asked for in any case: processes of which one is quiet wait for each other.
   plan = parallel.in_every_process(lambda: run.plan(config))
   if not quiet:

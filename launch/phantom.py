@@ -2,6 +2,7 @@
 
   python launch/phantom.py --year=2017 --out=DIR
   python launch/phantom.py --year=2017 --out=DIR --artefact_bias=sticker=0.9,ruler=0.5
+  python launch/phantom.py --photographs --out=DIR      # a folder with a table
 """
 
 import os
@@ -20,6 +21,7 @@ from absl import flags
 from attnmel_jax import errors
 from attnmel_jax.data import phantom
 from attnmel_jax.data import phantom_artefacts
+from attnmel_jax.data import phantom_photographs
 
 _YEAR = flags.DEFINE_integer(
     'year', 2017, 'Challenge whose archives are written: 2016, 2017 or 2018.')
@@ -40,6 +42,9 @@ _BIAS = flags.DEFINE_multi_string(
     'one number for all, or a list as sticker=0.9,ruler=0.5; may be repeated.')
 _WORKERS = flags.DEFINE_integer(
     'workers', os.cpu_count() or 1, 'Processes that draw; the result is the same.')
+_PHOTOGRAPHS = flags.DEFINE_bool(
+    'photographs', False, 'Write photos/, masks/ and labels.csv, as '
+    '`prepare.py --dataset=folder` reads them, in place of archives.')
 _CONTACT_SHEET = flags.DEFINE_string(
     'contact_sheet', '', 'Also write a PNG of examples, a row a class.')
 _COLUMNS = 6  # of the contact sheet
@@ -54,9 +59,15 @@ def main() -> None:
              if flag.value is not None}
   bias = phantom_artefacts.parse_bias(_BIAS.value)
   out = pathlib.Path(_OUT.value).expanduser()
-  written = phantom.write_archives(
-      out, year=_YEAR.value, counts=counts, size=_SIZE.value, seed=_SEED.value,
-      artefact_bias=bias, workers=_WORKERS.value)
+  drawn = {'year': _YEAR.value, 'counts': counts, 'size': _SIZE.value,
+           'seed': _SEED.value, 'artefact_bias': bias}
+  if _PHOTOGRAPHS.value:
+    if flags.FLAGS[_WORKERS.name].present:
+      raise errors.UserError('--workers goes with archives; leave it out beside '
+                             '--photographs')
+    written = phantom_photographs.write(out, **drawn)
+  else:
+    written = phantom.write_archives(out, **drawn, workers=_WORKERS.value)
   for split, classes in written.items():
     print(f'{split}: ' + ', '.join(f'{n} {name}' for name, n in classes.items()))
   if _CONTACT_SHEET.value:
@@ -65,7 +76,9 @@ def main() -> None:
                         size=_SIZE.value, seed=_SEED.value, artefact_bias=bias)
     phantom.contact_sheet(pathlib.Path(_CONTACT_SHEET.value).expanduser(),
                           year=_YEAR.value, split_rows=rows, columns=_COLUMNS)
-  print(f'synthetic archives for ISIC {_YEAR.value} are in {out}')
+  kind = ('photographs' if _PHOTOGRAPHS.value
+          else f'archives for ISIC {_YEAR.value}')
+  print(f'synthetic {kind} are in {out}')
 
 
 if __name__ == '__main__':

@@ -27,6 +27,11 @@ def main():
     raise errors.UserError('two\nlines')
   if ACT.value == 'escape':
     raise errors.UserError('a\x1b[2Jb\0 c\udcff \xfc')
+  if ACT.value == 'chatter':
+    print('a notice', file=sys.stderr)
+    print('a result')
+    command.complain('a file that is damaged')
+    command.fail('and the end', 1)
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
   if ACT.value == 'end':
@@ -96,6 +101,17 @@ def test_what_is_on_can_be_turned_off_with_a_hyphen_too(program, argument):
   assert program('--act=loud', '--loud').stdout == 'True\n'
 
 
+def test_quiet_leaves_results_and_errors(program):
+  loud, quiet = program('--act=chatter'), program('--act=chatter', '--quiet')
+  assert loud.stderr == 'a notice\na file that is damaged\nerror: and the end\n'
+  assert quiet.stderr == 'a file that is damaged\nerror: and the end\n'
+  assert loud.stdout == quiet.stdout == 'a result\n'
+  assert loud.returncode == quiet.returncode == 1
+  assert program('--act=user', '--quiet').stderr == 'error: two lines\n'
+  assert 'ZeroDivisionError' in program('--act=bug', '--quiet').stderr
+  assert '--[no]quiet: print the results alone' in program('--help').stdout
+
+
 START = 'from configs import common\ndef get_config():\n  c = common.get_config()\n'
 
 
@@ -151,6 +167,21 @@ def test_help_lists_the_flags_and_is_no_failure(program):
   done = program('--help')
   assert done.returncode == 0
   assert '--act' in done.stdout
+
+
+def test_several_paths_are_written_with_commas_and_wildcards(tmp_path):
+  for name in ('a.jpg', 'b.jpg', 'odd, name.jpg', 'c[1].jpg'):
+    (tmp_path / name).touch()
+  code = ('from launch import command\n'
+          'for text in ("a.jpg, b.jpg", "?.jpg,gone.jpg", "odd, name.jpg", "c[1].jpg",'
+          ' ",", "~"):\n'
+          '  print(*command.paths(text), sep="|")')
+  done = subprocess.run(
+      [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True,
+      check=True, timeout=60, env={'PYTHONPATH': str(ROOT), 'HOME': '/home/me'})
+  assert done.stdout.splitlines() == [
+      'a.jpg|b.jpg', 'a.jpg|b.jpg|gone.jpg', 'odd, name.jpg', 'c[1].jpg', '',
+      '/home/me']
 
 
 def test_ctrl_c_after_everything_is_done_does_not_undo_it(program):

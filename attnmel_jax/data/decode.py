@@ -7,6 +7,7 @@ text says why; the caller knows the file's name. `masks` reads what lies beside.
 from collections.abc import Iterator
 import contextlib
 import io
+import warnings
 
 import numpy as np
 from PIL import ExifTags
@@ -46,6 +47,18 @@ _OTHER_FORMATS = {b'GIF8': 'GIF', b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'RIFF': '
 
 class Unusable(ValueError):
   """A file whose content cannot be used."""
+
+
+@contextlib.contextmanager
+def strict_warnings() -> Iterator[None]:
+  """Within it an enormous image is unusable, and odd metadata are no matter.
+
+  Not for threads: it is entered once, around all of the work.
+  """
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', module='PIL')  # of odd metadata
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    yield
 
 
 def central_square(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:

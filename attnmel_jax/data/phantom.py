@@ -177,7 +177,7 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
     UserError: an argument out of range; `out` holds archives that this function
       did not write, or has written with other arguments.
   """
-  _check(year=year, counts=counts, size=size, seed=seed, workers=workers)
+  check(year=year, counts=counts, size=size, seed=seed, workers=workers)
   totals = {split: counts.get(split, 0) for split in splits(year)}
   parameters = {
       'year': year, 'counts': totals, 'size': size, 'seed': seed,
@@ -199,7 +199,9 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
           for split, total in totals.items() if total}
 
 
-def _check(*, year, counts, size, seed, workers) -> None:
+def check(*, year: int, counts: Mapping[str, int], size: int, seed: int, workers: int
+          ) -> None:
+  """Raises UserError for an argument out of range."""
   for split in counts:
     errors.check_choice('split', split, splits(year))
   if not any(counts.values()):

@@ -15,7 +15,8 @@ class Progress:
   def __init__(self, label: str, total: int, *, unit: str, done: int = 0):
     self._label, self._total, self._unit, self._done = label, total, unit, done
     self._tenths = self._in_tenths()
-    self._printed = time.monotonic()
+    self._start = self._printed = time.monotonic()
+    self._initial = done
     self._bar = None
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(
@@ -33,10 +34,18 @@ class Progress:
     elif (self._in_tenths() > self._tenths
           and time.monotonic() - self._printed >= _SECONDS):
       self._tenths, self._printed = self._in_tenths(), time.monotonic()
-      print(f'{self._label}: {self._done} of {self._total} {self._unit}',
-            file=sys.stderr, flush=True)
+      left = ((self._printed - self._start) / (self._done - self._initial)
+              * (self._total - self._done))
+      print(f'{self._label}: {self._done} of {self._total} {self._unit}, '
+            f'{duration(left)} left', file=sys.stderr, flush=True)
 
   def close(self) -> None:
     """Ends the bar."""
     if self._bar is not None:
       self._bar.close()
+
+
+def duration(seconds: float) -> str:
+  """Seconds as h:mm:ss."""
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes // 60}:{minutes % 60:02d}:{rest:02d}'

@@ -7,15 +7,14 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-import warnings
 
 from absl import logging
 import numpy as np
-from PIL import Image
 import tensorflow_datasets as tfds
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives
+from attnmel_jax.data import decode
 from attnmel_jax.data import progress
 from attnmel_jax.data import records
 from attnmel_jax.data import storage
@@ -152,13 +151,11 @@ def write_split(files: archives.SplitFiles, schema: archives.Schema,
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-  """No notes of TFDS; Pillow's warning of an enormous image is an error."""
+  """No notes of TFDS, and Pillow's warnings as `decode.strict_warnings` has them."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   tfds.disable_progress_bar()
-  with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', module='PIL')  # of odd metadata
-    warnings.simplefilter('error', Image.DecompressionBombWarning)
+  with decode.strict_warnings():
     try:
       yield
     finally:

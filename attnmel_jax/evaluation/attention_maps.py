@@ -26,6 +26,9 @@ def upsample(maps: np.ndarray, side: int) -> np.ndarray:
 
   Half-pixel centres, edge clamp, no antialiasing: the interpolation inside the
   gates (`images.resize_bilinear`).
+
+  >>> attention_maps.upsample(np.array([[[0., 1.]]]), 4)[0, 0].tolist()
+  [0.0, 0.25, 0.75, 1.0]
   """
   if maps.ndim != 3:
     raise ValueError(f'maps are {maps.shape}, not [N, h, w]')
@@ -47,6 +50,9 @@ def rescale(maps: np.ndarray) -> np.ndarray:
 
   Raises:
     ValueError: values are NaN or infinite.
+
+  >>> attention_maps.rescale(np.array([[[.2, .3, .4]]])).round(2).tolist()
+  [[[0.0, 0.5, 1.0]]]
   """
   low = maps.min(axis=(1, 2), keepdims=True).astype(np.float64)
   high = maps.max(axis=(1, 2), keepdims=True).astype(np.float64)
@@ -60,7 +66,12 @@ def rescale(maps: np.ndarray) -> np.ndarray:
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Intersection over union of masks bool [N, H, W] -> [N]; 1 if both are empty."""
+  """Intersection over union of masks bool [N, H, W] -> [N]; 1 if both are empty.
+
+  >>> a, b = np.array([[[True, True, False]]]), np.array([[[False, True, True]]])
+  >>> attention_maps.jaccard(a, b).round(2).tolist()
+  [0.33]
+  """
   if a.shape != b.shape or a.dtype != bool or b.dtype != bool:
     raise ValueError(f'{a.dtype} {a.shape} and {b.dtype} {b.shape} are not masks '
                      'bool [N, H, W] of one shape')
@@ -88,6 +99,12 @@ def attention_jaccard(
 
   Returns:
     float64 [N] in [0, 1]; nan where the image is not annotated.
+
+  >>> maps = np.array([[[0., 1.], [0., 1.]]])       # attends to the right
+  >>> lesion = np.array([[[0, 0, 255, 255]] * 4], np.uint8)
+  >>> attention_maps.attention_jaccard(
+  ...     maps, lesion, np.array([True]), image_size=4, threshold=0.5).tolist()
+  [1.0]
   """
   result = np.full(len(maps), np.nan)
   for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
@@ -146,6 +163,12 @@ def mass_inside(
   The energy-based pointing game of Score-CAM (Wang et al. 2020). A map that marks
   everything scores the lesion's share of the image. nan where the image is not
   annotated or its mask is empty after the crop.
+
+  >>> maps = np.array([[[0., 1.], [0., 1.]]])       # 0, 1/4, 3/4 and 1 along a row
+  >>> lesion = np.array([[[0, 0, 255, 255]] * 4], np.uint8)
+  >>> attention_maps.mass_inside(
+  ...     maps, lesion, np.array([True]), image_size=4).tolist()
+  [0.875]
   """
   result = np.full(len(maps), np.nan)
   for rows, masks in _annotated(maps, lesion, has_lesion, image_size):
@@ -163,6 +186,12 @@ def pointing_game(
   Zhang et al. 2018, without their tolerance of 15 pixels. Where several pixels
   share the maximum it is the share of them on the lesion. nan where the image is
   not annotated or its mask is empty after the crop.
+
+  >>> maps = np.array([[[0., 1.], [0., 1.]]])
+  >>> lesion = np.array([[[255, 255, 0, 0]] * 4], np.uint8)
+  >>> attention_maps.pointing_game(
+  ...     maps, lesion, np.array([True]), image_size=4).tolist()
+  [0.0]
   """
   result = np.full(len(maps), np.nan)
   for rows, masks in _annotated(maps, lesion, has_lesion, image_size):

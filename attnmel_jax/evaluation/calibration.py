@@ -75,6 +75,10 @@ def expected_error(curve: Reliability) -> float:
 
   It depends on the number of bins and is biased upwards on few rows: compare it
   between systems on the same rows only.
+
+  >>> calibration.expected_error(
+  ...     calibration.reliability([1, 0], [.75, .75], num_bins=10))
+  0.25
   """
   filled = curve.counts > 0
   gaps = np.abs(curve.accuracy[filled] - curve.confidence[filled])
@@ -82,7 +86,11 @@ def expected_error(curve: Reliability) -> float:
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-  """Mean negative log-likelihood of the true class, natural logarithm."""
+  """Mean negative log-likelihood of the true class, natural logarithm.
+
+  >>> round(calibration.log_loss(np.array([0]), np.array([[.5, .5]])), 4)
+  0.6931
+  """
   labels = metrics.check_classes('labels', labels, probabilities.shape[1])
   return float(-_logarithm(probabilities)[np.arange(len(labels)), labels].mean())
 
@@ -92,6 +100,9 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
   The order of the classes within a row stays, and with two classes the order of
   the rows: neither accuracy nor AUC changes.
+
+  >>> calibration.soften(np.array([[.8, .2]]), 2.0).round(4).tolist()
+  [[0.6667, 0.3333]]
   """
   if not temperature > 0:
     raise ValueError(f'temperature={temperature} is not positive')

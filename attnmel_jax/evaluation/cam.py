@@ -23,10 +23,18 @@ def class_maps(features: Array, kernel: Array) -> Array:
 
   Returns:
     [B, h, w, K]; the mean over h and w plus the bias is the logits.
+
+  >>> kernel = np.array([[1., 0.], [0., 3.]])
+  >>> cam.class_maps(np.array([[[[1., 2.]]]]), kernel).tolist()
+  [[[[1.0, 6.0]]]]
   """
   return features @ kernel
 
 
 def of_classes(maps: Array, classes: np.ndarray) -> Array:
-  """Maps [B, h, w, K] and a class for each image, int [B] -> [B, h, w]."""
+  """Maps [B, h, w, K] and a class for each image, int [B] -> [B, h, w].
+
+  >>> cam.of_classes(np.array([[[[1., 6.]]]]), np.array([1])).tolist()
+  [[[6.0]]]
+  """
   return maps[np.arange(len(maps)), :, :, classes]

@@ -71,6 +71,10 @@ def delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *,
 
   Raises:
     UserError: a lesion has several images, or the task is not binary.
+
+  >>> hypothesis_tests.delong([0, 0, 1, 1], [.1, .4, .35, .8], [.1, .2, .3, .4],
+  ...                         groups=['a', 'b', 'c', 'd']).difference
+  -0.25
   """
   _check_test('DeLong\'s test', labels, groups)
   labels, scores_a = metrics.check_binary(labels, scores_a)
@@ -143,6 +147,9 @@ def holm(p_values: Sequence[float]) -> Holm:
 
   Raises:
     ValueError: a p-value is not in [0, 1].
+
+  >>> hypothesis_tests.holm([.01, .04, .03]).adjusted.round(4).tolist()
+  [0.03, 0.06, 0.06]
   """
   values = np.asarray(p_values, np.float64)
   made = np.flatnonzero(~np.isnan(values))

@@ -35,6 +35,9 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 
   Returns:
     A share in [0, 1]; nan where one of the two classes has no row.
+
+  >>> round(metrics.average_precision([1, 0, 1, 0], [.9, .8, .7, .1]), 4)
+  0.8333
   """
   labels, scores = check_binary(labels, scores)
   if labels.all() or not labels.any():
@@ -51,6 +54,9 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
 
   Returns:
     A share in [0, 1]; nan where one of the two classes has no row.
+
+  >>> metrics.auc([1, 0, 1, 0], [.9, .8, .7, .1])
+  0.75
   """
   labels, scores = check_binary(labels, scores)
   if labels.all() or not labels.any():
@@ -67,6 +73,9 @@ def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 
   Returns:
     One of `scores`; nan where one of the two classes has no row.
+
+  >>> metrics.youden_threshold([0, 0, 1, 1], [.1, .4, .35, .8])
+  0.35
   """
   labels, scores = check_binary(labels, scores)
   positives = int(labels.sum())
@@ -88,6 +97,10 @@ def sensitivity_specificity(
   Returns:
     Shares in [0, 1]; nan for a class without a row, and both nan where the
     threshold is nan because the data that were to choose it left it undefined.
+
+  >>> metrics.sensitivity_specificity(
+  ...     [0, 0, 1, 1], [.1, .4, .35, .8], threshold=0.35)
+  Operating(sensitivity=1.0, specificity=0.5)
   """
   labels, scores = check_binary(labels, scores)
   if np.isnan(threshold):
@@ -98,7 +111,11 @@ def sensitivity_specificity(
 
 def confusion_matrix(
     labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
-  """int64 [K, K] of counts: row the true class, column the predicted one."""
+  """int64 [K, K] of counts: row the true class, column the predicted one.
+
+  >>> metrics.confusion_matrix([0, 1, 1], [0, 1, 0], num_classes=2).tolist()
+  [[1, 0], [1, 1]]
+  """
   labels = check_classes('labels', labels, num_classes)
   predicted = check_classes('predicted', predicted, num_classes)
   if len(labels) != len(predicted):
@@ -109,7 +126,11 @@ def confusion_matrix(
 
 def recall_per_class(
     labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
-  """[K] shares of each class that are predicted as it; nan for an absent class."""
+  """[K] shares of each class that are predicted as it; nan for an absent class.
+
+  >>> metrics.recall_per_class([0, 1, 1], [0, 1, 0], num_classes=2).tolist()
+  [1.0, 0.5]
+  """
   matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
   totals = matrix.sum(axis=1)
   return np.divide(matrix.diagonal(), totals, where=totals > 0,
@@ -118,7 +139,11 @@ def recall_per_class(
 
 def balanced_accuracy(
     labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> float:
-  """Mean recall over the classes that have a row (the score of ISIC 2018)."""
+  """Mean recall over the classes that have a row (the score of ISIC 2018).
+
+  >>> metrics.balanced_accuracy([0, 1, 1], [0, 1, 0], num_classes=2)
+  0.75
+  """
   recalls = recall_per_class(labels, predicted, num_classes=num_classes)
   return float(np.nanmean(recalls))
 

@@ -118,18 +118,18 @@ def _grid(images, overlays, lesion, has_lesion, titles, *, heading, font, scale
       lesion is not None and lesion.shape != images.shape[:3]):
     raise ValueError('lesion masks do not fit the images')
   figure, axes, bar = image_grid(
-      ['photograph', *map(_row_name, overlays)], titles, heading=heading, font=font,
+      ['photograph', *map(row_name, overlays)], titles, heading=heading, font=font,
       rows_of_bar=len(overlays))
-  greys = _luminance(images)
+  greys = luminance(images)
   for column in range(count):
     axes[0][column].imshow(images[column])
     for row, values in enumerate(overlays.values(), start=1):
-      axes[row][column].imshow(_blend(greys[column], values[column]))
+      axes[row][column].imshow(blend(greys[column], values[column]))
     if lesion is not None and has_lesion is not None:
       mark_lesion([row[column] for row in axes], lesion[column],
                   annotated=has_lesion[column], font=font)
   if bar is not None:
-    shades = _blend(np.full(256, _SKIN), np.linspace(0, 1, 256))
+    shades = blend(np.full(256, _SKIN), np.linspace(0, 1, 256))
     colour_bar(figure, bar, shades, scale, font=font)
   return figure
 
@@ -195,13 +195,13 @@ def _fill(text: str, font: float, inches: float = COLUMN_INCHES) -> str:
   return '\n'.join(textwrap.fill(line, characters) for line in text.split('\n'))
 
 
-def _luminance(images: np.ndarray) -> np.ndarray:
-  """uint8 [N, S, S, 3] -> [N, S, S] in [_DARKEST, 1], weights of ITU-R BT.601."""
+def luminance(images: np.ndarray) -> np.ndarray:
+  """uint8 [..., 3] -> [...] in [_DARKEST, 1], weights of ITU-R BT.601."""
   grey = images @ np.array([0.299, 0.587, 0.114]) / 255
   return _DARKEST + (1 - _DARKEST) * grey
 
 
-def _blend(grey: np.ndarray, attention: np.ndarray) -> np.ndarray:
+def blend(grey: np.ndarray, attention: np.ndarray) -> np.ndarray:
   """Grey [...] under the coloured map [...], both in [0, 1] -> RGB [..., 3]."""
   coloured = colormaps[_COLOUR_MAP](attention)[..., :3]
   return (1 - _OPACITY) * grey[..., None] + _OPACITY * coloured
@@ -232,7 +232,7 @@ def halo(width: float) -> list[patheffects.AbstractPathEffect]:
   return [patheffects.withStroke(linewidth=width, foreground='black')]
 
 
-def _row_name(name: str) -> str:
+def row_name(name: str) -> str:
   """A line 'pool3' -> 'pool-3', as the thesis writes it; others as they are."""
   return re.sub(r'^pool(\d)$', r'pool-\1', name, flags=re.MULTILINE)
 

@@ -49,6 +49,11 @@ def bootstrap_draws(
 
   Returns:
     uint16 [D, N], how often each draw takes each row.
+
+  >>> draws = statistics.bootstrap_draws(
+  ...     [0, 0, 1, 1, 1], ['a', 'b', 'c', 'c', 'd'], num_draws=2000, seed=0)
+  >>> draws.shape, bool((draws[:, 2] == draws[:, 3]).all())  # one lesion
+  ((2000, 5), True)
   """
   strata, groups = np.asarray(strata), np.asarray(groups)
   if strata.ndim != 1 or strata.shape != groups.shape or not len(strata):
@@ -103,6 +108,10 @@ def percentile_interval(values: np.ndarray, *, level: float) -> Interval:
   Returns:
     The estimate and its bounds; nan where it is undefined, bounds also where it
     is undefined in some draw.
+
+  >>> statistics.percentile_interval(
+  ...     np.array([.5, 0, .25, .5, .75, 1]), level=0.5)
+  Interval(estimate=0.5, low=0.25, high=0.75, num_draws=5)
   """
   if not 0 < level < 1:
     raise ValueError(f'level={level} is not between 0 and 1')
@@ -119,7 +128,13 @@ def bootstrap_interval(
 
 def draws_auc(
     draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-  """`metrics.auc` in each of the draws [D, N] -> [D]."""
+  """`metrics.auc` in each of the draws [D, N] -> [D].
+
+  >>> statistics.draws_auc(
+  ...     np.array([[1, 1, 1, 1], [0, 2, 1, 1]]), labels=[1, 0, 1, 0],
+  ...     scores=[.9, .8, .7, .1]).round(2).tolist()
+  [0.75, 0.33]
+  """
   positives, negatives = _counts_by_score(draws, labels, scores)
   # Highest score first: the negatives below a score come after it.
   above = np.cumsum(negatives, axis=1)
@@ -152,6 +167,11 @@ def draws_mean(
     draws: [D, N].
     values: [N]; those of rows outside `include` are not looked at.
     include: bool [N].
+
+  >>> statistics.draws_mean(
+  ...     np.array([[1, 1, 1], [2, 0, 1]]), values=np.array([1, 0, 1]),
+  ...     include=np.array([True, True, False])).tolist()
+  [0.5, 1.0]
   """
   weights = draws[:, include].astype(np.float64)
   return _ratio(weights @ np.asarray(values, np.float64)[include], weights.sum(axis=1))

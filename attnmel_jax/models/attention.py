@@ -26,6 +26,14 @@ class Gate(nn.Module):
       positions, pooled by the sum.
     dtype: of the two projections; map and pooling run in `param_dtype`.
     param_dtype: of the parameters.
+
+  >>> gate = attention.Gate(width=4, norm='sigmoid', dtype=jnp.float32,
+  ...                       param_dtype=jnp.float32)
+  >>> feature, guidance = jnp.ones((2, 8, 8, 3)), jnp.ones((2, 2, 2, 5))
+  >>> variables = gate.init(jax.random.key(0), feature, guidance)
+  >>> where, pooled = gate.apply(variables, feature, guidance)
+  >>> where.shape, pooled.shape
+  ((2, 8, 8), (2, 3))
   """
 
   width: int

@@ -11,7 +11,10 @@ rounding.
   pooled = max_pool2x2(features)
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
+import contextvars
 
 import jax
 from jax import lax
@@ -28,6 +31,22 @@ _TILE_SIZE = 2 ** 18
 _INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _KERNEL = ((1, 0, 0), (.5, .5, .5), (.5, -.5, .5), (0, 0, 1))
 _OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
+
+_PLAIN = contextvars.ContextVar('plain', default=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+  """What is traced within it leaves convolutions to whoever runs the program.
+
+  For export: a batch of any size cannot be cut into tiles, and other runtimes
+  have their own ways.
+  """
+  token = _PLAIN.set(True)
+  try:
+    yield
+  finally:
+    _PLAIN.reset(token)
 
 
 @jax.custom_vjp
@@ -60,7 +79,7 @@ def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _winograd_pays(x: jax.Array, outputs: int) -> bool:
   _, height, width, channels = x.shape
-  return (height % 2 == 0 and width % 2 == 0
+  return (not _PLAIN.get() and height % 2 == 0 and width % 2 == 0
           and min(channels, outputs) >= _FEWEST_CHANNELS
           and x.dtype in (jnp.float32, jnp.float64))
 

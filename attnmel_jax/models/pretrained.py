@@ -41,8 +41,10 @@ TIMM = {name: f'https://huggingface.co/timm/{name}.tv_in1k/resolve/main/'
 # timm's names of the dense layers, kept there as convolutions.
 _TIMM_NAMES = {'pre_logits.fc1': 'classifier.0', 'pre_logits.fc2': 'classifier.3',
                'head.fc': 'classifier.6'}
-_DENSE = {'fc1': 'classifier.0', 'fc2': 'classifier.3'}  # by our names
-_CLASS_HEAD = 'classifier.6'
+DENSE = {'fc1': 'classifier.0', 'fc2': 'classifier.3'}  # by our names
+CLASS_HEAD = 'classifier.6'
+# Layers of ours that torchvision lacks, in the files of `weights.to_torchvision`.
+_OURS = re.compile(r'classifier|gate_\w+\.\w+')
 _TORCH = (2, 6)  # weights_only was unsafe before (CVE-2025-32434)
 
 
@@ -244,10 +246,11 @@ def convert(variables: Any, weights: Mapping[str, np.ndarray], *,
   flat = flax.traverse_util.flatten_dict(variables)
   # Dense layers count where the model and the file have them: all or none.
   dense = 'fc1' in variables['params'] and any(
-      _layer(name) in _DENSE.values() for name in weights)
-  dropped = {_CLASS_HEAD} if dense else {_CLASS_HEAD, *_DENSE.values()}
-  table = dict(_table(batch_norm, _DENSE if dense else {}))
-  unused = {name for name in weights if _layer(name) in dropped}
+      _layer(name) in DENSE.values() for name in weights)
+  dropped = {CLASS_HEAD} if dense else {CLASS_HEAD, *DENSE.values()}
+  table = dict(torchvision_table(batch_norm, DENSE if dense else {}))
+  unused = {name for name in weights
+            if _layer(name) in dropped or _OURS.fullmatch(_layer(name))}
   _check_names(set(weights) - unused, set(table))
   for name, (path, to_flax) in table.items():
     value = np.asarray(to_flax(weights[name]))
@@ -278,8 +281,8 @@ def _order(layer: str) -> tuple[bool, int]:
   return kind == 'classifier', int(index)
 
 
-def _table(batch_norm: bool, dense: Mapping[str, str]
-           ) -> Iterator[tuple[str, tuple[tuple[str, ...], Callable]]]:
+def torchvision_table(batch_norm: bool, dense: Mapping[str, str]
+                      ) -> Iterator[tuple[str, tuple[tuple[str, ...], Callable]]]:
   """torchvision's name -> path in the variables, and how to reorder the axes."""
   index = 0
   for block, (layers, _) in enumerate(vgg.BLOCKS, 1):
@@ -341,7 +344,7 @@ def rescale(variables: Any, images: jax.Array) -> Any:
     x = convolution.max_pool2x2(x)
   if 'fc1' in params:
     x = vgg.flatten(x)
-    for name in _DENSE:
+    for name in DENSE:
       x, scale, params[name] = _rescale_layer(jnp.matmul, x, scale, params[name], name)
   return {**variables, 'params': params}
 

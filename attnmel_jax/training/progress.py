@@ -5,6 +5,8 @@ import time
 
 import tqdm
 
+from attnmel_jax.data import progress
+
 
 class Progress:
   """Reports steps, loss, images/s and time left on stderr."""
@@ -33,7 +35,7 @@ class Progress:
     self._printed = now
     left = (now - self._start) / (step - self._initial) * (self._total - step)
     print(f'step {step}/{self._total} {loss} {images_per_second:.1f} images/s '
-          f'{duration(left)} left', file=sys.stderr, flush=True)
+          f'{progress.duration(left)} left', file=sys.stderr, flush=True)
 
   def note(self, text: str) -> None:
     """Prints a line without breaking the bar."""
@@ -44,9 +46,3 @@ class Progress:
     """Ends the bar."""
     if self._bar is not None:
       self._bar.close()
-
-
-def duration(seconds: float) -> str:
-  """Seconds as h:mm:ss."""
-  minutes, rest = divmod(round(seconds), 60)
-  return f'{minutes // 60}:{minutes % 60:02d}:{rest:02d}'

@@ -6,8 +6,6 @@ the phantom and the catalogue cannot agree on a mistake.
 
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -217,21 +215,6 @@ def test_names():
   for spec in catalogue.DATASETS.values():
     assert isinstance(spec, archives_lib.Dataset)
     assert set(spec.required) <= set(spec.published) <= set(spec.files)
-
-
-def test_the_commands_without_any_data(tmp_path):
-  """Those that docs/data.md ends with, from phantom archives to prepared splits."""
-  text = (ROOT / 'docs' / 'data.md').read_text().partition('## Without any data')[2]
-  commands = re.search(r'```\n(.*?)\n```', text, re.DOTALL)[1].splitlines()
-  assert len(commands) == 3
-  for line in commands:
-    python, script, *arguments = line.split()
-    assert python == 'python'
-    done = subprocess.run([sys.executable, str(ROOT / script), *arguments],
-                          cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-  assert {path.name for path in (tmp_path / 'data').iterdir()} == {
-      'isic2018', 'isic2018_task1'}
 
 
 def test_the_documentation_names_every_archive():

@@ -27,6 +27,7 @@ from attnmel_jax.data import phantom_diagnoses
 from attnmel_jax.data import phantom_drawing
 from attnmel_jax.data import phantom_fields
 from attnmel_jax.data import phantom_isic2017
+from attnmel_jax.data import phantom_photographs
 from attnmel_jax.data import phantom_structures
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -580,3 +581,28 @@ def test_the_seven_diagnoses_of_2018_differ_in_structure():
       'actinic_keratosis', 'globules')
   assert share('dermatofibroma', 'pigment_network') > 0.4 > share(
       'basal_cell_carcinoma', 'pigment_network')
+
+
+def test_photographs_are_a_folder_that_is_prepared_as_ones_own(tmp_path):
+  drawn = {'year': 2017, 'counts': {'train': 8, 'test': 3}, 'size': 64, 'seed': 3,
+           'artefact_bias': {}}
+  written = phantom_photographs.write(tmp_path / 'own', **drawn)
+  assert {split: sum(n.values()) for split, n in written.items()} == drawn['counts']
+  builders.prepare_folder(
+      tmp_path / 'own', table=tmp_path / 'own' / 'labels.csv', classes=(),
+      mask_kind='binary', data_dir=tmp_path / 'data', crop_ratio=1.0, resize_size=64)
+  train = builders.open_split('folder', 'train', data_dir=tmp_path / 'data',
+                              crop_ratio=1.0, resize_size=64)
+  assert train.synthetic
+  assert train.has_lesion.all()
+  counts = np.bincount(train.labels)
+  assert dict(zip(train.class_names, counts.tolist(), strict=True)) == written['train']
+  rows = phantom.rows(split='train', total=8, **{
+      name: drawn[name] for name in ('year', 'size', 'seed', 'artefact_bias')})
+  for row in rows:  # each its own picture and mask, at 64 of 64 x 85 pixels
+    picture = phantom_drawing.draw(row.case)
+    stored = train.load(train.ids.tolist().index(row.image_id))
+    assert np.array_equal(stored['lesion'] > 127, picture.lesion[:, 10:74])
+    assert np.abs(stored['image'] - picture.image[:, 10:74].astype(int)).mean() < 8
+  with pytest.raises(errors.UserError, match='own holds files'):
+    phantom_photographs.write(tmp_path / 'own', **drawn)

@@ -21,8 +21,16 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
   lines = captured.err.splitlines()
   assert captured.out == ''
   assert len(lines) == 10
-  assert lines[0] == 'train: 3 of 25 images'
-  assert lines[-1] == 'train: 25 of 25 images'
+  assert lines[0] == 'train: 3 of 25 images, 0:00:00 left'
+  assert lines[-1] == 'train: 25 of 25 images, 0:00:00 left'
+
+
+def test_time_left_counts_what_this_process_did(capsys, monkeypatch):
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: 0.)
+  bar = progress.Progress('train', 100, unit='images', done=50)
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: 30.)
+  bar.advance(10)  # ten in 30 seconds, forty to go
+  assert capsys.readouterr().err == 'train: 60 of 100 images, 0:02:00 left\n'
 
 
 def test_short_work_is_silent(capsys):
@@ -38,7 +46,8 @@ def test_resumed_and_unknown_totals(capsys, total):
   bar.advance(4)
   assert capsys.readouterr().err == ''
   bar.advance(46)
-  assert capsys.readouterr().err == ('x.zip: 100 of 100 B\n' if total else '')
+  assert capsys.readouterr().err == (
+      'x.zip: 100 of 100 B, 0:00:00 left\n' if total else '')
   bar.close()
 
 
@@ -50,3 +59,9 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
   captured = capsys.readouterr()
   assert '4/4' in captured.err
   assert captured.out == ''
+
+
+@pytest.mark.parametrize(('seconds', 'text'), [
+    (0, '0:00:00'), (59.6, '0:01:00'), (3599, '0:59:59'), (90061, '25:01:01')])
+def test_duration(seconds, text):
+  assert progress.duration(seconds) == text

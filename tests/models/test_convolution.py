@@ -155,6 +155,19 @@ def test_a_cpu_sees_the_one_form_of_convolution_that_is_fast_in_a_loop():
   assert set(forms) == {'[b,0,1,f]x[0,1,i,o]->[b,0,1,f]'}
 
 
+def test_a_program_for_batches_of_any_size_is_the_direct_sum():
+  # 128 channels and even sides would be cut into tiles at a size that is known.
+  x, kernel = _operands((3, 6, 8, 128, 128), jnp.float32)[:2]
+  batch, = export.symbolic_shape('b')
+  with convolution.plain():
+    exported = export.export(jax.jit(convolution.conv3x3), platforms=['cpu', 'cuda'])(
+        jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), kernel)
+  for size in (1, 3):
+    np.testing.assert_allclose(
+        exported.call(x[:size], kernel), convolution._direct(x[:size], kernel),
+        rtol=1e-4, atol=1e-4)
+
+
 def test_max_pool_value_and_gradient(float64):
   x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 6, 9, 3)))
   pooled, pull = jax.vjp(convolution.max_pool2x2, x)

@@ -4,15 +4,7 @@ import io
 import sys
 import time
 
-import pytest
-
 from attnmel_jax.training import progress
-
-
-@pytest.mark.parametrize(('seconds', 'text'), [
-    (0, '0:00:00'), (59.6, '0:01:00'), (3599, '0:59:59'), (90061, '25:01:01')])
-def test_duration(seconds, text):
-  assert progress.duration(seconds) == text
 
 
 def test_lines_say_step_loss_speed_and_time_left(capsys, monkeypatch):

@@ -1,0 +1,45 @@
+"""Writes a trained run as files that other programs read without this one.
+
+  python launch/export.py --run=RUN --out=DIR
+
+DIR gets model.stablehlo (images of any number -> probabilities and maps, on cpu, cuda
+and tpu), weights.safetensors (torchvision's names), model.onnx (one image; where
+jax2onnx is installed) and MODEL_CARD.md, which says how to use them and what may be
+done with them.
+"""
+
+import pathlib
+import sys
+
+# Python puts launch/ on the path, not the repository.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
+from absl import flags
+
+from attnmel_jax import parallel
+from attnmel_jax.experiments import export
+from attnmel_jax.experiments import trained
+
+RUN = flags.DEFINE_string('run', None, 'folder of a finished run', required=True)
+OUT = flags.DEFINE_string(
+    'out', None, 'folder of the files; those of an earlier call are replaced',
+    required=True)
+
+
+def main() -> None:
+  """Writes the files and names them."""
+  parallel.configure_compiler()
+  run, = trained.open_runs([command.path(RUN.value)], tta=None)
+  paths, missing = export.write(run, command.path(OUT.value))
+  for path in paths:
+    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
+  if missing:
+    print(f'no {export.ONNX}: {missing}')
+
+
+if __name__ == '__main__':
+  command.run(main)

@@ -1,0 +1,71 @@
+"""Predicts photographs with one trained run, or with the mean of several.
+
+  python launch/predict.py --run=RUN --images=FOLDER --out=DIR
+  python launch/predict.py --run=RUN1,RUN2 --images=a.jpg,b.jpg --out=DIR --tta
+
+Photographs are prepared as the run's own were; JPEG, PNG and BMP are read, in folders
+below, too. DIR gets predictions.csv, a picture of each photograph with its heat maps
+and a page, index.html. Exit status 1 if a file could not be read; the others are done.
+"""
+
+import pathlib
+import sys
+
+# Python puts launch/ on the path, not the repository.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
+from absl import flags
+
+from attnmel_jax import errors
+from attnmel_jax import parallel
+from attnmel_jax.data import photographs as photographs_lib
+from attnmel_jax.experiments import photographs
+from attnmel_jax.experiments import trained
+
+RUN = flags.DEFINE_string(
+    'run', None, 'folder of a finished run; of several, with commas between, the '
+    'probabilities are averaged', required=True)
+IMAGES = flags.DEFINE_string(
+    'images', None, 'photographs and folders of them, with commas between',
+    required=True)
+OUT = flags.DEFINE_string(
+    'out', None, 'folder of the results; those of an earlier call are replaced',
+    required=True)
+TTA = flags.DEFINE_bool(
+    'tta', None, 'average over the 8 flips and quarter turns; default as the run did')
+CALIBRATED = flags.DEFINE_bool(
+    'calibrated', False, "soften probabilities by the temperature in the run's summary")
+NO_OVERLAYS = flags.DEFINE_bool('no-overlays', False, 'draw no pictures')
+
+_NAMED = 20  # unreadable files in the terminal; the page has all of them
+
+
+def main() -> None:
+  """Writes table, pictures and page; prints one line of result."""
+  runs_at, images = command.paths(RUN.value), command.paths(IMAGES.value)
+  for flag, found in (('run', runs_at), ('images', images)):
+    if not found:
+      raise errors.UserError(f'--{flag} is empty; see --help')
+  out = command.path(OUT.value)
+  found = photographs_lib.find(images, excluded=out)
+  parallel.configure_compiler()
+  runs = trained.open_runs(runs_at, tta=TTA.value)
+  result = photographs.predict(
+      runs, found, out, calibrated=CALIBRATED.value, overlays=not NO_OVERLAYS.value)
+  names = runs[0].class_names
+  counts = ', '.join(f'{name} {sum(row.best == k for row in result.rows)}'
+                     for k, name in enumerate(names))
+  print(f'{out / photographs.PAGE}: {len(result.rows)} photographs, predicted {counts}')
+  for path, reason in result.unreadable[:_NAMED]:
+    command.complain(f'{ascii(path) if not path.isprintable() else path}: {reason}')
+  if result.unreadable:
+    command.fail(f'{len(result.unreadable)} of {len(found)} files could not be read; '
+                 f'{out / photographs.RECORD} lists them', 1)
+
+
+if __name__ == '__main__':
+  command.run(main)

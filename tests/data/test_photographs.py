@@ -1,0 +1,108 @@
+import pathlib
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.data import decode
+from attnmel_jax.data import photographs
+from attnmel_jax.data import storage
+
+GEOMETRY = storage.Geometry(0.8, 8)
+
+
+def _save(path, pixels, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(pixels).save(path, **options)
+  return path
+
+
+@pytest.fixture
+def pixels():
+  return np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
+
+
+@pytest.mark.parametrize(('files', 'expected'), [
+    (['a.jpg', 'b.png'], ['a', 'b']),
+    (['x/a.jpg', 'y/b.jpg'], ['a', 'b']),
+    (['x/a.jpg', 'y/a.jpg', 'y/b.jpg'], ['x/a', 'y/a', 'b']),
+    (['x/A.jpg', 'y/a.jpg'], ['x/A', 'y/a']),
+    (['a.jpg', 'a.png'], ['a.jpg', 'a.png']),
+    (['a.jpg', 'a.png', 'b.jpg'], ['a.jpg', 'a.png', 'b.jpg']),
+    # 'a.jpg' is a stem here, and what two other files would be called.
+    (['a.jpg', 'a.png', 'a.jpg.png'], ['a.jpg', 'a.png', 'a.jpg.png']),
+    (['x/a.b.jpg'], ['a.b'])])
+def test_names_are_stems_unless_two_files_share_one(files, expected):
+  root = pathlib.Path('/some/where')
+  assert photographs.names([root / file for file in files]) == expected
+
+
+def test_a_name_is_text_whatever_the_file_is_called(tmp_path, pixels):
+  path = pathlib.Path(str(tmp_path / 'caf\udce9.png'))
+  _save(path, pixels)
+  found, = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert found.name == r'caf\xe9'
+  found.name.encode()
+
+
+def test_folders_are_searched_and_what_is_no_photograph_is_passed_over(
+    tmp_path, pixels):
+  for name in ('b/2.JPG', 'a/1.png', 'a/1_superpixels.png', 'a/._1.jpg', '.cache/3.jpg',
+               'out/overlays/1.png'):
+    _save(tmp_path / name, pixels)
+  (tmp_path / 'a' / 'notes.txt').write_text('-')
+  found = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert [p.path.relative_to(tmp_path).as_posix() for p in found] == [
+      'a/1.png', 'b/2.JPG']
+  # A file that is named counts whatever it is called, and once.
+  maps = tmp_path / 'a' / '1_superpixels.png'
+  twice = photographs.find([maps, tmp_path / 'a', maps], excluded=tmp_path / 'out')
+  assert [p.name for p in twice] == ['1_superpixels', '1']
+
+
+def test_nothing_to_find_is_a_mistake(tmp_path):
+  with pytest.raises(errors.UserError, match='none.jpg does not exist'):
+    photographs.find([tmp_path / 'none.jpg'], excluded=tmp_path)
+  with pytest.raises(errors.UserError, match=r'no photograph.*\.jpeg'):
+    photographs.find([tmp_path], excluded=tmp_path / 'out')
+
+
+def test_an_exif_orientation_is_set_upright(tmp_path, pixels):
+  upright = _save(tmp_path / 'upright.png', pixels)
+  exif = Image.Exif()
+  exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to see it upright
+  turned = _save(tmp_path / 'turned.png', np.rot90(pixels), exif=exif)
+  ignored = _save(tmp_path / 'ignored.png', np.rot90(pixels))
+  first, second, third = (
+      photographs.read(photographs.Photograph('x', path), [GEOMETRY]).squares[GEOMETRY]
+      for path in (upright, turned, ignored))
+  np.testing.assert_array_equal(first, second)
+  assert (first != third).any()
+
+
+def test_one_reading_gives_a_square_of_each_geometry(tmp_path, pixels):
+  path = _save(tmp_path / 'a.png', pixels)
+  other = storage.Geometry(1.0, 12)
+  squares = photographs.read(
+      photographs.Photograph('a', path), [GEOMETRY, other]).squares
+  for geometry in (GEOMETRY, other):
+    expected, _ = decode.read_image(path.read_bytes(), crop_ratio=geometry.crop_ratio,
+                                    resize_size=geometry.resize_size)
+    np.testing.assert_array_equal(squares[geometry], expected)
+
+
+def test_unusable_files_are_said_and_the_others_read_in_order(tmp_path, pixels):
+  good = [_save(tmp_path / f'{i:02}.png', pixels[:, i:]) for i in range(9)]
+  (tmp_path / 'bad.png').write_text('no picture')
+  (tmp_path / 'cut.png').write_bytes(good[0].read_bytes()[:60])
+  paths = [good[0], tmp_path / 'bad.png', tmp_path / 'cut.png', *good[1:],
+           tmp_path / 'gone.png']
+  done = list(photographs.read_all(
+      [photographs.Photograph(path.stem, path) for path in paths], [GEOMETRY]))
+  assert [item.photograph.path for item in done] == paths
+  problems = {item.photograph.name: item.problem for item in done if item.problem}
+  assert problems == {
+      'bad': 'cannot be read', 'cut': 'cannot be read',
+      'gone': 'cannot be read (No such file or directory)'}
+  assert all(bool(item.squares) != bool(item.problem) for item in done)

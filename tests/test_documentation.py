@@ -1,0 +1,170 @@
+"""Every command of the documentation is run here, or says what it needs."""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from configs import common
+from tests import documentation
+from tests.commands import TINY
+from tests.commands import command
+from tests.commands import environment
+from tests.commands import prepare_phantom
+
+COMMANDS = [(page, shown) for page in documentation.PAGES
+            for shown in documentation.commands(page.read_text())]
+_NEEDS = re.compile(r'needs .*\b(download|GPU|TPU|cluster|PyTorch|hosts)\b')
+
+
+def test_commands_are_found_with_all_their_lines():
+  found = documentation.commands('''Text.
+1. One:
+   ```
+   python 1.py
+   ```
+```
+python a.py   # a comment
+# needs a GPU
+python b.py \\
+  --c
+
+for x in 1 2; do
+  python d.py --x=$x   # needs a TPU
+done
+ssh host --command='
+  cd there'
+```
+```csv
+python no.py
+```
+```
+#!/bin/bash
+# needs a cluster
+srun python e.py
+```
+''')
+  assert found == [
+      documentation.Command('python 1.py\n', ''),
+      documentation.Command('python a.py\n', ''),
+      documentation.Command('python b.py \\\n  --c\n', 'needs a GPU'),
+      documentation.Command('for x in 1 2; do\n  python d.py --x=$x\ndone\n',
+                            'needs a TPU'),
+      documentation.Command("ssh host --command='\n  cd there'\n", ''),
+      documentation.Command('#!/bin/bash\n# needs a cluster\nsrun python e.py\n',
+                            'needs a cluster')]
+
+
+@pytest.mark.parametrize(
+    'page, shown', COMMANDS, ids=lambda value: getattr(value, 'name', 'command'))
+def test_what_is_not_run_says_why_and_has_flags_that_exist(page, shown):
+  if shown.needs:
+    assert _NEEDS.match(shown.needs), f'{page.name}: {shown}'
+  else:
+    assert re.match(r'python launch/\w+\.py', shown.text), f'{page.name}: {shown}'
+  for name, arguments in re.findall(
+      r'python launch/(\w+)\.py((?:\\\n|[^\n;|])*)', shown.text):
+    source = (documentation.ROOT / 'launch' / f'{name}.py').read_text()
+    source += (documentation.ROOT / 'launch' / 'command.py').read_text()
+    for flag, field in re.findall(r'--(\w[\w-]*)(?:\.(\w+))?', arguments):
+      known = (f"'{flag}'", f"'{flag.removeprefix('no')}'")
+      assert flag == 'help' or any(name in source for name in known), flag
+      assert not field or field in common.get_config(), field
+
+
+def test_the_python_of_the_documentation_runs():
+  found = [block for page in documentation.PAGES
+           for block in documentation.blocks(page.read_text(), 'python')]
+  assert found
+  for block in found:
+    done = subprocess.run([sys.executable, '-c', block], check=False, timeout=60,
+                          cwd=documentation.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _rows(heading):
+  """First two cells of the table below a heading of README."""
+  text = (documentation.ROOT / 'README.md').read_text()
+  section = re.search(rf'^## {heading}\n(.*?)(?=^## )', text,
+                      re.MULTILINE | re.DOTALL)[1]
+  return dict(re.findall(r'^\| `([^`]+)` \| (.*?) \|$', section, re.MULTILINE))
+
+
+def test_help_and_the_table_of_commands_say_the_same():
+  names = {path.stem for path in (documentation.ROOT / 'launch').glob('*.py')}
+  table = _rows('Commands')
+  assert set(table) == names - {'__init__', 'command'}
+  for name, text in table.items():
+    source = (documentation.ROOT / 'launch' / f'{name}.py').read_text()
+    first = source.removeprefix('"""').partition('\n')[0]  # --help begins with it
+    assert text == first.removesuffix('.'), name
+
+
+def test_links_lead_somewhere():
+  for page in documentation.PAGES:
+    text = page.read_text()
+    named = re.findall(r'`((?:docs|configs|tests|launch)/[\w/.]+\.\w+)`', text)
+    named += re.findall(r'\]\((?!http)([^)#]+)', text)
+    for name in named:
+      assert any((folder / name).exists()
+                 for folder in (documentation.ROOT, page.parent)), (page.name, name)
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A home folder with phantom archives and a finished run of them."""
+  home = tmp_path_factory.mktemp('home')
+  prepare_phantom(home, train=40, validation=16, test=16)
+  for name, *arguments in (
+      ('main', *TINY, '--config.passes_per_epoch=1', '--workdir=run', '--quiet'),
+      ('phantom', '--photographs', '--out=own', '--train=6', '--validation=6',
+       '--test=6', '--size=60')):
+    subprocess.run(command(name, *arguments), cwd=home, check=True, timeout=600,
+                   env=environment(home))
+  return home
+
+
+@pytest.fixture
+def desk(home, tmp_path):
+  """A folder where what the documentation names is there: DIR, RUN, photos, a.jpg."""
+  (tmp_path / 'launch').symlink_to(documentation.ROOT / 'launch')
+  shutil.copytree(home / 'archives', tmp_path / 'DIR')
+  shutil.copytree(home / 'own', tmp_path / 'DIR', dirs_exist_ok=True)
+  shutil.copytree(home / 'own' / 'photos', tmp_path / 'photos')
+  for name in ('RUN', 'RUN1', 'RUN2', 'RUN3',
+               'runs/isic2017/attnmel_cnn-lesion-fold0-seed0'):
+    shutil.copytree(home / 'run', tmp_path / name)
+  photographs = sorted((tmp_path / 'photos').iterdir())
+  for name, path in zip(('a.jpg', 'b.jpg'), photographs, strict=False):
+    shutil.copy(path, tmp_path / name)
+  (tmp_path / 'bin').mkdir()
+  python = tmp_path / 'bin' / 'python'
+  python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+  python.chmod(0o755)
+  return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'page', [page for page in documentation.PAGES
+             if any(shown.needs == '' for of, shown in COMMANDS if of == page)],
+    ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_one_after_the_other(page, home, desk):
+  run = environment(home)
+  run['PATH'] = f'{desk / "bin"}{os.pathsep}{run["PATH"]}'
+  for of, shown in COMMANDS:
+    if of == page and not shown.needs:
+      done = subprocess.run(['bash', '-e', '-c', shown.text], cwd=desk, env=run,
+                            capture_output=True, text=True, check=False, timeout=600)
+      assert done.returncode == 0, f'{shown.text}{done.stderr}'
+      assert '\x1b' not in done.stdout + done.stderr  # no colours in a file
+
+
+def test_configs_of_the_documentation_exist():
+  for _, shown in COMMANDS:
+    for name in re.findall(r'--config=configs/(\w+)\.py', shown.text):
+      assert importlib.import_module(f'configs.{name}').get_config()
