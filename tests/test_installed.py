@@ -36,11 +36,16 @@ def test_the_requirements_have_one_source():
 
 
 def test_files_that_are_no_modules_are_packed():
-  patterns = tomllib.loads((ROOT / 'pyproject.toml').read_text())[
-      'tool']['setuptools']['package-data']['*']
-  for path in (ROOT / 'attnmel_jax').rglob('*'):
-    if path.is_file() and path.suffix not in ('.py', '.pyc'):
-      assert any(path.match(pattern) for pattern in patterns), path
+  packed = tomllib.loads((ROOT / 'pyproject.toml').read_text())[
+      'tool']['setuptools']['package-data']
+  found = set()
+  for package, patterns in packed.items():
+    folders = ([path.parent for path in (ROOT / 'attnmel_jax').rglob('__init__.py')]
+               if package == '*' else [ROOT / package.replace('.', '/')])
+    found.update(path for folder in folders for pattern in patterns
+                 for path in folder.glob(pattern))
+  assert found == {path for path in (ROOT / 'attnmel_jax').rglob('*')
+                   if path.is_file() and path.suffix not in ('.py', '.pyc')}
 
 
 @pytest.mark.slow
