@@ -187,9 +187,13 @@ class PreparedSplit:
       arrays = {name: np.asarray(Image.open(io.BytesIO(record[name])))
                 for name in _MAPS}
     except Exception as error:  # array_record raises whatever it likes
-      raise storage.damaged(self.path, error) from error
-    if record['id'].decode() != self.ids[row]:
-      raise storage.damaged(self.path, 'records and index disagree')
+      raise storage.damaged(self.path, f'{self.ids[row]}: {error}') from error
+    indexed = {'label': self.labels, 'has_lesion': self.has_lesion,
+               'has_dermo': self.has_dermo}
+    if record['id'].decode() != self.ids[row] or any(
+        record[name] != values[row] for name, values in indexed.items()):
+      raise storage.damaged(
+          self.path, f'{self.ids[row]}: its record and the index disagree')
     return arrays
 
 

@@ -82,7 +82,8 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
   Raises:
-    UserError: another process holds it, or the folder cannot be written.
+    UserError: another process holds it, or the folder cannot be written, now or in
+      the block.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,20 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
       raise errors.UserError(
           f'workdir={folder} is in use by another process; wait for it, or name '
           'another with --workdir') from None
-    yield
+    try:
+      yield
+    except OSError as error:
+      if error.errno not in errors.UNWRITABLE or not _is_within(folder, error.filename):
+        raise
+      raise errors.UserError(
+          f'workdir={folder} cannot be written ({error.strerror}); free some space or '
+          'make it writable, and the same command goes on from the last checkpoint'
+      ) from error
+
+
+def _is_within(folder: pathlib.Path, name: str | None) -> bool:
+  """Whether a file is in the folder, or nameless as that of a failed write."""
+  return name is None or pathlib.Path(name).absolute().is_relative_to(folder.absolute())
 
 
 def bind(folder: pathlib.Path, config: Mapping[str, Any],
@@ -125,7 +139,7 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
     raise errors.UserError(
         f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '
         'name another with --workdir')
-  bound = read_json(folder / 'environment.json')['fingerprints']
+  bound = read_json(folder / 'environment.json').get('fingerprints', {})
   for split, fingerprint in fingerprints.items():
     if bound.get(split) != fingerprint:
       raise errors.UserError(

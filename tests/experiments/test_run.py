@@ -4,12 +4,14 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 
+from attnmel_jax import errors
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.training import loop
@@ -67,6 +69,44 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
   assert run_lib.run(config, other, quiet=True) == summary
   for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv'):
     assert (other / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_space(
+    finished, config, tmp_path):
+  folder, summary = finished
+  (tmp_path / 'timing.jsonl').symlink_to('/dev/full')
+  with pytest.raises(errors.UserError,
+                     match='cannot be written .No space left on device.; free'):
+    run_lib.run(config, tmp_path, quiet=True)
+  (tmp_path / 'timing.jsonl').unlink()
+  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert ((tmp_path / 'metrics.jsonl').read_bytes()
+          == (folder / 'metrics.jsonl').read_bytes())
+
+
+def test_a_damaged_state_is_made_again(finished, config, tmp_path, capsys):
+  folder, summary = finished
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+  (tmp_path / 'summary.json').unlink()
+  latest = tmp_path / 'checkpoints' / 'latest'
+  arrays = max((latest / '6').rglob('*'), key=lambda p: p.stat().st_size)
+  content = bytearray(arrays.read_bytes())
+  content[len(content) // 2] ^= 1
+  arrays.write_bytes(content)
+  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert f'{latest}/6 is not whole' in capsys.readouterr().err
+  for name in ('metrics.jsonl', 'predictions/test.csv'):
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_data_prepared_anew_are_refused(finished, config, tmp_path):
+  folder, _ = finished
+  root = pathlib.Path(config['data_dir'])
+  shutil.copytree(root, tmp_path / 'data')
+  path, = (tmp_path / 'data' / 'isic2017').glob('validation-*/*/metadata.json')
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'fingerprint': '0' * 64}))
+  with pytest.raises(errors.UserError, match='the validation data are not those that'):
+    run_lib.run(config | {'data_dir': str(tmp_path / 'data')}, folder, quiet=True)
 
 
 @pytest.fixture

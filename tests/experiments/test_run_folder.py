@@ -1,5 +1,7 @@
 """Whose folder a run folder is."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -68,3 +70,27 @@ def test_a_folder_without_a_run_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(errors.UserError, match='cannot be read'):
     run_folder.read_config(tmp_path)
+
+
+@pytest.mark.parametrize('number', [
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize('name', [None, 'metrics.jsonl'])
+def test_a_folder_that_cannot_be_written_any_more_is_one_line(tmp_path, number, name):
+  error = OSError(number, os.strerror(number))
+  if name:
+    error.filename = str(tmp_path / name)
+  with pytest.raises(errors.UserError) as caught, run_folder.claim(tmp_path):
+    raise error
+  assert str(caught.value).startswith(
+      f'workdir={tmp_path} cannot be written ({os.strerror(number)})')
+  with run_folder.claim(tmp_path):  # the lock is free again
+    pass
+
+
+@pytest.mark.parametrize('error', [
+    FileNotFoundError(errno.ENOENT, 'none', 'weights.pth'),
+    PermissionError(errno.EACCES, 'forbidden', '/elsewhere/weights.pth'),
+    BrokenPipeError(errno.EPIPE, 'Broken pipe')])
+def test_other_errors_are_not_blamed_on_the_folder(tmp_path, error):
+  with pytest.raises(type(error)), run_folder.claim(tmp_path):
+    raise error
