@@ -8,11 +8,14 @@ Arrays are saved as the host's copies, by the main process alone, which sends to
 others what it restores: a run may go on with another number of processes.
 """
 
+from collections.abc import Iterator
+import contextlib
 import os
 import pathlib
 import sys
 from typing import Any
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -29,14 +32,34 @@ def _manager(directory: pathlib.Path, keep: int, create: bool
     directory.mkdir(parents=True, exist_ok=True)
   main_alone = ocp.options.MultiprocessingOptions(
       primary_host=0, active_processes={0}, barrier_sync_key_prefix=directory.name)
-  return ocp.CheckpointManager(
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep if create else None, create=False,
-          read_only=not create, enable_async_checkpointing=False,
-          cleanup_tmp_directories=create,  # what a kill left half-written
-          multiprocessing_options=main_alone),
-      item_names=('tree', 'meta'))
+  with _quiet():
+    return ocp.CheckpointManager(
+        directory.absolute(),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep if create else None, create=False,
+            read_only=not create, enable_async_checkpointing=False,
+            cleanup_tmp_directories=create,  # what a kill left half-written
+            multiprocessing_options=main_alone),
+        item_names=('tree', 'meta'))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Orbax logs what it raises, too, with pages of traces."""
+  verbosity, hook = logging.get_verbosity(), sys.unraisablehook
+
+  def quieter(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      hook(unraisable)
+
+  logging.set_verbosity(logging.FATAL)
+  sys.unraisablehook = quieter
+  try:
+    yield
+    # Not after a failure: writes that are still under way find nobody to tell.
+    sys.unraisablehook = hook
+  finally:
+    logging.set_verbosity(verbosity)
 
 
 def _template(tree: Any) -> Any:
@@ -134,7 +157,8 @@ class Checkpoints:
     args = ocp.args.Composite(tree=ocp.args.StandardSave(jax.device_get(tree)),
                               meta=ocp.args.JsonSave(meta))
     try:
-      saved = manager.save(step, args=args)
+      with _quiet():
+        saved = manager.save(step, args=args)
       if saved:
         manifest.write(_folder(manager, step))
     except Exception as error:  # Orbax and its storage raise whatever they like

@@ -170,7 +170,7 @@ def _damage(path: pathlib.Path, how: str) -> None:
 
 def _largest(folder: pathlib.Path) -> pathlib.Path:
   """The file that holds the arrays."""
-  return max((p for p in folder.rglob('*') if p.is_file()),
+  return max((p for p in (folder / 'tree').rglob('*') if p.is_file()),
              key=lambda p: p.stat().st_size)
 
 
