@@ -202,6 +202,7 @@ def train(commands: Commands, kills: int, epochs: int) -> Tally:
     tally.differences += (
         differing_runs(root / 'whole', folder) if attempt.status == 0
         else [f'{folder}: status {attempt.status}: {attempt.log[-2000:]}'])
+    print(tally.line('so far, train'), file=sys.stderr, flush=True)
   return tally
 
 
