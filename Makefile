@@ -4,10 +4,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo grid-demo test test-slow lint clean
 
 help:
 	@echo 'make demo       synthetic data -> training with and without the prior -> scores'
+	@echo 'make grid-demo  every system of the thesis on synthetic data (ten minutes)'
 	@echo 'make test       the tests that a contributor waits for (minutes)'
 	@echo 'make test-slow  kills, many devices, documented commands (half an hour)'
 	@echo 'make clean      removes .venv and demo/'
@@ -29,6 +30,17 @@ demo: $(VENV)/run-time
 	$(RUN) launch/main.py --config=configs/demo.py --config.roi=none --workdir=demo/runs/attnmel_cnn-none
 	$(RUN) launch/main.py --config=configs/demo.py --config.roi=lesion --workdir=demo/runs/attnmel_cnn-lesion
 	$(RUN) launch/report.py --runs=demo/runs --out=demo/report
+
+grid-demo: $(VENV)/run-time
+	$(RUN) launch/phantom.py --year=2016 --out=demo/archives-2016 --train=320 --test=120 --size=96
+	$(RUN) launch/phantom.py --year=2017 --out=demo/archives --train=480 --validation=120 --test=240 --size=96
+	$(RUN) launch/phantom.py --year=2018 --out=demo/archives-2018 --train=320 --validation=0 --test=0 --segmentation=240 --size=96
+	$(RUN) launch/prepare.py --dataset=isic2016 --source=demo/archives-2016 --data_dir=demo/data --resize_size=72
+	$(RUN) launch/prepare.py --dataset=isic2017 --source=demo/archives --data_dir=demo/data --resize_size=72
+	$(RUN) launch/prepare.py --dataset=isic2018 --source=demo/archives-2018 --data_dir=demo/data --resize_size=72
+	$(RUN) launch/prepare.py --dataset=isic2018_task1 --source=demo/archives-2018 --data_dir=demo/data --resize_size=72
+	$(RUN) launch/grid.py --grid=configs/grids/phantom.py --workdir=demo/grid
+	$(RUN) launch/report.py --runs=demo/grid --out=demo/grid-report
 
 lint: $(VENV)/tests
 	$(RUN) -m ruff check .

@@ -18,8 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.data_dir = ''
   # Classes that count as positive in a binary task; (): all classes apart.
   config.positive = ('melanoma',)
-  # Region that the attention is pulled to: none, lesion, dermo or background.
+  # Region that the attention is pulled to: none, lesion, dermo, background or
+  # generated.
   config.roi = 'none'
+  # Name of the masks that launch/generate_masks.py drew, for roi='generated'.
+  config.generated_masks = 'unet'
   # Attributes whose union is the `dermo` map: the four of ISIC 2017, Part 2.
   config.dermo_attributes = (
       'pigment_network', 'negative_network', 'milia_like_cyst', 'streaks')
@@ -54,7 +57,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.random_flip = True      # horizontal and vertical, probability 1/2 each
 
   # --- model ---
-  config.model = 'attnmel_cnn'   # vgg16, vgg16_gap, mel_cnn, attnmel_cnn
+  # vgg16, vgg16_gap, mel_cnn, attnmel_cnn; unet draws masks: width alone applies.
+  config.model = 'attnmel_cnn'
   config.backbone = 'vgg16_bn'   # vgg16, vgg16_bn
   config.width = 1.0             # factor on the backbone's channels
   config.taps = ('pool3', 'pool4')  # where gates (or plain pooling) attach

@@ -14,9 +14,16 @@ from configs import common
 
 def get_config():
   """AttnMel-CNN-Lesion at a quarter of the width, on the data of `make demo`."""
-  config = common.get_config()
-  config.data_dir = str(pathlib.Path(__file__).resolve().parents[1] / 'demo' / 'data')
+  config = slim(common.get_config())
   config.roi = 'lesion'
+  config.num_epochs = 4
+  config.passes_per_epoch = 2
+  return config
+
+
+def slim(config):
+  """Changes a config to small images, a slim network and a few steps, for phantoms."""
+  config.data_dir = str(pathlib.Path(__file__).resolve().parents[1] / 'demo' / 'data')
   config.resize_size = 72
   config.image_size = 64
 
@@ -28,7 +35,5 @@ def get_config():
   # than the thesis's 0.001 and 0.01, which work over 9,700 steps.
   config.dice_weights = (0.1, 1.0)
   config.learning_rate = 0.02
-  config.num_epochs = 4
-  config.passes_per_epoch = 2
   config.decay_every_epochs = 3
   return config

@@ -28,7 +28,7 @@ from attnmel_jax.experiments import accelerator
 from attnmel_jax.experiments import speed
 
 CONFIG = config_flags.DEFINE_config_file(
-    'config', str(command.ROOT / 'configs' / 'accelerator.py'), 'experiment file',
+    'config', None, 'experiment file; default configs/accelerator.py',
     lock_config=True)
 SOURCE = flags.DEFINE_string(
     'source', '', 'folder of the archives; may be left out once they are prepared')
@@ -79,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, default_config='configs/accelerator.py')

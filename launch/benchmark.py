@@ -30,8 +30,7 @@ from attnmel_jax.experiments import scaling
 from attnmel_jax.experiments import speed
 
 CONFIG = config_flags.DEFINE_config_file(
-    'config', str(command.ROOT / 'configs' / 'isic2017.py'), 'experiment file',
-    lock_config=True)
+    'config', None, 'experiment file; default configs/isic2017.py', lock_config=True)
 JSON = flags.DEFINE_string(
     'json', '', 'file that takes the numbers; cells it already holds stay in it')
 AGAINST = flags.DEFINE_enum(
@@ -40,7 +39,7 @@ SWEEP = flags.DEFINE_bool(
     'sweep', False, 'sizes 128 and 224, batches 8 and 32, both backbones, float32 and '
     'bfloat16, in place of what the config says')
 QUICK = flags.DEFINE_bool(
-    'quick', False, 'a slim network at 96 px, batch 8, few steps: under a minute')
+    'quick', False, 'a slim vgg16 at 96 px, batch 8, few steps: under a minute')
 SCALING = flags.DEFINE_bool(
     'scaling', False, 'what 1, 2, 4 and 8 forced CPU devices add to a step of the '
     'network of --quick, with weak and with strong scaling: overhead, not speed')
@@ -59,14 +58,7 @@ SECONDS = flags.DEFINE_float(
 
 def main() -> None:
   """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
-  if SWEEP.value and QUICK.value:
-    raise errors.UserError('--sweep and --quick exclude each other; choose one')
-  for alone in (SCALING, INPUT):
-    others = (SCALING, INPUT, SWEEP, QUICK, AGAINST, JSON)
-    if alone.value and any(flag.value for flag in others if flag is not alone):
-      raise errors.UserError(
-          f'--{alone.name} excludes --scaling, --input, --sweep, --quick, --against '
-          'and --json; give it alone')
+  check_flags()
   if AGAINST.value:
     benchmark.check_torch()
   config = command.require_config(CONFIG.value)
@@ -79,7 +71,7 @@ def main() -> None:
   if INPUT.value:
     print(*input_rate.lines(input_rate.measure(
         benchmark.without_data(config), images_per_second=IMAGES_PER_SECOND.value,
-        seconds=min(SECONDS.value, 20.))), sep='\n')
+        seconds=SECONDS.value)), sep='\n')
     return
   configs = [config]
   if SWEEP.value:
@@ -95,6 +87,20 @@ def main() -> None:
     cells.append(cell)
   if SWEEP.value:
     print(*benchmark.table(cells), sep='\n')
+
+
+def check_flags() -> None:
+  """Raises UserError for flags that would be ignored."""
+  alone = (SCALING, INPUT, SWEEP, QUICK, AGAINST, JSON)
+  for flag, excluded in (
+      (SCALING, alone[1:]), (INPUT, (*alone[2:], STEPS)), (SWEEP, (QUICK,)),
+      (QUICK, (STEPS, SECONDS))):
+    for other in excluded:
+      if flag.value and flags.FLAGS[other.name].present:
+        raise errors.UserError(
+            f'--{flag.name} and --{other.name} exclude each other; leave one out')
+  if flags.FLAGS[IMAGES_PER_SECOND.name].present and not INPUT.value:
+    raise errors.UserError('--images_per_second goes with --input alone')
 
 
 def measure(config, limits, number):
@@ -118,4 +124,4 @@ def measure(config, limits, number):
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, default_config='configs/isic2017.py')

@@ -6,6 +6,9 @@ stopped by SIGTERM.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
+import difflib
+import functools
 import os
 import pathlib
 import signal
@@ -19,6 +22,7 @@ from absl import logging
 from ml_collections import config_dict
 
 from attnmel_jax import errors
+from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -40,12 +44,15 @@ for _signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(_signum, _stop_at_start)
 
 
+_CONFIG_FLAGS = ('--config', '-config')
+
+
 def _absolute_config(argv: list[str]) -> list[str]:
   """Lets `--config=configs/x.py` name a file of the repository from anywhere."""
   resolved = list(argv)
   for position, argument in enumerate(argv):
     name, equals, value = argument.partition('=')
-    if name not in ('--config', '-config'):
+    if name not in _CONFIG_FLAGS:
       continue
     if equals:
       resolved[position] = f'{name}={_find_config(value)}'
@@ -73,7 +80,10 @@ def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   raise errors.UserError(f'--{flag}={name}: no such file; there are {known}')
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
+  if default_config is not None and not any(
+      argument.partition('=')[0] in _CONFIG_FLAGS for argument in argv):
+    argv = [argv[0], f'--config={default_config}', *argv[1:]]
   try:
     return flags.FLAGS(_absolute_config(argv))
   except errors.UserError as error:
@@ -102,7 +112,8 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
   """The config as a plain dict.
 
   Raises:
-    UserError: --config is not on the command line.
+    UserError: --config is not on the command line, or a field is unknown, missing
+      or of another type than in configs/common.py.
   """
   if config is None:
     raise errors.UserError(
@@ -111,7 +122,33 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
     raise errors.UserError(
         f'get_config() of --config gives a {type(config).__name__}; it has to return '
         'an ml_collections.ConfigDict, as configs/common.py does')
-  return config.to_dict()
+  fields = config.to_dict()
+  _check_fields(fields, common.get_config())
+  return fields
+
+
+def _check_fields(fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+  """Raises UserError unless a config has the fields of `known`, of their types.
+
+  A config file may set a field that does not exist, which would change nothing, or
+  start from another config than that of configs/common.py.
+  """
+  for name in fields:
+    if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {near[0]}?' if near else 'configs/common.py lists all'
+      raise errors.UserError(f'{name} is no field of a config; {hint}')
+  for name, default in known.items():
+    if name not in fields:
+      raise errors.UserError(f'the config lacks {name}; start it from get_config() of '
+                             'configs/common.py')
+    value = fields[name]
+    types = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, types) or isinstance(value, bool) != isinstance(
+        default, bool):
+      raise errors.UserError(
+          f'{name}={value!r} is of type {type(value).__name__}; give '
+          f'{type(default).__name__}, such as {default!r}')
 
 
 def path(text: str) -> pathlib.Path:
@@ -120,18 +157,30 @@ def path(text: str) -> pathlib.Path:
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-  """Prints one line and ends the process."""
-  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  """Prints one line and ends the process.
+
+  What does not print, in a file's name for example, is escaped.
+  """
+  line = ''.join(c if c.isprintable() else ascii(c)[1:-1]
+                 for c in ' '.join(message.split()))
+  print(f'error: {line}', file=sys.stderr)
   sys.exit(status)
 
 
-def run(main: Callable[[], None]) -> None:
-  """Runs `main()` after the flags are parsed; ends the process on an error."""
+def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
+  """Runs `main()` after the flags are parsed; ends the process on an error.
+
+  Args:
+    main: the command.
+    default_config: value of --config where it is not on the command line. As the
+      default of the flag itself it would be loaded, and a misspelt override end in a
+      traceback, before anything could catch it.
+  """
 
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
       fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
-    logging.set_verbosity(logging.WARNING)  # libraries are quiet; we print
+    logging.set_verbosity(logging.ERROR)  # libraries are quiet; we print
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
       main()
@@ -145,4 +194,5 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
       fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
 
-  app.run(guarded, flags_parser=_parse)
+  app.run(guarded, flags_parser=functools.partial(
+      _parse, default_config=default_config))

@@ -58,7 +58,7 @@ def main() -> None:
   if DRY_RUN.value:
     states = [grid_lib.state(run) for run in runs]
     for run, state in zip(runs, states, strict=True):
-      print(f'{run.index:>3}  {state:<8}  {run.folder}')
+      print(f'{run.index:>3}  {state:<8}  {run.title}')
     counts = collections.Counter(states)
     print(f'{len(runs)} runs:', ', '.join(f'{n} {s}' for s, n in counts.items()))
     return
@@ -67,7 +67,7 @@ def main() -> None:
   except grid_lib.Stopped as stop:
     command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
   if failed:
-    endings = ', '.join(f'{folder} ({how})' for folder, how in failed.items())
+    endings = ', '.join(f'{title} ({how})' for title, how in failed.items())
     command.fail(f'{len(failed)} of {len(runs)} runs failed: {endings}; their reasons '
                  'stand above, and the same command tries them again', 1)
 

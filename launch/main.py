@@ -58,10 +58,10 @@ def main() -> None:
     return
   folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
   quiet = QUIET.value or not parallel.is_main_process()
-  if not QUIET.value:
-    plan = parallel.in_every_process(lambda: run.plan(config))
-    if parallel.is_main_process():
-      print(*plan, f'workdir: {folder}', sep='\n', file=sys.stderr)
+  # Asked for in any case: processes of which one is quiet wait for each other.
+  plan = parallel.in_every_process(lambda: run.plan(config))
+  if not quiet:
+    print(*plan, f'workdir: {folder}', sep='\n', file=sys.stderr)
   try:
     summary = run.run(config, folder, quiet=quiet)
   except loop.Stopped as stop:

@@ -1,6 +1,7 @@
-"""Puts finished runs side by side.
+"""Tables 3.1 to 3.4 and Figures 3.1 to 3.5 of the thesis, from run folders.
 
-  python launch/report.py --runs=runs/isic2017 --out=report
+  python launch/report.py --runs=runs --out=report
+  python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
 """
 
 import pathlib
@@ -16,19 +17,49 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax.report import comparison
+from attnmel_jax.report import document
+from attnmel_jax.report import sections
 from configs import common
+from configs import isic2016
+from configs import isic2017
+from configs import isic2018
+from configs import isic2018_cv
 
 RUNS = flags.DEFINE_string('runs', 'runs', 'folder with run folders below it')
 OUT = flags.DEFINE_string('out', 'report', 'folder for report.md and the tables')
+REFERENCE = flags.DEFINE_string(
+    'reference', 'AttnMel-CNN', 'system that all others are compared with')
+SPLIT = flags.DEFINE_enum(
+    'split', 'auto', ['auto', 'test', 'validation'],
+    'images of tables and figures; auto: test where a run has been tested, else '
+    'validation')
+
+DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', 'folder of prepared data with the photographs of the figures, '
+    'where it is not that of the runs')
+
+_EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
+                'isic2018_cv': isic2018_cv}
 
 
 def main() -> None:
-  """Writes the report and prints it."""
-  runs, unfinished = comparison.find_runs(command.path(RUNS.value))
+  """Writes the report; prints the runs, the files and what was left out."""
+  found = comparison.find_runs(command.path(RUNS.value))
   out = command.path(OUT.value)
-  text = comparison.write(runs, unfinished, common.get_config().to_dict(), out)
-  print(text.partition('\n## Attention maps')[0])
-  print(f'{out / "report.md"} holds this and the pictures of the attention maps')
+  plan = sections.Plan(
+      experiments={name: sections.Experiment(f'configs/{name}.py',
+                                             module.get_config().to_dict())
+                   for name, module in _EXPERIMENTS.items()},
+      defaults=common.get_config().to_dict(), reference=REFERENCE.value,
+      split=SPLIT.value,
+      data_dir=command.path(DATA_DIR.value) if DATA_DIR.value else None)
+  report = document.write(found, out, plan)
+  print(report.overview)
+  tables = ', '.join(name for name in report.files if name.endswith('.csv'))
+  print(f'{out / "report.md"} holds this, the tables and the figures; beside it: '
+        f'figures/, {tables}')
+  for line in report.left_out:
+    print(f'left out: {line}')
 
 
 if __name__ == '__main__':

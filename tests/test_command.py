@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PROGRAM = '''
+PROGRAM = r'''
 import pathlib, sys
 sys.path[0] = {root!r}
 from absl import flags
@@ -19,7 +19,9 @@ ACT = flags.DEFINE_string('act', 'print', 'what to do')
 
 def main():
   if ACT.value == 'user':
-    raise errors.UserError('two\\nlines')
+    raise errors.UserError('two\nlines')
+  if ACT.value == 'escape':
+    raise errors.UserError('a\x1b[2Jb\0 c\udcff \xfc')
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
   if ACT.value == 'full':
@@ -76,6 +78,44 @@ def test_a_mistake_gets_one_line_and_status_2(program, arguments, words):
   assert done.stderr.count('\n') == 1
   for word in words:
     assert word in done.stderr
+
+
+START = 'from configs import common\ndef get_config():\n  c = common.get_config()\n'
+
+
+@pytest.mark.parametrize(('lines', 'words'), [
+    ('c.learnig_rate = 0.1', ['learnig_rate is no field', 'you mean learning_rate']),
+    ('c.qqq = 1', ['qqq is no field of a config; configs/common.py lists all']),
+    ('c.batch_size = None', ['batch_size=None is of type NoneType; give int']),
+    ('c.batch_size = "8"', ['batch_size']),
+    ('c.batch_size = 8.5', ['batch_size']),
+    ('c.batch_size = True', ['batch_size=True is of type bool; give int']),
+    ('c.taps = None', ['taps=None', "give tuple, such as ('pool3', 'pool4')"]),
+    ('c.nesterov = 1', ['nesterov']),
+    ('del c.tta', ['lacks tta', 'configs/common.py']),
+    ('c = {}', ['gives a dict', 'ConfigDict']),
+    ('c = common.configs', ['common', 'configs'])])
+def test_a_config_file_with_a_mistake(program, tmp_path, lines, words):
+  path = tmp_path / 'mine.py'
+  path.write_text(f'{START}  {lines}\n  return c\n')
+  done = program(f'--config={path}')
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.startswith('error: ')
+  assert done.stderr.count('\n') == 1
+  for word in words:
+    assert word in done.stderr
+
+
+def test_numbers_of_a_config_file_may_be_whole(program, tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(f'{START}  c.learning_rate = 1\n  c.positive = ()\n  return c\n')
+  assert program(f'--config={path}').returncode == 0
+
+
+def test_what_does_not_print_is_escaped(program):
+  done = program('--act=escape')
+  assert done.returncode == 2
+  assert done.stderr == 'error: a\\x1b[2Jb\\x00 c\\udcff ü\n'
 
 
 def test_ctrl_c_ends_with_its_own_status(program):

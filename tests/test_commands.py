@@ -132,6 +132,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
     ('grid', ['--grid=configs/grids/table_3_2.py', '--index=21'], ['--index=21', '20']),
     ('evaluate', ['--run=nowhere'], ['nowhere', 'launch/main.py']),
     ('evaluate', ['--run=older'], ['older', 'tta']),
+    ('generate_masks', ['--run=nowhere', '--dataset=isic2018'], ['nowhere']),
     ('report', ['--runs=nowhere'], ['nowhere']),
     ('prepare', ['--dataset=isic2017', '--source=nowhere'], ['nowhere']),
 ])
@@ -151,8 +152,8 @@ def test_a_mistake_is_told_in_one_line(run, tmp_path, name, arguments, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [
-    'phantom', 'prepare', 'main', 'grid', 'evaluate', 'report', 'benchmark',
-    'accelerator'])
+    'phantom', 'prepare', 'main', 'generate_masks', 'grid', 'evaluate', 'report',
+    'benchmark', 'accelerator'])
 def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0
@@ -177,7 +178,8 @@ def test_outputs_that_cannot_be_written_are_one_line(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['main', 'evaluate', 'prepare', 'phantom'])
+@pytest.mark.parametrize('name', ['main', 'evaluate', 'prepare', 'phantom',
+                                  'generate_masks'])
 def test_ctrl_c_while_it_starts_is_one_line(home, tmp_path, name):
   for delay in (0.5, 1.0, 1.5):
     with subprocess.Popen(command(name, '--help'), cwd=tmp_path, text=True,

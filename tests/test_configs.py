@@ -1,5 +1,7 @@
 """The recipe of the released code, number by number, and what the demo changes."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ from configs import isic2018
 from configs import isic2018_cv
 from configs import isic2018_task1
 
-EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
+EXPERIMENTS = {'isic2018_task1': isic2018_task1,
+               'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
                'isic2018_cv': isic2018_cv, 'folder': folder}
 
 RELEASED = {
@@ -92,6 +95,21 @@ def test_masks_are_learnt_in_the_geometry_of_the_images_that_need_them():
 def test_the_attributes_are_the_four_of_part_2():
   assert set(common.get_config().dermo_attributes) == {
       'pigment_network', 'negative_network', 'milia_like_cyst', 'streaks'}
+
+
+@pytest.mark.parametrize('name', ['isic2016', 'isic2017', 'isic2018_cv',
+                                  'isic2018_task1'])
+def test_phantoms_keep_the_experiment_and_shrink_it(name):
+  phantom = importlib.import_module(f'configs.phantom_{name}').get_config().to_dict()
+  checks.check(phantom)
+  changed = {field for field, value in EXPERIMENTS[name].get_config().items()
+             if phantom[field] != value}
+  assert changed <= {
+      'data_dir', 'resize_size', 'image_size', 'width', 'gate_width', 'pretrained',
+      'dice_weights', 'learning_rate', 'num_epochs', 'passes_per_epoch',
+      'decay_every_epochs', 'oversample_factors'}
+  assert phantom['pretrained'] == ''
+  assert phantom['data_dir'] == demo.get_config().data_dir
 
 
 def test_the_demo_needs_no_download():

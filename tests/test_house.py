@@ -19,10 +19,11 @@ ORDER = (('attnmel_jax',), ('data',), ('models',), ('evaluation',), ('training',
 BASE = {'errors', 'images', 'parallel'}
 # Starting these may not wait for JAX.
 NUMPY_ROOMS = ('data', 'evaluation')
-USES_JAX = {'evaluation/predict.py'}
+USES_JAX = {'evaluation/predict.py', 'evaluation/predict_masks.py'}
 JAX = {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}
 OURS_WITH_JAX = {'attnmel_jax.images', 'attnmel_jax.parallel',
-                 'attnmel_jax.evaluation.predict', 'attnmel_jax.models',
+                 'attnmel_jax.evaluation.predict',
+                 'attnmel_jax.evaluation.predict_masks', 'attnmel_jax.models',
                  'attnmel_jax.training'}
 # One reads .pth files; the other is what a benchmark compares with, if asked to.
 USES_TORCH = {'pretrained.py', 'torch_reference.py'}

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests.commands import TINY
 from tests.commands import command
@@ -20,22 +21,22 @@ SMALL = [*TINY, '--config.passes_per_epoch=1', '--config.log_every_steps=2',
          '--config.dtype=float64', '--config.learning_rate=0.001']
 
 
-def _start(home, arguments, *, devices=1):
+def _start(home, arguments, *, devices=1, cwd=None):
   flags = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
-      command('main', *arguments), cwd=home, text=True,
+      command('main', *arguments), cwd=cwd or home, text=True,
       env=environment(home, JAX_PLATFORMS='cpu', XLA_FLAGS=flags),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _start_two(home, arguments, *own, devices=1):
+def _start_two(home, arguments, *own, devices=1, cwds=(None, None)):
   """Starts both; `own` are the arguments of each alone, if given."""
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     address = f'localhost:{probe.getsockname()[1]}'
   return [_start(home, [*arguments, *extra, f'--coordinator={address}',
                         '--num_processes=2', f'--process_id={number}'],
-                 devices=devices)
+                 devices=devices, cwd=cwds[number])
           for number, extra in enumerate(own or ([], []))]
 
 
@@ -189,6 +190,29 @@ def test_a_split_that_one_process_lacks_ends_both(home, tmp_path, missing, said)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 2, messages
     assert expected in messages.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_weights_that_one_process_lacks_end_both(home, tmp_path):
+  weights, channels, index = {}, 3, 0
+  for layers, width in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+    for _ in range(layers):
+      weights[f'features.{index}.weight'] = np.full(
+          (width, channels, 3, 3), 0.01, np.float16)
+      weights[f'features.{index}.bias'] = np.zeros(width, np.float16)
+      channels, index = width, index + 2
+    index += 1
+  safetensors.numpy.save_file(weights, home / 'own.safetensors')
+  processes = _start_two(
+      home, [*SMALL, '--workdir=weightless', '--config.width=1.0',
+             '--config.backbone=vgg16', '--config.model=attnmel_cnn',
+             '--config.dtype=float32', '--config.pretrained=own.safetensors'],
+      cwds=(home, tmp_path))
+  for process, said in zip(processes, ('another process of the run cannot start',
+                                       'own.safetensors'), strict=True):
+    _, messages = process.communicate(timeout=200)
+    assert process.returncode == 2, messages
+    assert said in messages.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -21,12 +21,13 @@ import zipfile
 import zlib
 
 from attnmel_jax import errors
+from attnmel_jax.data import labels
+from attnmel_jax.data import zips
 
 # What opening or reading a zip raises when its content is not whole. An
 # encrypted member raises RuntimeError, an unknown compression the last.
 READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError,
                NotImplementedError)
-
 
 # The JPEG comment of an image that was drawn, not photographed. It stays with the
 # image through zips, folders and downloads.
@@ -181,23 +182,42 @@ class Reader:
   def members(self, path: pathlib.Path) -> list[Member]:
     """All files of a zip or folder; raises one of READ_ERRORS if damaged."""
     if path.is_file():
-      archive = self._zips[path] = zipfile.ZipFile(path)
+      archive = self._zips[path] = zips.opened(path)
       return [Member(path, info.filename, info.file_size, info.CRC)
               for info in archive.infolist() if not info.is_dir()]
-    files = sorted(p for p in path.rglob('*') if p.is_file())
+    # A link that leads nowhere is an error, not an image without annotation.
+    files = sorted(p for p in path.rglob('*')
+                   if p.is_file() or p.is_symlink() and not p.exists())
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       return list(pool.map(_file_member, files))
 
   def read(self, member: Member) -> bytes:
-    """Content of a member; raises one of READ_ERRORS if damaged."""
+    """Content of a member.
+
+    Raises:
+      one of READ_ERRORS: damaged, or encrypted.
+      decode.Unusable: a link, or larger than any photograph.
+    """
     if not member.entry:
+      zips.check_bytes(member.path.stat().st_size)
       return member.path.read_bytes()
-    return self._zips[member.path].read(member.entry)
+    return zips.read(self._zips[member.path], member.entry)
+
+
+def reason(error: Exception) -> str:
+  """What one of READ_ERRORS says, in one line."""
+  text = str(error)
+  if isinstance(error, OSError) and error.filename:
+    text = f'{pathlib.Path(error.filename).name}: {error.strerror}'
+  return ' '.join(text.split())[:200] or type(error).__name__
 
 
 def _file_member(path: pathlib.Path) -> Member:
-  data = path.read_bytes()
-  return Member(path, '', len(data), zlib.crc32(data))
+  crc = 0
+  with path.open('rb') as file:
+    while chunk := file.read(1 << 20):
+      crc = zlib.crc32(chunk, crc)
+    return Member(path, '', file.tell(), crc)
 
 
 def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
@@ -220,7 +240,7 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
     try:
       members = reader.members(path)
     except READ_ERRORS as error:
-      bad.append(f'{path.name}: cannot be opened ({error})')
+      bad.append(f'{path.name}: cannot be opened ({reason(error)})')
       if role == 'images':  # all other faults would follow from this one
         return SplitFiles(split, (), digests, tuple(bad))
       continue
@@ -244,12 +264,18 @@ def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
   for member in members:
     if _hidden(member):
       continue
+    try:
+      member.name.encode()
+    except UnicodeEncodeError:  # of a folder: Linux takes any bytes for a name
+      name = member.name.encode(errors='backslashreplace').decode()
+      bad.append(f'{name}: its name is not UTF-8')
+      continue
     for kind, pattern in dataset.members[role]:
       match = re.fullmatch(pattern, member.name, re.IGNORECASE)
       if match:
-        key = '/'.join(match.groupdict().values())
+        key = labels.composed('/'.join(match.groupdict().values()))
         if key in by_kind[kind]:
-          bad.append(f'{member.name}: duplicate id {match["id"]}')
+          bad.append(f'{member.name}: duplicate id {key.partition("/")[0]}')
         by_kind[kind].setdefault(key, member)
         used.append(member)
         break
@@ -275,8 +301,8 @@ def _read_table(parse: Callable[[str, list[str]], dict[str, Any]], path: pathlib
     values = parse(text, notes)
   except csv.Error as error:
     notes = [f'is no table ({error})']
-  except (*READ_ERRORS, ValueError):
-    notes = ['cannot be read']
+  except (*READ_ERRORS, ValueError) as error:
+    notes = [f'cannot be read ({reason(error)})']
   bad += [f'{path.name}: {note}' for note in notes]
   if not values and notes:  # all other faults would follow from this one
     values = dict.fromkeys(ids)
@@ -294,7 +320,7 @@ def _table_text(path: pathlib.Path, reader: Reader) -> str:
   tables = [member for member in reader.members(path)
             if member.name.lower().endswith('.csv') and not _hidden(member)]
   if len(tables) != 1:
-    raise ValueError(f'{len(tables)} tables')
+    raise ValueError(f'it holds {len(tables)} tables, not one')
   return reader.read(tables[0]).decode('utf-8-sig')
 
 

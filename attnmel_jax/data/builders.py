@@ -26,6 +26,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import folder
+from attnmel_jax.data import generated as generated_lib
 from attnmel_jax.data import sources
 from attnmel_jax.data import staging
 from attnmel_jax.data import storage
@@ -138,12 +139,12 @@ def _geometry(crop_ratio: float, resize_size: int) -> storage.Geometry:
 
 def _refuse(problems: list[str], report: pathlib.Path) -> None:
   """Raises UserError that names the bad files; the full list goes to `report`."""
-  problems = sorted(set(problems))
+  problems = sorted({' '.join(note.split()) for note in problems})
   rest = len(problems) - _LISTED
   more = f'; and {rest} more' if rest > 0 else ''
   noun = '1 bad file' if len(problems) == 1 else f'{len(problems)} bad files'
   with contextlib.suppress(OSError):  # a full disk must not hide the message
-    report.write_text('\n'.join(problems) + '\n')
+    report.write_text('\n'.join(problems) + '\n', 'utf-8')
     more += f'; the full list is in {report}'
   raise errors.UserError(f'{noun}: {"; ".join(problems[:_LISTED])}{more}; mend or '
                          'remove them and prepare again')
@@ -167,9 +168,15 @@ class PreparedSplit:
   fingerprint: str  # equal if and only if ids, labels, flags and pixels are
   synthetic: bool   # some were drawn: no result on them says anything of patients
   records: Sequence[dict] = dataclasses.field(repr=False)  # maps still encoded
+  generated: generated_lib.Maps | None = None  # of a U-Net; see generated.attach
 
   def __len__(self) -> int:
     return len(self.ids)
+
+  @property
+  def has_generated(self) -> np.ndarray:
+    """bool [N], like has_lesion: all of them, or none."""
+    return np.full(len(self), self.generated is not None)
 
   def load(self, row: int) -> dict[str, np.ndarray]:
     """Decodes a row; may be called from several threads.
@@ -177,15 +184,18 @@ class PreparedSplit:
     Returns:
       `image` uint8 RGB [S, S, 3], `lesion` uint8 [S, S] of 0 and 255
       (any value between, where it is a probability), `dermo`
-      uint8 [S, S], bit k set where attribute k is; zeros where not annotated.
+      uint8 [S, S], bit k set where attribute k is; zeros where not annotated. Where
+      they are attached, `generated` uint8 [S, S], 255 for certain.
 
     Raises:
       UserError: the files are damaged.
     """
     try:
       record = self.records[row]
-      arrays = {name: np.asarray(Image.open(io.BytesIO(record[name])))
+      # PNG alone: Pillow would start Ghostscript for PostScript in a foreign folder.
+      arrays = {name: np.asarray(Image.open(io.BytesIO(record[name]), formats=('PNG',)))
                 for name in _MAPS}
+      _check_shapes(arrays, self.side)
     except Exception as error:  # array_record raises whatever it likes
       raise storage.damaged(self.path, f'{self.ids[row]}: {error}') from error
     indexed = {'label': self.labels, 'has_lesion': self.has_lesion,
@@ -194,6 +204,8 @@ class PreparedSplit:
         record[name] != values[row] for name, values in indexed.items()):
       raise storage.damaged(
           self.path, f'{self.ids[row]}: its record and the index disagree')
+    if self.generated is not None:
+      arrays['generated'] = self.generated.load(row)
     return arrays
 
 
@@ -232,7 +244,28 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
     raise storage.damaged(path, error) from error
   if len(source) != len(opened):
     raise storage.damaged(path, f'{len(source)} records, {len(opened)} ids')
+  _check_index(opened)
   return opened
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], side: int) -> None:
+  for name, array in arrays.items():
+    shape = (side, side, 3) if name == 'image' else (side, side)
+    if array.shape != shape or array.dtype != np.uint8:
+      raise ValueError(f'{name} is {array.dtype} {array.shape}, not uint8 {shape}')
+
+
+def _check_index(split: PreparedSplit) -> None:
+  """Raises UserError where the columns do not fit each other."""
+  for name in ('ids', 'labels', 'groups', 'has_lesion', 'has_dermo'):
+    if getattr(split, name).shape != (len(split),):
+      raise storage.damaged(split.path, f'{name} are not one for each image')
+  if split.ids.dtype.kind != 'U' or len(set(split.ids)) != len(split):
+    raise storage.damaged(split.path, 'ids are no different names')
+  if not -1 <= split.labels.min() <= split.labels.max() < max(
+      len(split.class_names), 1):
+    raise storage.damaged(split.path, f'labels are from {split.labels.min()} to '
+                          f'{split.labels.max()}, of {len(split.class_names)} classes')
 
 
 def available_splits(dataset: str, *, data_dir: pathlib.Path, crop_ratio: float,

@@ -1,15 +1,12 @@
-"""One file of an archive -> one array: central square, resized once.
+"""One photograph -> one array: central square, resized once.
 
 Pure functions of bytes. A file that cannot be used raises `Unusable`, whose
-text says why; the caller knows the file's name.
+text says why; the caller knows the file's name. `masks` reads what lies beside.
 """
 
 from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
 import contextlib
 import io
-import json
 
 import numpy as np
 from PIL import ExifTags
@@ -39,6 +36,13 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90}
 
+# A square of fewer pixels is no photograph, but a thumbnail or a strip.
+_SMALLEST_SIDE = 8
+
+# First bytes -> a format that other programs show under any name.
+_OTHER_FORMATS = {b'GIF8': 'GIF', b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'RIFF': 'WebP',
+                  b'%PDF': 'PDF'}
+
 
 class Unusable(ValueError):
   """A file whose content cannot be used."""
@@ -57,20 +61,41 @@ def central_square(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:
   return left, top, left + side, top + side
 
 
+def _photographed(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:
+  """The central square, if it is large enough for a photograph."""
+  square = central_square(size, crop_ratio)
+  if square[2] - square[0] < _SMALLEST_SIDE:
+    raise Unusable(f'is only {size[0]}x{size[1]} pixels')
+  return square
+
+
 def open_image(data: bytes) -> Image.Image:
-  """Bytes of a JPEG, PNG or BMP -> the loaded image, as stored.
+  """Bytes of a JPEG, PNG or BMP -> the loaded image, upright as its EXIF says.
 
   Raises:
-    Unusable: damaged, of another format, or beyond Pillow's limit of pixels.
+    Unusable: damaged, of another format, animated, or beyond Pillow's limit of
+      pixels.
   """
   image = _open_header(data)
   _load(image)
+  orientation = _orientation(image)
+  if orientation in _UPRIGHT:
+    image = image.transpose(_UPRIGHT[orientation])
   return image
 
 
 def _open_header(data: bytes) -> Image.Image:
+  other = 'HEIF or AVIF' if data[4:8] == b'ftyp' else _OTHER_FORMATS.get(data[:4])
+  if other:
+    raise Unusable(f'is {other}, not JPEG, PNG or BMP; convert it')
   with _as_unusable():
-    return Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP'))
+    image = Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP'))
+  if image.width * image.height > Image.MAX_IMAGE_PIXELS:  # here Pillow but warns
+    raise Unusable(f'has more than {Image.MAX_IMAGE_PIXELS} pixels')
+  frames = getattr(image, 'n_frames', 1)
+  if image.format == 'PNG' and frames > 1:  # a JPEG's second is a preview
+    raise Unusable(f'is an animation of {frames} frames')
+  return image
 
 
 def _load(image: Image.Image) -> None:
@@ -114,10 +139,7 @@ def read_plain(data: bytes, *, crop_ratio: float, resize_size: int
                ) -> tuple[np.ndarray, tuple[int, int]]:
   """`read_image` by decoding all pixels; what `read_scaled` is measured against."""
   image = open_image(data)
-  orientation = _orientation(image)
-  if orientation in _UPRIGHT:
-    image = image.transpose(_UPRIGHT[orientation])
-  square = _to_rgb(image).crop(central_square(image.size, crop_ratio))
+  square = to_rgb(image).crop(_photographed(image.size, crop_ratio))
   square = square.resize((resize_size, resize_size), Image.Resampling.BILINEAR)
   return np.asarray(square), image.size
 
@@ -158,7 +180,7 @@ def read_scaled(data: bytes, *, crop_ratio: float, resize_size: int, scale: int
   if orientation in _UPRIGHT:
     image = image.transpose(_UPRIGHT[orientation])
   size = (height, width) if orientation >= 5 else (width, height)
-  left, top, right, bottom = central_square(size, crop_ratio)
+  left, top, right, bottom = _photographed(size, crop_ratio)
   # The last cell of a stored row or column may reach beyond the image; turned
   # round, it is the first, and the image begins inside it.
   if orientation in (2, 3, 6, 7):
@@ -212,141 +234,22 @@ def _orientation(image: Image.Image) -> int:
   return 1
 
 
-def read_mask(data: bytes, *, size: tuple[int, int], crop_ratio: float,
-              resize_size: int) -> tuple[np.ndarray, bool]:
-  """Bytes of a mask -> uint8 [S, S] of 0 and 255, and whether it was {0, 1}.
-
-  The mask may be 1, 8 or 16 bits deep, grey, colour or palette; alpha is
-  ignored. A mask of 0 and 1 is scaled, other greys are thresholded at 128.
-
-  Args:
-    data: a PNG, JPEG or BMP.
-    size: (width, height) of its image.
-    crop_ratio: side of the central square over the shorter side.
-    resize_size: S.
-
-  Raises:
-    Unusable: damaged, or not of `size`.
-  """
-  image = open_image(data)
-  _check_size(image.size, size)
-  inside, scaled = binarise(_to_grey(image))
-  square = _nearest(inside.astype(np.uint8) * 255, crop_ratio, resize_size)
-  return square, scaled
-
-
-def read_probability(data: bytes, *, size: tuple[int, int], crop_ratio: float,
-                     resize_size: int) -> np.ndarray:
-  """Bytes of a probability map -> uint8 [S, S], 255 for certain; no threshold.
-
-  As many bits deep as a mask may be. Resized as a photograph is.
-
-  Args:
-    data: a PNG, JPEG or BMP.
-    size: (width, height) of its image.
-    crop_ratio: side of the central square over the shorter side.
-    resize_size: S.
-
-  Raises:
-    Unusable: damaged, or not of `size`.
-  """
-  image = open_image(data)
-  _check_size(image.size, size)
-  square = Image.fromarray(_to_grey(image)).crop(central_square(size, crop_ratio))
-  return np.asarray(
-      square.resize((resize_size, resize_size), Image.Resampling.BILINEAR))
-
-
-def binarise(grey: np.ndarray) -> tuple[np.ndarray, bool]:
-  """Greys [H, W] -> bool [H, W], and whether the greys were just 0 and 1."""
-  if grey.max() == 1:
-    return grey == 1, True
-  return grey >= 128, False
-
-
-def read_superpixels(data: bytes, features: bytes, *, attributes: Sequence[str],
-                     size: tuple[int, int], crop_ratio: float, resize_size: int
-                     ) -> np.ndarray:
-  """Superpixel PNG + features JSON -> uint8 bit mask [S, S].
-
-  Args:
-    data: PNG of colours that number the superpixels, R + 256 G + 65536 B.
-    features: JSON object, attribute -> a 0 or 1 for every superpixel.
-    attributes: attribute k sets bit k; one that the JSON lacks stays 0.
-    size: (width, height) of the image.
-    crop_ratio: side of the central square over the shorter side.
-    resize_size: S.
-
-  Raises:
-    Unusable: damaged, not of `size`, an unknown attribute, a value that is
-      neither 0 nor 1, or a superpixel without a value.
-  """
-  table = _attribute_table(features, attributes)
-  image = open_image(data)
-  _check_size(image.size, size)
-  # Four bytes a pixel, read as one little-endian number; the fourth is padding.
-  quads = np.asarray(image.convert('RGB').convert('RGBX'))
-  index = quads.view('<u4')[..., 0] & 0xFFFFFF
-  if index.max() >= len(table):
-    raise Unusable(
-        f'has superpixel {index.max()}, but the features end at {len(table) - 1}')
-  return _nearest(table[index], crop_ratio, resize_size)
-
-
-def _attribute_table(features: bytes, attributes: Sequence[str]) -> np.ndarray:
-  """JSON -> uint8 [superpixels], bit k set where attribute k is present."""
-  try:
-    values = json.loads(features)
-  except (ValueError, RecursionError) as error:
-    raise Unusable('features are no JSON') from error
-  if not isinstance(values, Mapping) or not values:
-    raise Unusable('features are no JSON object of attributes')
-  columns = {}
-  for name, column in values.items():
-    if name not in attributes:
-      raise Unusable(
-          f'features name {name!r}; known are {", ".join(attributes)}')
-    if not isinstance(column, list) or any(v not in (0, 1) for v in column):
-      raise Unusable(f'features of {name!r} are not all 0 or 1')
-    columns[name] = np.array(column, np.uint8)
-  lengths = {len(column) for column in columns.values()}
-  if len(lengths) != 1:
-    raise Unusable(f'features have arrays of lengths {sorted(lengths)}')
-  table = np.zeros(lengths.pop(), np.uint8)
-  for name, column in columns.items():
-    table |= column << attributes.index(name)
-  return table
-
-
-def _check_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
-  if size != expected:
-    raise Unusable(f'is {size[0]}x{size[1]} pixels, its image '
-                   f'{expected[0]}x{expected[1]}')
-
-
-def _nearest(values: np.ndarray, crop_ratio: float, resize_size: int) -> np.ndarray:
-  """uint8 [H, W] -> uint8 [S, S], central square by the nearest pixel."""
-  image = Image.fromarray(values)
-  square = image.crop(central_square(image.size, crop_ratio))
-  return np.asarray(
-      square.resize((resize_size, resize_size), Image.Resampling.NEAREST))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Any mode -> RGB; alpha is dropped."""
   if image.mode.startswith('I'):  # 16 bits: Pillow would clip, not scale
-    image = Image.fromarray(_to_grey(image))
+    image = Image.fromarray(to_grey(image))
   if image.mode == 'P' and 'transparency' in image.info:
     image = image.convert('RGBA')
   # `convert` would copy an RGB image.
   return image if image.mode == 'RGB' else image.convert('RGB')
 
 
-def _to_grey(image: Image.Image) -> np.ndarray:
+def to_grey(image: Image.Image) -> np.ndarray:
   """Any mode -> uint8 [H, W]; 16 bits are reduced to 8 unless they fit in 8."""
   if image.mode.startswith('I'):
     deep = np.asarray(image).astype(np.int32)
     return (deep // 257 if deep.max() > 255 else deep).astype(np.uint8)
   if image.mode != 'L':
     # Through RGB: '1' and 'P' turn to greys of their colours, alpha is dropped.
-    image = _to_rgb(image).convert('L')
+    image = to_rgb(image).convert('L')
   return np.asarray(image)

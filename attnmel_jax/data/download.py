@@ -177,18 +177,28 @@ def _total(response: http.client.HTTPResponse, offset: int) -> int | None:
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
   # A proxy cannot reach this machine's own servers.
   local = urllib.parse.urlsplit(request.full_url).hostname in _LOCAL
-  handlers = [urllib.request.ProxyHandler({})] if local else []
+  handlers = [_Redirections(), *([urllib.request.ProxyHandler({})] if local else [])]
   try:
-    response = urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT)
+    return urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT)
   except urllib.error.HTTPError as error:
     error.close()  # it holds the connection
     raise
-  try:
-    _check_url(response.url)  # after redirections
-  except errors.UserError:
-    response.close()
-    raise
-  return response
+
+
+class _Redirections(urllib.request.HTTPRedirectHandler):
+  """Follows a redirection only where the address could have been given itself."""
+
+  def redirect_request(self, req, fp, code, msg, headers, newurl):
+    """The next request; UserError, before it is made, if it is not safe."""
+    try:
+      _check_url(newurl)
+      if req.type == 'https' and not newurl.lower().startswith('https:'):
+        raise errors.UserError(f'{req.full_url} sends on to {newurl}, which is not '
+                               'safe to download from; choose another --base_url')
+    except errors.UserError:
+      fp.close()  # it holds the connection
+      raise
+    return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_zip(url: str, part: pathlib.Path) -> None:

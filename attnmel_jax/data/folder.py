@@ -21,6 +21,7 @@ import zlib
 from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
+from attnmel_jax.data import labels
 
 MASK_KINDS = ('binary', 'probability')
 _REQUIRED = ('image', 'label')
@@ -90,10 +91,18 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
         f'and image,label[,mask][,group][,split] are known')
   if not rows:
     raise errors.UserError(f'{table} has no row below its header')
+  twice = [name for name in _COLUMNS if columns.count(name) > 1]
+  if twice:
+    raise errors.UserError(f'{table} has two columns {twice[0]}; remove one')
+  for number, row in rows.items():
+    if any(cell.strip() for cell in row.get(None, ())):
+      raise errors.UserError(
+          f'{table} row {number} has more cells than the header has columns; put '
+          'quotes around a cell with a comma')
   unused = [name for name in columns if name not in _COLUMNS]
   if unused:
     print(f'{table.name}: not used: {", ".join(unused)}')
-  known = {number: {name: (row.get(name) or '').strip() for name in _COLUMNS}
+  known = {number: {name: labels.clean(row.get(name)) for name in _COLUMNS}
            for number, row in rows.items()}
   return {number: {**row, 'split': row['split'] or 'train'}
           for number, row in known.items()}

@@ -7,6 +7,7 @@ wrong with it ('duplicate id A'). Where a label is wrong, it is -1.
 from collections.abc import Sequence
 import csv
 import io
+import unicodedata
 
 
 def isic2016(text: str, bad: list[str]) -> dict[str, int]:
@@ -17,13 +18,16 @@ def isic2016(text: str, bad: list[str]) -> dict[str, int]:
   labels = {}
   rows = csv.reader(io.StringIO(text), skipinitialspace=True)
   for row in filter(None, rows):
-    image_id = row[0].strip()
+    image_id = composed(clean(row[0]))
     value = row[1].strip().lower() if len(row) > 1 else ''
     label = {'benign': 0, 'malignant': 1}.get(value, _flag(value))
     if not image_id:
       bad.append(f'line {rows.line_num} has no image id')
     elif image_id in labels:
       bad.append(f'duplicate id {image_id}')
+    elif any(map(clean, row[2:])):
+      bad.append(f'line {rows.line_num} has {len(row)} cells, not 2')
+      labels[image_id] = -1
     else:
       labels[image_id] = -1 if label is None else label
       if label is None:
@@ -46,8 +50,10 @@ def isic2018(text: str, bad: list[str], *, columns: Sequence[str]) -> dict[str, 
 
 def isic2018_lesions(text: str, bad: list[str]) -> dict[str, str]:
   """`image,lesion_id,...` -> the lesion of every image."""
-  return {image_id: row['lesion_id'].strip()
-          for image_id, row in _rows(text, bad, 'image', ('lesion_id',)).items()}
+  rows = _rows(text, bad, 'image', ('lesion_id',))
+  lesions = {image_id: clean(row['lesion_id']) for image_id, row in rows.items()}
+  bad += [f'no lesion_id of {name}' for name, lesion in lesions.items() if not lesion]
+  return lesions
 
 
 def _one_hot(text, bad, *, id_column, columns, neither) -> dict[str, int]:
@@ -71,13 +77,20 @@ def _one_hot(text, bad, *, id_column, columns, neither) -> dict[str, int]:
 def _rows(text, bad, id_column, columns) -> dict[str, dict[str, str]]:
   """Rows by id, found by the names of their columns; the first of an id counts."""
   table = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-  missing = {id_column, *columns} - set(table.fieldnames or ())
+  found = list(table.fieldnames or ())
+  missing = {id_column, *columns} - set(found)
   if missing:
     bad.append(f'has no column {", ".join(sorted(missing))}')
     return {}
+  twice = [name for name in (id_column, *columns) if found.count(name) > 1]
+  if twice:
+    bad.append(f'has two columns {twice[0]}')
+    return {}
   rows = {}
   for row in table:
-    image_id = (row[id_column] or '').strip()
+    image_id = composed(clean(row[id_column]))
+    if any(map(clean, row.get(None, ()))):
+      bad.append(f'line {table.line_num} has more cells than there are columns')
     if not image_id:
       bad.append(f'line {table.line_num} has no {id_column}')
     elif image_id in rows:
@@ -85,6 +98,17 @@ def _rows(text, bad, id_column, columns) -> dict[str, dict[str, str]]:
     else:
       rows[image_id] = row
   return rows
+
+
+def clean(cell: str | None) -> str:
+  """Without spaces around it; '' for a missing cell or NaN, as pandas writes it."""
+  text = (cell or '').strip()
+  return '' if text.lower() == 'nan' else text
+
+
+def composed(name: str) -> str:
+  """One form for an umlaut, which some systems store as two characters."""
+  return unicodedata.normalize('NFC', name)
 
 
 def _flag(text: str | None) -> int | None:

@@ -40,7 +40,8 @@ from attnmel_jax.data import sampling
 Batch = dict[str, np.ndarray]
 
 # Region that the attention is pulled to -> the prepared map it is made from.
-REGIONS = {'none': None, 'lesion': 'lesion', 'dermo': 'dermo', 'background': 'lesion'}
+REGIONS = {'none': None, 'lesion': 'lesion', 'dermo': 'dermo', 'background': 'lesion',
+           'generated': 'generated'}
 
 # Batches ready ahead of the consumer, besides those being assembled.
 _PREFETCH = 3
@@ -53,8 +54,12 @@ class Region:
   """Where the attention is pulled to."""
 
   name: str          # a key of REGIONS
-  map: str | None    # 'lesion', 'dermo' or None
+  map: str | None    # 'lesion', 'dermo', 'generated' or None
   bits: int          # of the dermo map's attributes whose union counts
+
+
+# Of evaluation: scores are against the lesion, whatever region trained.
+NO_REGION = Region('none', None, 0)
 
 
 def find_region(roi: str, *, dermo_attributes: Sequence[str],
@@ -95,7 +100,7 @@ class ImageStore:
   """The images of a prepared split; see `open_store`."""
 
   split: Any                            # a builders.PreparedSplit
-  maps: tuple[str, ...]                 # 'lesion', 'dermo'
+  maps: tuple[str, ...]                 # 'lesion', 'dermo', 'generated'
   arrays: dict[str, np.ndarray] | None  # [N, S, S, ...]; None: streamed
 
   @property
@@ -268,7 +273,7 @@ def _annotated(split, region, rows):
   """bool [B]: whether the rows have the map that the region is made from."""
   if region.map is None:
     return np.zeros(len(rows), bool)
-  return {'lesion': split.has_lesion, 'dermo': split.has_dermo}[region.map][rows]
+  return getattr(split, f'has_{region.map}')[rows]
 
 
 def _paint(region, maps):
@@ -278,7 +283,7 @@ def _paint(region, maps):
     return np.negative((maps & np.uint8(region.bits) != 0).view(np.uint8))
   if region.name == 'background':
     return 255 - maps
-  if region.name == 'lesion':
+  if region.name in ('lesion', 'generated'):
     return maps
   raise ValueError(region.name)
 

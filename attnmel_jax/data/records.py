@@ -18,6 +18,15 @@ from PIL import Image
 
 from attnmel_jax.data import archives
 from attnmel_jax.data import decode
+from attnmel_jax.data import masks
+
+# What may be odd about a mask: it is used, and its name is printed.
+SCALED = 'masks of 0 and 1, scaled to 0 and 255'
+ON_BORDERS = ('masks whose inside touches all four borders of the image, inverted or '
+              'cut off')
+EMPTY = 'lesion masks without a lesion, kept as annotated and empty'
+
+_READERS = {'binary': masks.read_mask, 'probability': masks.read_probability}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Record:
   synthetic: bool            # drawn by the phantom
   encoded: dict[str, bytes]  # PNG of image, lesion and dermo
   digest: bytes              # sha256 of id, label, group, flags, pixels
-  scaled: tuple[str, ...]    # names of masks that held {0, 1}
+  odd: tuple[tuple[str, str], ...]  # (what is odd, name) of masks that are used
   bad: tuple[str, ...]       # 'file: what is wrong'
 
 
@@ -44,31 +53,30 @@ class _Maps:
   size: tuple[int, int]
   crop_ratio: float
   resize_size: int
-  scaled: list[str]
+  odd: list[tuple[str, str]]
   bad: list[str]
 
-  def mask(self, member: archives.Member) -> np.ndarray:
+  def attribute(self, member: archives.Member) -> np.ndarray:
     """uint8 [S, S] of 0 and 255; zeros where the file is bad."""
-    try:
-      mask, scaled = decode.read_mask(
-          self.read(member), size=self.size, crop_ratio=self.crop_ratio,
-          resize_size=self.resize_size)
-    except (decode.Unusable, *archives.READ_ERRORS) as error:
-      self.bad.append(problem(member, error))
-      return self.empty()
-    if scaled:
-      self.scaled.append(member.name)
-    return mask
+    return self._map(member, masks.read_mask, may_be_empty=True)
 
-  def probability(self, member: archives.Member) -> np.ndarray:
+  def lesion(self, member: archives.Member, kind: str) -> np.ndarray:
     """uint8 [S, S] of 0 to 255; zeros where the file is bad."""
+    return self._map(member, _READERS[kind], may_be_empty=False)
+
+  def _map(self, member: archives.Member, reader: Callable[..., masks.Mask], *,
+           may_be_empty: bool) -> np.ndarray:
     try:
-      return decode.read_probability(
-          self.read(member), size=self.size, crop_ratio=self.crop_ratio,
-          resize_size=self.resize_size)
+      mask = reader(self.read(member), size=self.size, crop_ratio=self.crop_ratio,
+                    resize_size=self.resize_size)
     except (decode.Unusable, *archives.READ_ERRORS) as error:
       self.bad.append(problem(member, error))
       return self.empty()
+    for what, seen in ((SCALED, mask.scaled), (ON_BORDERS, mask.on_borders),
+                       (EMPTY, mask.empty and not may_be_empty)):
+      if seen:
+        self.odd.append((what, member.name))
+    return mask.square
 
   def superpixels(self, example: archives.Example, attributes: tuple[str, ...]
                   ) -> np.ndarray:
@@ -77,7 +85,7 @@ class _Maps:
       self.bad.append(f'{example.features.name}: no superpixels of {example.id}')
       return self.empty()
     try:
-      return decode.read_superpixels(
+      return masks.read_superpixels(
           self.read(example.superpixels), self.read(example.features),
           attributes=attributes, size=self.size, crop_ratio=self.crop_ratio,
           resize_size=self.resize_size)
@@ -94,7 +102,7 @@ def problem(member: archives.Member, error: Exception) -> str:
   """'file: what is wrong', for the list of bad files."""
   if isinstance(error, decode.Unusable):
     return f'{member.name}: {error}'
-  return f'{member.name}: cannot be read from its archive'
+  return f'{member.name}: cannot be read from its archive ({archives.reason(error)})'
 
 
 def make_record(example: archives.Example, *, read: Callable[[archives.Member], bytes],
@@ -104,7 +112,7 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
 
   Masks of single attributes go before superpixels where an image has both.
   """
-  scaled: list[str] = []
+  odd: list[tuple[str, str]] = []
   bad: list[str] = []
   try:
     data = read(example.image)
@@ -114,17 +122,16 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
     return Record(
         example.id, example.label, example.id, False, False, False, {}, b'', (),
         _with_origin(example, [problem(example.image, error)]))
-  maps = _Maps(read, size, crop_ratio, resize_size, scaled, bad)
+  maps = _Maps(read, size, crop_ratio, resize_size, odd, bad)
   lesion = maps.empty()
   if example.lesion is not None:
-    decoded = {'binary': maps.mask, 'probability': maps.probability}
-    lesion = decoded[example.lesion_kind](example.lesion)
+    lesion = maps.lesion(example.lesion, example.lesion_kind)
   dermo = maps.empty()
   if example.attributes:
     for name, member in example.attributes.items():
       if name in attributes:
         bit = np.uint8(1 << attributes.index(name))
-        dermo = dermo | (maps.mask(member) & bit)
+        dermo = dermo | (maps.attribute(member) & bit)
   elif example.features is not None:
     dermo = maps.superpixels(example, attributes)
   has_lesion = example.lesion is not None
@@ -137,7 +144,7 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
       example.id, example.label, example.group or example.id, has_lesion, has_dermo,
       archives.SYNTHETIC_COMMENT in data,
       {name: encode_png(array) for name, array in arrays.items()},
-      _digest(head, arrays), tuple(scaled), _with_origin(example, bad))
+      _digest(head, arrays), tuple(odd), _with_origin(example, bad))
 
 
 def _with_origin(example: archives.Example, bad: list[str]) -> tuple[str, ...]:

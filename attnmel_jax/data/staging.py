@@ -14,10 +14,8 @@ _LOCK = '.lock'
 
 
 @contextlib.contextmanager
-def folder(root: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields an empty folder below `root`; it is gone when the block ends.
-
-  One process at a time: what a killed one left is removed at the start.
+def locked(root: pathlib.Path) -> Iterator[None]:
+  """Makes the folder and holds its lock: one process at a time writes below `root`.
 
   Raises:
     UserError: `root` cannot be written, or another process works in it.
@@ -34,6 +32,16 @@ def folder(root: pathlib.Path) -> Iterator[pathlib.Path]:
     except OSError as error:
       raise errors.UserError(
           f'another command writes to {root}; wait until it ends') from error
+    yield
+
+
+@contextlib.contextmanager
+def folder(root: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields an empty folder below `root`; it is gone when the block ends.
+
+  One process at a time, see `locked`: what a killed one left is removed at the start.
+  """
+  with locked(root):
     for left_over in root.glob(f'{_PREFIX}*'):
       shutil.rmtree(left_over, ignore_errors=True)
     try:

@@ -41,7 +41,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                read: Callable[[archives.Member], bytes], bar: progress.Progress):
     self.name = schema.name
     self.problems: list[str] = []  # 'file: what is wrong'
-    self.scaled: list[str] = []    # masks that held 0 and 1
+    self.odd: list[tuple[str, str]] = []  # (what is odd, name) of a mask
     self._files, self._schema, self._bar = files, schema, bar
     self._side = geometry.resize_size
     self._make = functools.partial(
@@ -83,7 +83,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       record = next(decoded)
       self._bar.advance(1)
       self.problems += record.bad
-      self.scaled += record.scaled
+      self.odd += record.odd
       self._rows.append(dataclasses.replace(record, encoded={}))
       if not self.problems:  # else read on, to report all bad files together
         yield row, {'id': record.id, 'label': record.label,
@@ -143,9 +143,10 @@ def write_split(files: archives.SplitFiles, schema: archives.Schema,
       raise errors.UserError(
           f'{files.split} cannot be written to {stage.parent} ({error}); free some '
           'space or choose another --data_dir') from error
-  if builder.scaled:
-    print(f'{files.split}: masks of 0 and 1, scaled to 0 and 255: '
-          f'{len(builder.scaled)}, for example {builder.scaled[0]}')
+  for what in (records.SCALED, records.ON_BORDERS, records.EMPTY):
+    names = [name for found, name in builder.odd if found == what]
+    if names:
+      print(f'{files.split}: {what}: {len(names)}, for example {names[0]}')
   return builder.problems
 
 

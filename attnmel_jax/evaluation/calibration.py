@@ -110,8 +110,6 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
   """
   probabilities = np.asarray(probabilities, np.float64)
   labels = metrics.check_classes('labels', labels, probabilities.shape[1])
-  if not np.isfinite(probabilities).all():
-    raise ValueError('probabilities hold NaN or infinity')
 
   def loss(log_temperature):
     return log_loss(labels, soften(probabilities, np.exp(log_temperature)))
@@ -124,4 +122,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _logarithm(probabilities: np.ndarray) -> np.ndarray:
-  return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))
+  probabilities = np.asarray(probabilities, np.float64)
+  if not np.isfinite(probabilities).all():
+    raise ValueError('probabilities hold NaN or infinity')
+  return np.log(np.maximum(probabilities, _SMALLEST))

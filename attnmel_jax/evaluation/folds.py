@@ -10,6 +10,7 @@ standard error, and no unbiased one can be had from it (Bengio & Grandvalet 2004
 Intervals come from the draws of the pooled images.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import statistics
 
 
 class Pooled(NamedTuple):
@@ -75,18 +75,26 @@ def strata(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
   return np.asarray(labels) * (np.max(folds) + 1) + folds
 
 
-def draws_auc(draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray,
-              folds: np.ndarray) -> np.ndarray:
-  """Mean of the folds' areas under the ROC curve in each of the draws [D, N] -> [D].
+def draws_average(
+    draws: np.ndarray, *, metric: Callable[..., np.ndarray], labels: np.ndarray,
+    scores: np.ndarray, folds: np.ndarray) -> np.ndarray:
+  """Mean over the folds of a score that ranks rows, in each of the draws [D, N] -> [D].
 
-  A fold without one of the two classes has no area and takes no part.
+  A fold without one of the two classes has no such score and takes no part.
+
+  Args:
+    draws: [D, N].
+    metric: one such as `statistics.draws_auc`, of keywords labels and scores.
+    labels: [N] of 0 and 1, or bool.
+    scores: [N], on a scale of each fold's own.
+    folds: int [N].
   """
   labels = np.asarray(labels).astype(bool)
-  areas = [
-      statistics.draws_auc(draws[:, rows], labels=labels[rows], scores=scores[rows])
+  values = [
+      metric(draws[:, rows], labels=labels[rows], scores=scores[rows])
       for rows in (folds == fold for fold in np.unique(folds))
       if labels[rows].any() and not labels[rows].all()]
-  return np.mean(areas, axis=0) if areas else np.full(len(draws), np.nan)
+  return np.mean(values, axis=0) if values else np.full(len(draws), np.nan)
 
 
 def average(values: Sequence[float]) -> FoldAverage:

@@ -74,8 +74,12 @@ def make_step(model: flax.linen.Module, *, normalisation: str, dtype: jnp.dtype,
   one_view = parallel.apply(functools.partial(
       eval_step, model=model, normalisation=normalisation, dtype=dtype,
       image_size=image_size, cam=cam, tta=tta))
-  if not tta:
-    return one_view
+  return average_views(one_view) if tta else one_view
+
+
+def average_views(one_view: Callable[[Any, Any], dict[str, Any]]
+                  ) -> Callable[[Any, Any], dict[str, Any]]:
+  """The mean of what `one_view` gives for each `element` of the eight symmetries."""
 
   # One compiled step and eight calls: eight views in one program would take eight
   # times the memory, or a loop, in which XLA is slow on the CPU.

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import pathlib
 import platform
 import tempfile
@@ -29,18 +30,23 @@ from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import speed
+from attnmel_jax.models import classifiers
 
 # Share of the cores in the hands of other processes that spoils the numbers.
 _DISTURBED = 0.05
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
+# What decides on which device JAX and PyTorch run, and how.
+_OPTIONAL = ('torch', 'jax-cuda12-plugin', 'jax-cuda13-plugin', 'libtpu')
+_VARIABLES = ('XLA_FLAGS', 'JAX_PLATFORMS', 'CUDA_VISIBLE_DEVICES')
 
 
 def without_data(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config as it is measured: new weights and no data set.
 
   Raises:
-    UserError: a field of it cannot be right.
+    UserError: a field of it cannot be right, or it is no classifier's.
   """
+  errors.check_choice('model', config['model'], classifiers.NAMES)
   config = {**config, 'pretrained': '', 'rescale_pretrained': False, 'data_dir': ''}
   checks.check(config)
   return config
@@ -69,9 +75,13 @@ def _resized(config, size):
 def machine() -> dict[str, Any]:
   """What the numbers depend on, besides the config and the devices."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  for name in _OPTIONAL:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[name] = importlib.metadata.version(name)
   known = run_folder.environment(versions, [])
   del known['devices']  # only the measuring processes start JAX
-  return known | {'cpu': _cpu(), 'cores': processes.cores()}
+  chosen = {name: os.environ.get(name, '') for name in _VARIABLES}
+  return known | {'cpu': _cpu(), 'cores': processes.cores(), 'variables': chosen}
 
 
 def _cpu() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from attnmel_jax import errors
 from attnmel_jax import images
+from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import sampling
 from attnmel_jax.models import attention
@@ -16,7 +17,7 @@ from attnmel_jax.models import vgg
 _CHOICES = {
     'roi': pipeline.REGIONS,
     'sampler': sampling.SAMPLERS,
-    'model': classifiers.NAMES,
+    'model': (*classifiers.NAMES, 'unet'),
     'backbone': vgg.BACKBONES,
     'gate_norm': attention.NORMS,
     'dtype': classifiers.DTYPES,
@@ -76,6 +77,7 @@ def check(config: Mapping[str, Any]) -> None:
   """Raises UserError for the first field that is unknown, or contradicts another."""
   _check_values(config)
   _check_taps(config)
+  generated.check_name(config['generated_masks'])
   if config['image_size'] > config['resize_size']:
     raise errors.UserError(
         f'image_size={config["image_size"]} is larger than '
@@ -84,7 +86,9 @@ def check(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         f'fold={config["fold"]} is out of range: with num_folds={config["num_folds"]} '
         f'it is one of 0 to {config["num_folds"] - 1}')
-  if config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
+  if config['model'] == 'unet':
+    _check_unet(config)
+  elif config['roi'] != 'none' and config['model'] != 'attnmel_cnn':
     raise errors.UserError(
         f'roi={config["roi"]!r} needs attention maps, and '
         f'model={config["model"]!r} has none; choose roi=\'none\' or '
@@ -101,6 +105,24 @@ def check(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         'rescale_pretrained=True needs pretrained weights and backbone=\'vgg16\'; '
         'BatchNorm undoes any scale')
+
+
+# What the U-Net needs, and why.
+_OF_UNET = {
+    'roi': ('lesion', 'learns lesion masks'),
+    'pretrained': ('', 'learns from scratch'),
+    'rescale_pretrained': (False, 'learns from scratch'),
+    'accumulate_steps': (1, 'has BatchNorm, which needs the whole batch at once'),
+    'remat': (False, 'cannot recompute its layers'),
+}
+
+
+def _check_unet(config: Mapping[str, Any]) -> None:
+  for name, (needed, why) in _OF_UNET.items():
+    if config[name] != needed:
+      raise errors.UserError(
+          f"{name}={config[name]!r} is not for model='unet', which {why}; set "
+          f'{name}={needed!r}')
 
 
 def _check_values(config: Mapping[str, Any]) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
-from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import scoring
 from attnmel_jax.experiments import system
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
@@ -27,14 +26,15 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     dataset: a prepared data set.
     data_dir: folder of prepared data; '' for the default one.
     split: train, validation or test.
-    out: folder for predictions/, attention/ and summary.json.
+    out: folder for predictions/, attention/ or masks/, and summary.json.
 
   Returns:
     The content of `out`/summary.json.
 
   Raises:
-    UserError: the run is not finished, the split is not prepared, or its classes
-      are not the run's.
+    UserError: the run is not finished, the split is not prepared, its classes are not
+      the run's, a U-Net finds no masks in it, or the U-Net whose masks the run learnt
+      from was trained on it.
   """
   config = run_folder.read_config(run)
   trained = run_folder.read_summary(run)
@@ -46,23 +46,25 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     raise errors.UserError(
         f'dataset={config["dataset"]} has the classes {", ".join(class_names)}, the '
         f'run {", ".join(trained["class_names"])}; choose a data set with the same')
+  if config['model'] == 'unet' and not part.prepared.has_lesion.any():
+    raise errors.UserError(
+        f'no {split} image of dataset={dataset} has a lesion mask to score a U-Net '
+        'with; prepare the data set with its masks, or choose another')
+  if config['roi'] == 'generated':
+    run_folder.check_unseen(
+        run, part.ids, f'the {len(part.ids)} {split} images of {dataset}')
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         system.state_template(config, len(class_names)).variables())
-  region = pipeline.find_region('none', dermo_attributes=(), available=())
-  store = task_lib.open_store(part.prepared, region, config['cache_gib'])
-  predictions = predict.predict(
-      system.prediction_step(config, len(class_names)), variables,
-      task_lib.evaluation_batches(config, part, region, store))
-  per_image = scoring.image_scores(predictions, part, config['image_size'])
-  scoring.write(out, split, predictions, part, per_image, class_names, config)
+  store = task_lib.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
+  method = methods.create(config, class_names)
+  predictions = method.predict(
+      variables, task_lib.evaluation_batches(config, part, store))
+  decided = {name: trained[name] for name in ('threshold', 'temperature')}
   summary = {
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
       'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
-      'threshold': trained['threshold'], 'temperature': trained['temperature'],
-      split: scoring.score(predictions, part, per_image, class_names, config,
-                           threshold=trained['threshold'],
-                           temperature=trained['temperature'])}
+      **decided, split: method.report(out, split, predictions, part, **decided)}
   prediction_files.write_json(out / 'summary.json', summary)
   return summary

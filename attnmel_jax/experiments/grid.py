@@ -1,12 +1,13 @@
 """Runs of several systems, seeds and folds: one description, many run folders.
 
-  grid = grid_lib.read(pathlib.Path('configs/grids/table_3_2.py'))
-  runs = grid_lib.runs(grid, root=pathlib.Path('runs'), settings=['image_size=96'])
+  parts = grid_lib.read(pathlib.Path('configs/grids/table_3_2.py'))
+  runs = grid_lib.runs(parts, root=pathlib.Path('runs'), settings=['image_size=96'])
   failed = grid_lib.run_all(runs, quiet=False, say=print)
 
 A run is a launch/main.py in a process of its own, so that neither its memory nor
 its crash is another's. It is done in <root>/<experiment>/<system>-fold<k>-seed<s>:
-grids of one experiment share the runs that they have in common.
+grids of one experiment share the runs that they have in common. A U-Net may be
+followed by a launch/generate_masks.py, which later runs learn from.
 """
 
 from collections.abc import Callable
@@ -23,72 +24,111 @@ from absl import flags
 from ml_collections import config_flags
 
 from attnmel_jax import errors
+from attnmel_jax.data import catalogue
+from attnmel_jax.data import generated
 from attnmel_jax.experiments import checks
+from attnmel_jax.experiments import generation
 from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MAIN = _ROOT / 'launch' / 'main.py'
+_GENERATE = _ROOT / 'launch' / 'generate_masks.py'
 # What a file that is not right raises while it is loaded, or a wrong override.
 _MISTAKES = (OSError, SyntaxError, ImportError, NameError, AttributeError, KeyError,
              TypeError, ValueError, flags.Error)
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
-  """What `get_grid()` of a grid file describes."""
+class Part:
+  """What one dict that `get_grid()` of a grid file returns describes."""
 
   config: str           # experiment file; a relative path starts at the repository
   systems: Mapping[str, Mapping[str, Any]]  # name -> fields by which it differs
   seeds: tuple[int, ...]
   folds: tuple[int, ...]
+  # `dataset` and `name` of the masks to draw with the U-Net that the part trains.
+  generate_masks: Mapping[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run of a grid."""
+  """One run of a grid, or the drawing of masks by the U-Net of a run."""
 
   index: int                  # place in the whole grid, from 0
-  folder: pathlib.Path
-  config: Mapping[str, Any]   # flat, all fields
-  arguments: tuple[str, ...]  # of launch/main.py, from which `config` follows
+  folder: pathlib.Path        # of the run, or of the U-Net's
+  config: Mapping[str, Any]   # flat, all fields, likewise
+  arguments: tuple[str, ...]  # of the command; of a run, `config` follows from them
+  masks: Mapping[str, str] | None = None  # `dataset` and `name` of what is drawn
+
+  @property
+  def title(self) -> str:
+    """What stands for it in lists: the run folder, or the masks."""
+    if self.masks is None:
+      return str(self.folder)
+    return f'masks {self.masks["name"]} of {self.masks["dataset"]} by {self.folder}'
 
 
 class Stopped(Exception):
   """SIGINT or SIGTERM came and was passed on; the run that was going on has ended."""
 
   def __init__(self, run: Run, signum: int):
-    super().__init__(f'stopped in {run.folder}')
+    super().__init__(f'stopped in {run.title}')
     self.signum = signum
 
 
-def read(path: pathlib.Path) -> Grid:
-  """The grid that a file describes.
+def read(path: pathlib.Path) -> tuple[Part, ...]:
+  """The parts of the grid that a file describes, in the order in which they run.
 
   Raises:
     UserError: the file cannot be loaded, or describes no grid.
   """
   try:
-    grid = Grid(**runpy.run_path(str(path))['get_grid']())
+    described = runpy.run_path(str(path))['get_grid']()
+    parts = tuple(Part(**part) for part in (
+        described if isinstance(described, tuple) else (described,)))
   except _MISTAKES as error:
     raise errors.UserError(
         f'--grid={path} cannot be loaded: {type(error).__name__}: {error}; its '
-        'get_grid() has to return a dict of config, systems, seeds and folds') from None
-  if not isinstance(grid.config, str):
+        'get_grid() has to return a dict of config, systems, seeds and folds, or a '
+        'tuple of such') from None
+  if not parts:
+    raise errors.UserError(f'--grid={path} is empty: its get_grid() returns no dict')
+  for part in parts:
+    _check_part(path, part)
+  return parts
+
+
+def _check_part(path: pathlib.Path, part: Part) -> None:
+  if not isinstance(part.config, str):
     raise errors.UserError(
-        f'config={grid.config!r} of {path} has to name an experiment file')
+        f'config={part.config!r} of {path} has to name an experiment file')
   for name in ('seeds', 'folds'):
-    _check_numbers(f'{name} of {path}', getattr(grid, name))
-  if not isinstance(grid.systems, Mapping) or not grid.systems or not all(
-      isinstance(fields, Mapping) for fields in grid.systems.values()):
+    _check_numbers(f'{name} of {path}', getattr(part, name))
+  if not isinstance(part.systems, Mapping) or not part.systems or not all(
+      isinstance(fields, Mapping) for fields in part.systems.values()):
     raise errors.UserError(
         f'systems of {path} has to map a name to a dict of fields, for one or more')
-  for name in grid.systems:
+  for name in part.systems:
     if not re.fullmatch(r'\w[\w.-]*', str(name)):
       raise errors.UserError(
           f'systems of {path}: {name!r} cannot name a folder; use letters, digits '
           'and . - _')
-  return grid
+  if part.generate_masks is None:
+    return
+  if (not isinstance(part.generate_masks, Mapping)
+      or part.generate_masks.keys() != {'dataset', 'name'}):
+    raise errors.UserError(
+        f'generate_masks={part.generate_masks!r} of {path} has to be a dict of dataset '
+        'and name')
+  errors.check_choice(
+      f'dataset of generate_masks of {path}', part.generate_masks['dataset'],
+      catalogue.NAMES)
+  generated.check_name(part.generate_masks['name'])
+  if len(part.systems) * len(part.seeds) * len(part.folds) > 1:
+    raise errors.UserError(
+        f'generate_masks of {path} goes with one system, seed and fold: two U-Nets '
+        'cannot draw the masks of one name')
 
 
 def _check_numbers(name: str, values: Any) -> None:
@@ -98,41 +138,91 @@ def _check_numbers(name: str, values: Any) -> None:
         f'{name}={values!r} has to hold one or more different whole numbers')
 
 
-def select(grid: Grid, *, systems: Sequence[str] | None, seeds: Sequence[str] | None,
-           folds: Sequence[str] | None) -> Grid:
-  """The grid with these systems, seeds and folds; None leaves its own.
+def select(parts: Sequence[Part], *, systems: Sequence[str] | None,
+           seeds: Sequence[str] | None, folds: Sequence[str] | None
+           ) -> tuple[Part, ...]:
+  """The parts with these systems, seeds and folds; None leaves their own.
+
+  A part whose U-Net draws masks keeps its one seed and fold.
 
   Raises:
     UserError: there is no such system, or a seed or fold is no number.
   """
-  changes: dict[str, Any] = {}
-  if systems is not None:
-    for name in systems:
-      errors.check_choice('--systems', name, grid.systems)
-    changes['systems'] = {name: grid.systems[name] for name in systems}
+  known = dict.fromkeys(name for part in parts for name in part.systems)
+  for name in systems or ():
+    errors.check_choice('--systems', name, known)
+  numbers = {}
   for name, texts in (('seeds', seeds), ('folds', folds)):
     if texts is not None:
-      values = tuple(int(text) if text.isdecimal() else text for text in texts)
-      _check_numbers(f'--{name}', values)
-      changes[name] = values
-  return dataclasses.replace(grid, **changes)
+      numbers[name] = tuple(int(t) if t.isdecimal() else t for t in texts)
+      _check_numbers(f'--{name}', numbers[name])
+  selected = []
+  for part in parts:
+    names = part.systems if systems is None else [
+        name for name in systems if name in part.systems]
+    if names:
+      selected.append(dataclasses.replace(
+          part, systems={name: part.systems[name] for name in names},
+          **({} if part.generate_masks else numbers)))
+  return tuple(selected)
 
 
-def runs(grid: Grid, *, root: pathlib.Path, settings: Sequence[str]) -> list[Run]:
+def runs(parts: Sequence[Part], *, root: pathlib.Path, settings: Sequence[str]
+         ) -> list[Run]:
   """All runs of a grid, each seed's and fold's systems one after the other.
 
   Args:
-    grid: as `read` or `select` gives it.
+    parts: as `read` or `select` gives them.
     root: folder of the run folders.
     settings: '<field>=<value>' for all runs.
 
   Raises:
     UserError: the experiment file, a field or a value is not right.
   """
-  file = _ROOT / grid.config
-  if not file.is_file():
-    raise errors.UserError(f'config={grid.config!r} of the grid: there is no {file}')
-  own = {'seed', 'fold'}.union(*grid.systems.values())
+  for part in parts:
+    if not (_ROOT / part.config).is_file():
+      raise errors.UserError(
+          f'config={part.config!r} of the grid: there is no {_ROOT / part.config}')
+  _check_settings(parts, settings)
+  result: list[Run] = []
+  for part in parts:
+    for seed in part.seeds:
+      for fold in part.folds:
+        for system in part.systems:
+          result.append(_run(part, system, seed, fold, root, settings, len(result)))
+          if part.generate_masks is not None:
+            result.append(_drawing(result[-1], part.generate_masks))
+  return result
+
+
+def _run(part: Part, system: str, seed: int, fold: int, root: pathlib.Path,
+         settings: Sequence[str], index: int) -> Run:
+  file = _ROOT / part.config
+  settled = [*(f'{name}={value}' for name, value in part.systems[system].items()),
+             *settings, f'fold={fold}', f'seed={seed}']
+  overrides = [f'--config.{text}' for text in settled]
+  config = _parse(file, overrides, system)
+  checks.check(config)
+  folder = root / file.stem / f'{system}-fold{fold}-seed{seed}'
+  return Run(index, folder, config,
+             (f'--config={file}', *overrides, f'--workdir={folder}'))
+
+
+def _drawing(run: Run, masks: Mapping[str, str]) -> Run:
+  """The run that draws masks with the U-Net of `run`."""
+  arguments = [f'--run={run.folder}', f'--dataset={masks["dataset"]}',
+               f'--name={masks["name"]}']
+  if run.config['data_dir']:
+    arguments.append(f'--data_dir={run.config["data_dir"]}')
+  return Run(run.index + 1, run.folder, run.config, tuple(arguments), masks)
+
+
+def _check_settings(parts: Sequence[Part], settings: Sequence[str]) -> None:
+  """Raises UserError for a setting of what is not the same in all runs."""
+  own = {'seed', 'fold'}.union(*(fields for part in parts
+                                 for fields in part.systems.values()))
+  defaults = {part.config: _parse(_ROOT / part.config, [], part.config)
+              for part in parts}
   for setting in settings:
     name, equals, _ = setting.partition('=')
     if not equals:
@@ -141,20 +231,12 @@ def runs(grid: Grid, *, root: pathlib.Path, settings: Sequence[str]) -> list[Run
       raise errors.UserError(
           f'--set={setting} is not for all runs: they differ in {name}; choose them '
           'with --systems, --seeds and --folds')
-  result = []
-  for seed in grid.seeds:
-    for fold in grid.folds:
-      for system, fields in grid.systems.items():
-        settled = [*(f'{name}={value}' for name, value in fields.items()), *settings,
-                   f'fold={fold}', f'seed={seed}']
-        overrides = [f'--config.{text}' for text in settled]
-        config = _parse(file, overrides, system)
-        checks.check(config)
-        folder = root / file.stem / f'{system}-fold{fold}-seed{seed}'
-        result.append(Run(len(result), folder, config,
-                          (f'--config={file}', *overrides,
-                           f'--workdir={folder}')))
-  return result
+    values = {file: config[name] for file, config in defaults.items() if name in config}
+    if name != 'data_dir' and len(set(values.values())) > 1:
+      raise errors.UserError(
+          f'--set={setting} is not for all runs: {name} is '
+          + ', '.join(f'{value!r} in {file}' for file, value in values.items())
+          + '; choose the systems of one of them with --systems')
 
 
 def _parse(file: pathlib.Path, overrides: Sequence[str], system: str
@@ -183,6 +265,8 @@ def state(run: Run) -> str:
 
   A folder whose config cannot be read is foreign too.
   """
+  if run.masks is not None:
+    return generation.state(run.config, **run.masks)
   if not (run.folder / 'config.json').exists():
     return 'new'
   try:
@@ -198,7 +282,7 @@ def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
             ) -> dict[str, str]:
   """Runs what is not finished, one run after the other, and goes on after a failure.
 
-  A foreign folder is left to launch/main.py, which refuses it and says why.
+  A foreign folder is left to the command, which refuses it and says why.
 
   Args:
     chosen: runs of one grid.
@@ -206,7 +290,7 @@ def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
     say: told what begins, is skipped or has failed.
 
   Returns:
-    Folder of each run that failed -> how it ended.
+    Title of each run that failed -> how it ended.
 
   Raises:
     Stopped: SIGINT or SIGTERM came.
@@ -214,17 +298,18 @@ def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
   failed: dict[str, str] = {}
   for run in chosen:
     before = state(run)
-    say(f'run {run.index}, {run.folder}: {before}')
+    say(f'run {run.index}, {run.title}: {before}')
     if before == 'finished':
       continue
-    arguments = [str(_MAIN), *run.arguments, *['--quiet'] * quiet]
+    script = _MAIN if run.masks is None else _GENERATE
+    arguments = [str(script), *run.arguments, *['--quiet'] * quiet]
     with processes.running(arguments) as (process, received):
       status = process.wait()
     if received:
       raise Stopped(run, received[0])
     if status:
-      failed[str(run.folder)] = _ending(status)
-      say(f'run {run.index}, {run.folder}: failed, {_ending(status)}')
+      failed[run.title] = _ending(status)
+      say(f'run {run.index}, {run.title}: failed, {_ending(status)}')
   return failed
 
 

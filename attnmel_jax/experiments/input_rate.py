@@ -37,7 +37,7 @@ def measure(config: Mapping[str, Any], *, images_per_second: float, seconds: flo
 
     def place():
       _, batch = next(items)
-      jax.block_until_ready(parallel.shard(batch))
+      jax.block_until_ready(placed(parallel.shard(batch)))
 
     place()  # threads start with it
     others = processes.Others(time.process_time)
@@ -51,6 +51,12 @@ def measure(config: Mapping[str, Any], *, images_per_second: float, seconds: flo
           'wait_share': waited / taken,
           'cpu_share': (time.process_time() - cpu) / taken / processes.cores(),
           'others_cores': others.cores()}
+
+
+def placed(shares: Any) -> list[Any]:
+  """Copies arrays [devices, ...] to their devices, as a parallel step does."""
+  return [jax.device_put(jax.tree.map(lambda array, i=i: array[i], shares), device)
+          for i, device in enumerate(jax.local_devices())]
 
 
 def consume(place: Callable[[], None], *, steps: int, step_seconds: float,

@@ -15,11 +15,10 @@ import numpy as np
 
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
-from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import checks
+from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import scoring
 from attnmel_jax.experiments import system
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
@@ -37,12 +36,19 @@ def plan(config: Mapping[str, Any]) -> list[str]:
   schedule = task_lib.schedule(config, batches.steps_per_pass)
   shapes = system.variable_shapes(config, len(task.class_names))
   kind = ' (synthetic)' if task.synthetic else ''
-  lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}{kind}: '
-           f'{" / ".join(task.class_names)}, prior {config["roi"]}']
+  if config['model'] == 'unet':
+    lines = [f'unet, {config["dataset"]}{kind}: lesion masks']
+  else:
+    lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}{kind}: '
+             f'{" / ".join(task.class_names)}, prior {config["roi"]}']
   for name in ('train', 'validation', 'test'):
     counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
     lines.append(f'{name}: '
                  + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
+  if task.generated is not None:
+    known = task.generated.unet
+    lines.append(f'generated masks: {task.generated.path}, of a U-Net best after step '
+                 f'{known["best_step"]} on {len(known["trained_on"])} images')
   return [*lines,
           f'rows after oversampling: {batches.rows_per_pass}',
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
@@ -71,6 +77,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
   _check(config)
   task = parallel.in_every_process(lambda: task_lib.open_task(config))
   fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}
+  if task.generated is not None:
+    fingerprints['generated'] = task.generated.fingerprint
   # The test data too: processes without it would not predict, and the others wait.
   parallel.check_equal('config or data', json.dumps(
       [run_folder.binding(config), fingerprints], sort_keys=True))
@@ -80,8 +88,10 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     def enter():
       stack.enter_context(run_folder.claim(folder))
       run_folder.bind(folder, config, bound, _environment())
-      if task_lib.is_divided(task):
+      if task_lib.is_divided(task) or config['model'] == 'unet':
         task_lib.write_split(folder / 'split.csv', task)
+      if task.generated is not None:
+        run_folder.write_generated(folder, task.generated)
       finished = (folder / 'summary.json').exists()
       return run_folder.read_summary(folder) if finished else None
 
@@ -93,20 +103,24 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
          quiet: bool) -> dict[str, Any]:
   """`run` in a folder that is ours."""
   stores = parallel.in_every_process(lambda: task_lib.open_stores(config, task))
-  step = system.prediction_step(config, len(task.class_names))
+  method = methods.create(config, task.class_names)
 
-  def predict_part(name: str, variables: Any) -> predict.Predictions:
-    return predict.predict(step, variables, task_lib.evaluation_batches(
-        config, task.parts[name], task.region, stores[name]))
+  def predict_part(name: str, variables: Any) -> Any:
+    return method.predict(variables, task_lib.evaluation_batches(
+        config, task.parts[name], stores[name]))
 
-  variables, best = _train(config, task, stores['train'], predict_part, folder,
+  variables, best = _train(config, task, stores['train'], method, predict_part, folder,
                            quiet=quiet)
   predictions = {name: predict_part(name, variables)
                  for name in ('validation', 'test') if name in task.parts}
 
   def finish():
+    decided = method.decisions(predictions.get('validation'))
     summary = {'best': best, 'synthetic': task.synthetic,
-               **_score(config, task, predictions, folder)}
+               'class_names': list(task.class_names), **decided}
+    for name, predicted in predictions.items():
+      summary[name] = method.report(folder, name, predicted, task.parts[name],
+                                    **decided)
     prediction_files.write_json(folder / 'summary.json', summary)
     return summary
 
@@ -127,7 +141,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.ImageStore,
-           predict_part: Callable[[str, Any], predict.Predictions],
+           method: methods.Method, predict_part: Callable[[str, Any], Any],
            folder: pathlib.Path, *, quiet: bool) -> tuple[Any, dict[str, Any]]:
   """The best variables, and at which step and score they were best."""
   num_classes = len(task.class_names)
@@ -135,15 +149,16 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
   schedule = task_lib.schedule(config, batches.steps_per_pass)
 
   def validate(state):
-    name, value = scoring.selection_score(predict_part('validation', state.variables()))
+    name, value = method.selection_score(predict_part('validation', state.variables()))
     return {name: value, 'score': value}
 
   with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     # In this order: 1. the latest checkpoint of this folder, 2. pretrained
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:
-      variables, notes = system.initial_variables(
-          config, num_classes, lambda: _first_images(batches))
+      # A weights file may be missing on one host alone.
+      variables, notes = parallel.in_every_process(lambda: system.initial_variables(
+          config, num_classes, lambda: _first_images(batches)))
       state, best_score = system.initial_state(config, variables), -np.inf
     else:
       state, meta = checkpoints.restore_latest(
@@ -154,7 +169,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
       print(*notes, sep='\n', file=sys.stderr)
     state, _ = loop.train(
         state, best_score,
-        update=parallel.update(system.training_step(config, num_classes)),
+        update=parallel.update(method.training_step),
         batches=batches.iterate(start_step=int(state.step),
                                 num_steps=schedule.total_steps),
         hyper=system.hyperparameters(config), schedule=schedule,
@@ -168,33 +183,13 @@ def _first_images(batches: pipeline.TrainingBatches) -> np.ndarray:
   return dataclasses.replace(batches, part=slice(None)).batch_at(0)['image']
 
 
-def _score(config: Mapping[str, Any], task: task_lib.Task,
-           predictions: Mapping[str, predict.Predictions], folder: pathlib.Path
-           ) -> dict[str, Any]:
-  """Writes the files of validation and test, returns the scores."""
-  threshold = scoring.DEFAULT_THRESHOLD if len(task.class_names) == 2 else None
-  temperature = None
-  summary = {}
-  for name, predicted in predictions.items():
-    if name == 'validation':
-      threshold = scoring.choose_threshold(predicted)
-      temperature = scoring.choose_temperature(predicted)
-    part = task.parts[name]
-    per_image = scoring.image_scores(predicted, part, config['image_size'])
-    scoring.write(folder, name, predicted, part, per_image, task.class_names, config)
-    summary[name] = scoring.score(
-        predicted, part, per_image, task.class_names, config, threshold=threshold,
-        temperature=temperature)
-  return {'class_names': list(task.class_names), 'threshold': threshold,
-          'temperature': temperature, **summary}
-
-
 def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) -> str:
   """One line that says how a finished run scored on a split."""
   scores = summary[split]
   shown = [f'{metric} {_interval(scores[metric])}'
            for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity',
-                          'specificity', 'jaccard_pool3', 'jaccard_pool4')
+                          'specificity', 'jaccard_pool3', 'jaccard_pool4', 'jaccard',
+                          'thresholded_jaccard')
            if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric]]
   images = 'synthetic images' if summary['synthetic'] else 'images'
   return f'{folder}: {split} ({scores["n"]} {images}) ' + ', '.join(shown)

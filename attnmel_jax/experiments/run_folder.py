@@ -1,13 +1,15 @@
 """The folder of a run: whose it is, what is in it, and that only one writes.
 
 config.json, environment.json, metrics.jsonl (no times: those are in
-timing.jsonl), checkpoints/, predictions/, attention/ and, once the run is
-finished, summary.json. Where the run divided the images itself, split.csv lists
-which image trains, validates or tests.
+timing.jsonl), checkpoints/, predictions/, attention/ (of a U-Net masks/) and, once the
+run is finished, summary.json. Where the run divided the images itself, or is a U-Net's,
+split.csv lists which image trains, validates or tests. Where it learnt from generated
+masks, generated_masks.json says of which U-Net.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import fcntl
 import json
@@ -17,6 +19,7 @@ import subprocess
 from typing import Any
 
 from attnmel_jax import errors
+from attnmel_jax.data import generated
 from attnmel_jax.evaluation import prediction_files
 
 # Where the prepared data lies is no property of a run: fingerprints bind it.
@@ -75,6 +78,19 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any]:
         f'{folder / "summary.json"} is damaged; delete it and run the launch/main.py '
         'command of the run again')
   return summary
+
+
+def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
+  """Notes which generated masks a run learns from, and of which U-Net they are."""
+  prediction_files.write_json(folder / 'generated_masks.json', {
+      'path': str(maps.path), 'fingerprint': maps.fingerprint, 'unet': maps.unet})
+
+
+def check_unseen(folder: pathlib.Path, ids: Sequence[str], tested: str) -> None:
+  """`generated.check_unseen` of the U-Net, if any, whose masks a run learnt from."""
+  path = folder / 'generated_masks.json'
+  if path.exists():
+    generated.check_unseen(read_json(path)['unet'], ids, tested)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,27 @@ def choose_temperature(predictions: predict.Predictions) -> float:
   return calibration.fit_temperature(predictions.label, predictions.probabilities)
 
 
+def decisions(validation: predict.Predictions | None, num_classes: int
+              ) -> dict[str, float | None]:
+  """`threshold` and `temperature`, both chosen on validation predictions if any."""
+  if validation is None:
+    return {'threshold': DEFAULT_THRESHOLD if num_classes == 2 else None,
+            'temperature': None}
+  return {'threshold': choose_threshold(validation),
+          'temperature': choose_temperature(validation)}
+
+
+def report(folder: pathlib.Path, split: str, predictions: predict.Predictions,
+           part: task_lib.Part, class_names: tuple[str, ...],
+           config: Mapping[str, Any], *, threshold: float | None,
+           temperature: float | None) -> dict[str, Any]:
+  """Writes what `write` does; returns what `score` does."""
+  per_image = image_scores(predictions, part, config['image_size'])
+  write(folder, split, predictions, part, per_image, class_names, config)
+  return score(predictions, part, per_image, class_names, config, threshold=threshold,
+               temperature=temperature)
+
+
 class ImageScores(NamedTuple):
   """What the attention maps score on each image by itself; see `image_scores`."""
 

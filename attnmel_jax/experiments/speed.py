@@ -31,7 +31,7 @@ from attnmel_jax.experiments import system
 from attnmel_jax.experiments import torch_reference
 
 FEWEST = 3  # measurements of everything, however slow
-_IMAGES = 256  # in memory, or four batches: more than the caches of a CPU hold
+_IMAGES = 256  # in memory, or four batches
 # Of a GPU's memory, where PyTorch shares it.
 _SHARED_MEMORY = '0.45'
 
@@ -55,6 +55,7 @@ class _RandomSplit:
   labels: np.ndarray
   has_lesion: np.ndarray
   has_dermo: np.ndarray
+  has_generated: np.ndarray
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -67,8 +68,7 @@ def random_batches(config: Mapping[str, Any]) -> tuple[pipeline.TrainingBatches,
   classes = max(2, len(config['oversample_factors']))
   split = _RandomSplit(
       'noise', 'train', side, tuple(f'class {k}' for k in range(classes)),
-      np.arange(count, dtype=np.int32) % classes, np.ones(count, bool),
-      np.ones(count, bool))
+      np.arange(count, dtype=np.int32) % classes, *np.ones((3, count), bool))
   region = pipeline.find_region(
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=config['dermo_attributes'])

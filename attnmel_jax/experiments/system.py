@@ -10,12 +10,14 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import pretrained
+from attnmel_jax.models import unet
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
 
@@ -33,6 +35,9 @@ def loss_dtype(config: Mapping[str, Any]) -> jnp.dtype:
 def create_model(config: Mapping[str, Any], num_classes: int, *, remat: bool
                  ) -> flax.linen.Module:
   """The Flax module that the config names; `remat` matters to gradients alone."""
+  if config['model'] == 'unet':
+    return unet.UNet(depth=unet.DEPTH, width=config['width'],
+                     dtype=jnp.dtype(config['dtype']), axis_name=parallel.AXIS)
   return classifiers.create(
       config['model'], num_classes=num_classes, backbone=config['backbone'],
       width=config['width'], taps=tuple(config['taps']),
@@ -93,11 +98,11 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
 
 
 def training_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
-  """The per-device `step(state, batch, hyper)` with its statics bound."""
+  """A classifier's per-device `step(state, batch, hyper)`, its statics bound."""
   return functools.partial(
       step_lib.train_step,
       model=create_model(config, num_classes, remat=config['remat']),
-      tx=_optimiser(config), taps=tuple(config['taps']),
+      tx=optimiser(config), taps=tuple(config['taps']),
       normalisation=config['normalisation'], dtype=loss_dtype(config),
       image_size=config['image_size'],
       random_crop=config['random_crop'], random_rotation=config['random_rotation'],
@@ -114,13 +119,14 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
           'seed': np.uint32(config['seed'])}
 
 
-def _optimiser(config):
+def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
+  """SGD with the config's momentum."""
   return state_lib.optimiser(momentum=config['momentum'], nesterov=config['nesterov'])
 
 
 def initial_state(config: Mapping[str, Any], variables: Any) -> state_lib.TrainState:
   """A state at step 0 on all devices."""
-  return parallel.replicated(state_lib.create(variables, _optimiser(config)))
+  return parallel.replicated(state_lib.create(variables, optimiser(config)))
 
 
 def state_template(config: Mapping[str, Any], num_classes: int
@@ -128,7 +134,7 @@ def state_template(config: Mapping[str, Any], num_classes: int
   """Shapes, types and placement of a state, to restore one onto."""
   initialise = _initialiser(config, num_classes)
   shapes = jax.eval_shape(
-      lambda key: state_lib.create(initialise(key), _optimiser(config)),
+      lambda key: state_lib.create(initialise(key), optimiser(config)),
       jax.random.key(0))
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
@@ -136,7 +142,7 @@ def state_template(config: Mapping[str, Any], num_classes: int
 
 
 def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
-  """`step(variables, batch)` of `predict.predict`."""
+  """A classifier's `step(variables, batch)`, of `predict.predict`."""
   return predict.make_step(
       create_model(config, num_classes, remat=False),
       normalisation=config['normalisation'], dtype=loss_dtype(config),

@@ -13,6 +13,7 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import builders
+from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
 from attnmel_jax.evaluation import prediction_files
@@ -52,13 +53,18 @@ class Task:
   region: pipeline.Region
 
   @property
+  def generated(self) -> generated.Maps | None:
+    """The U-Net's maps that the region is made from, if it is."""
+    return self.parts['train'].prepared.generated
+
+  @property
   def synthetic(self) -> bool:
     """Whether any part holds phantom images."""
     return any(part.prepared.synthetic for part in self.parts.values())
 
 
 def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, ...]]:
-  """All rows of a prepared split, and the class names of the task.
+  """All rows of a prepared split, and the class names of the task; () for a U-Net.
 
   Raises:
     UserError: the split is not prepared, or has no such class.
@@ -67,6 +73,8 @@ def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, .
       config['dataset'], split,
       data_dir=builders.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  if config['model'] == 'unet':
+    return Part(prepared, np.arange(len(prepared)), prepared.labels), ()
   labels, names = splits.task_labels(
       prepared.labels, prepared.class_names, config['positive'])
   return Part(prepared, np.arange(len(prepared)), labels), names
@@ -76,16 +84,20 @@ def open_task(config: Mapping[str, Any]) -> Task:
   """Opens the prepared splits that the config names.
 
   Raises:
-    UserError: nothing is prepared, there are no labels, the region of interest is
-      unknown, splits share an image or a lesion or differ in their classes, or all
-      validation images are of one class.
+    UserError: nothing is prepared, there are no labels for a classifier, the region
+      of interest is unknown, splits share an image or a lesion or differ in their
+      classes, the validation images are all of one class, or without a mask for a
+      U-Net, or the generated masks are not there or of a U-Net that knows test images.
   """
   train, names = open_part(config, 'train')
-  if len(names) < 2:
+  if len(names) < 2 and config['model'] != 'unet':
     found = f'the one class {names[0]}' if names else 'no labels'
     raise errors.UserError(
         f'dataset={config["dataset"]} has {found}: there is nothing to tell apart; '
         'choose another dataset')
+  if config['roi'] == 'generated':
+    train = dataclasses.replace(train, prepared=generated.attach(
+        train.prepared, config['generated_masks']))
   divide = _fold if config['num_folds'] > 1 else _official
   parts = divide(config, train)
   for part in parts.values():
@@ -93,12 +105,12 @@ def open_task(config: Mapping[str, Any]) -> Task:
   splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
   if config['group_folds']:
     splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
-  validation = parts.get('validation')
-  if validation is not None and len(np.unique(validation.row_labels)) < 2:
-    raise errors.UserError(
-        f'the validation images are all {names[validation.row_labels[0]]}: no score '
-        'can choose a checkpoint; change positive, or set validation_fraction=0 where '
-        'the data set has no validation split of its own')
+  if train.prepared.generated is not None and 'test' in parts:
+    test = parts['test'].ids
+    generated.check_unseen(train.prepared.generated.unet, test,
+                           f'the {len(test)} test images of this run')
+  if 'validation' in parts:
+    _check_validation(config, parts['validation'], names)
   region = pipeline.find_region(
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
@@ -113,6 +125,21 @@ def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit
         f'{other.path} has the classes {", ".join(other.class_names)}, {train.path} '
         f'{", ".join(train.class_names)}; prepare both with the same --classes, or '
         'one of them into another --data_dir')
+
+
+def _check_validation(config: Mapping[str, Any], part: Part, names: tuple[str, ...]
+                      ) -> None:
+  """Raises UserError if no score on the part could choose a checkpoint."""
+  if config['model'] == 'unet':
+    if not part.prepared.has_lesion[part.rows].any():
+      raise errors.UserError(
+          f'no validation image of dataset={config["dataset"]} has a lesion mask: no '
+          'score can choose a checkpoint; prepare it with its masks')
+  elif len(np.unique(part.row_labels)) < 2:
+    raise errors.UserError(
+        f'the validation images are all {names[part.row_labels[0]]}: no score can '
+        'choose a checkpoint; change positive, or set validation_fraction=0 where the '
+        'data set has no validation split of its own')
 
 
 def _official(config, train: Part) -> dict[str, Part]:
@@ -154,6 +181,23 @@ def write_split(path: pathlib.Path, task: Task) -> None:
     file.write(text.getvalue().encode())
 
 
+def read_split(path: pathlib.Path) -> dict[str, list[str]]:
+  """Ids of the images of each part, from what `write_split` wrote.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  parts: dict[str, list[str]] = {'train': [], 'validation': [], 'test': []}
+  try:
+    with path.open(newline='') as file:
+      for row in csv.DictReader(file):
+        parts[row['part']].append(row['image'])
+  except (OSError, KeyError, csv.Error) as error:
+    raise errors.UserError(f'{path} is missing or damaged; name a whole run folder, as '
+                           'launch/main.py makes one') from error
+  return parts
+
+
 def is_divided(task: Task) -> bool:
   """Whether this run, not the data set, decided which images are which part."""
   return len({part.prepared.split for part in task.parts.values()}) < len(task.parts)
@@ -173,13 +217,18 @@ def open_store(prepared: builders.PreparedSplit, region: pipeline.Region,
 
 def open_stores(config: Mapping[str, Any], task: Task
                 ) -> dict[str, pipeline.ImageStore]:
-  """The store of every part; parts of one split share it, all share the budget."""
+  """The store of every part; parts of one split share it, all share the budget.
+
+  The region's map is read where there is training.
+  """
   stores: dict[str, pipeline.ImageStore] = {}
+  regions = {task.parts['train'].prepared.split: task.region}
   left = config['cache_gib']
   for part in task.parts.values():
     split = part.prepared.split
     if split not in stores:
-      stores[split] = open_store(part.prepared, task.region, left)
+      region = regions.get(split, pipeline.NO_REGION)
+      stores[split] = open_store(part.prepared, region, left)
       left -= stores[split].nbytes / 2**30
   return {name: stores[part.prepared.split] for name, part in task.parts.items()}
 
@@ -200,12 +249,12 @@ def undecoded(task: Task) -> pipeline.ImageStore:
   return pipeline.ImageStore(task.parts['train'].prepared, (), None)
 
 
-def evaluation_batches(config: Mapping[str, Any], part: Part, region: pipeline.Region,
+def evaluation_batches(config: Mapping[str, Any], part: Part,
                        store: pipeline.ImageStore) -> Iterator[pipeline.Batch]:
   """Every row of the part once, in padded batches; this process's part of each."""
   return pipeline.evaluation_batches(
-      store, part.rows, part.labels, region=region, batch_size=config['batch_size'],
-      part=parallel.batch_part(config['batch_size']))
+      store, part.rows, part.labels, region=pipeline.NO_REGION,
+      batch_size=config['batch_size'], part=parallel.batch_part(config['batch_size']))
 
 
 def schedule(config: Mapping[str, Any], steps_per_pass: int) -> loop.Schedule:

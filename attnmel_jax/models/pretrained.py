@@ -98,7 +98,7 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
     _download(url, path)
   record = path.with_name(path.name + '.json')
   if not digest and record.exists():
-    digest = json.loads(record.read_text())['sha256']
+    digest = _recorded_sha256(record)
   with path.open('rb') as file:
     found = hashlib.file_digest(file, 'sha256').hexdigest()
   if not found.startswith(digest):
@@ -110,6 +110,17 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
         f'{digest}; {"try again" if fresh else "remove the file"}, or set '
         '--config.pretrained to a file of your own')
   return path
+
+
+def _recorded_sha256(record: pathlib.Path) -> str:
+  try:
+    digest = json.loads(record.read_text())['sha256']
+  except (OSError, ValueError, KeyError, TypeError):
+    digest = None
+  if not isinstance(digest, str) or len(digest) != 64:
+    raise errors.UserError(f'{record} is damaged; remove it and the weights beside it, '
+                           'which are then downloaded again')
+  return digest
 
 
 def _download(url: str, path: pathlib.Path) -> None:
@@ -155,8 +166,17 @@ def load_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise errors.UserError(
         f'pretrained={path} cannot be read ({reason}); get the file again') from error
-  return {name: tensor.astype(np.float32)
+  return {name: _float32(name, tensor)
           for name, tensor in _torchvision_names(tensors)}
+
+
+def _float32(name: str, tensor: np.ndarray) -> np.ndarray:
+  if not np.issubdtype(tensor.dtype, np.floating):  # quantised numbers, for example
+    raise errors.UserError(
+        f'pretrained tensor {name} is of type {tensor.dtype}; give a file of floating-'
+        'point weights')
+  with np.errstate(over='ignore'):  # an infinity is refused with its name
+    return tensor.astype(np.float32)
 
 
 def _load_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -171,7 +191,8 @@ def _load_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
       isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
     raise errors.UserError(f'pretrained={path} holds no plain dictionary of tensors; '
                            'save model.state_dict() alone')
-  return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+  return {name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+          for name, tensor in tensors.items()}
 
 
 def _torchvision_names(tensors: Mapping[str, np.ndarray]
@@ -237,6 +258,9 @@ def convert(variables: Any, weights: Mapping[str, np.ndarray], *,
     if not np.isfinite(value).all():
       raise errors.UserError(f'pretrained tensor {name} holds a NaN or an infinity; '
                              'get the file again')
+    if path[-1] == 'var' and (value < 0).any():
+      raise errors.UserError(f'pretrained tensor {name} holds a negative variance; get '
+                             'the file again')
     flat[path] = jnp.asarray(value, flat[path].dtype)
   new = set(variables['params']) - {path[1] for path, _ in table.values()}
   report = Report(loaded=tuple(sorted({_layer(name) for name in table}, key=_order)),

@@ -1,4 +1,4 @@
-"""Finished runs side by side: one table as Markdown and CSV."""
+"""Finished runs side by side, whatever they are: scores, settings, pictures."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ import io
 import os
 import pathlib
 from typing import Any
+from typing import NamedTuple
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run_folder
 
 _SCORES = {'ap': 'AP', 'auc': 'AUC', 'balanced_accuracy': 'balanced accuracy',
            'sensitivity': 'sensitivity', 'specificity': 'specificity',
+           'jaccard': 'Jaccard', 'thresholded_jaccard': 'thresholded Jaccard',
            'jaccard_pool3': 'Jaccard pool-3', 'jaccard_pool4': 'Jaccard pool-4',
            'jaccard_cam': 'Jaccard CAM', 'jaccard_all_ones': 'Jaccard all ones',
            'jaccard_disc': 'Jaccard disc', 'jaccard_otsu': 'Jaccard Otsu'}
@@ -30,22 +31,52 @@ class FinishedRun:
   summary: Mapping[str, Any]
 
 
-def find_runs(root: pathlib.Path) -> tuple[list[FinishedRun], list[pathlib.Path]]:
-  """Finished runs below `root`, in the order of their names, and unfinished ones.
+class Found(NamedTuple):
+  """The run folders below a folder, in the order of their names."""
+
+  runs: list[FinishedRun]
+  unfinished: list[pathlib.Path]
+  damaged: list[str]  # a line each: which file, and what is wrong with it
+
+
+def find_runs(root: pathlib.Path) -> Found:
+  """All run folders below `root`.
 
   Raises:
-    UserError: no run is finished.
+    UserError: no run is finished and whole.
   """
-  folders = sorted(path.parent for path in root.rglob('config.json'))
-  finished = [folder for folder in folders if (folder / 'summary.json').exists()]
-  if not finished:
+  found = Found([], [], [])
+  for folder in sorted(path.parent for path in root.rglob('config.json')):
+    if not (folder / 'summary.json').exists():
+      found.unfinished.append(folder)
+      continue
+    try:
+      found.runs.append(_read(folder))
+    except errors.UserError as error:
+      found.damaged.append(str(error))
+  if not found.runs:
+    first = f' ({found.damaged[0]})' if found.damaged else ''
     raise errors.UserError(
-        f'--runs={root} holds no finished run; launch/main.py makes them')
-  runs = [FinishedRun(folder, run_folder.read_config(folder),
-                      run_folder.read_json(folder / 'environment.json'),
-                      run_folder.read_summary(folder))
-          for folder in finished]
-  return runs, [folder for folder in folders if folder not in finished]
+        f'--runs={root} holds no finished run{first}; launch/main.py makes them')
+  return found
+
+
+def _read(folder: pathlib.Path) -> FinishedRun:
+  config = run_folder.read_config(folder)
+  summary = run_folder.read_json(folder / 'summary.json')
+  environment = run_folder.read_json(folder / 'environment.json')
+  for name, content, fields in (
+      ('config', config, {'model', 'roi', 'dataset', 'seed'}),
+      ('summary', summary, {'best', 'synthetic'}), ('environment', environment, set())):
+    missing = fields - content.keys() if isinstance(content, dict) else {'all fields'}
+    if missing:
+      raise errors.UserError(
+          f'{folder / name}.json lacks {", ".join(sorted(missing))}; delete '
+          f'{folder / "summary.json"} and run the launch/main.py command of the run '
+          'again')
+  if config['model'] != 'unet':
+    run_folder.read_summary(folder)  # raises where a classifier's lacks a field
+  return FinishedRun(folder, config, environment, summary)
 
 
 def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
@@ -55,8 +86,9 @@ def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
     scores = run.summary.get(split)
     if scores is None:
       continue
-    row = {'run': run.folder.name, 'model': run.config['model'],
-           'roi': run.config['roi'], 'seed': run.config['seed'], 'n': scores['n']}
+    row = {'run': run.folder.name, 'dataset': run.config['dataset'],
+           'model': run.config['model'], 'roi': run.config['roi'],
+           'seed': run.config['seed'], 'n': scores.get('n')}
     for name, title in _SCORES.items():
       score = scores.get(name)
       if isinstance(score, Mapping) and 'estimate' in score:
@@ -74,37 +106,8 @@ def differing_fields(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
           if any(value != row[0] for value in row) and name != 'data_dir'}
 
 
-def write(runs: Sequence[FinishedRun], unfinished: Sequence[pathlib.Path],
-          defaults: Mapping[str, Any], out: pathlib.Path) -> str:
-  """Writes report.md and a CSV a split into `out`; returns the report's text."""
-  lines = ['# Runs', '', 'Scores with 95 % bootstrap intervals over images or '
-           'lesions; they hold test sampling only, not the choice of seed.', '']
-  synthetic = [run.folder.name for run in runs if run.summary['synthetic']]
-  if synthetic:
-    lines += ['**Synthetic data**: the images of '
-              f'{", ".join(synthetic)} were drawn by a program. These scores say that '
-              'the software works, and nothing of patients.', '']
-  for split in ('test', 'validation'):
-    table = rows(runs, split)
-    if table:
-      _write(out / f'{split}.csv', _csv(table))
-      lines += [f'## {split}', '', *_markdown(table), '']
-  lines += ['## What was run', '', *_settings(runs, defaults), '']
-  if unfinished:
-    lines += ['Not finished, and left out: '
-              + ', '.join(str(folder) for folder in unfinished), '']
-  lines += ['## Attention maps', '', *_pictures(runs, out)]
-  text = '\n'.join(lines).rstrip() + '\n'
-  _write(out / 'report.md', text)
-  return text
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  with prediction_files.replacing(path) as file:
-    file.write(text.encode())
-
-
-def _csv(table: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(table: Sequence[Mapping[str, Any]]) -> str:
+  """Rows as `rows` makes them; a cell is empty where a run has no such score."""
   names = list(dict.fromkeys(name for row in table for name in row))
   text = io.StringIO()
   writer = csv.DictWriter(text, names, lineterminator='\n')
@@ -113,7 +116,8 @@ def _csv(table: Sequence[Mapping[str, Any]]) -> str:
   return text.getvalue()
 
 
-def _markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
+def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The lines of a table: a column for each score that some run has."""
   titles = [t for t in _SCORES.values() if any(t in row for row in table)]
   head = ['run', 'n', *titles]
   body = [[row['run'], str(row['n']), *(_cell(row, title) for title in titles)]
@@ -128,21 +132,28 @@ def _cell(row: Mapping[str, Any], title: str) -> str:
   return f'{row[title]:.3f} [{row[title + " low"]:.3f}, {row[title + " high"]:.3f}]'
 
 
-def _settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:
+def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:
   """Each run's differences from the defaults, its best step and its machine."""
   lines = []
   for run in runs:
+    config = {**defaults, **run.config}
     changed = {name: values[1] for name, values in
-               differing_fields([defaults, run.config]).items()}
+               differing_fields([defaults, config]).items()}
+    older = sorted(defaults.keys() - run.config.keys())
+    machine = ', '.join(run.environment.get('devices', ['unknown machine']))
     lines.append(
-        f'- {run.folder.name}: best after step {run.summary["best"]["step"]}; commit '
-        f'{run.environment["commit"][:12]}; {", ".join(run.environment["devices"])}; '
+        f'- {run.folder.name}: best after step {run.summary["best"].get("step")}; '
+        f'commit {run.environment.get("commit", "unknown")[:12]}; {machine}; '
         'differs from configs/common.py in '
-        + ', '.join(f'{name}={value!r}' for name, value in changed.items()))
+        + (', '.join(f'{name}={value!r}' for name, value in changed.items())
+           or 'nothing')
+        + (f'; older than the fields {", ".join(older)}, whose defaults are assumed'
+           if older else ''))
   return lines
 
 
-def _pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
+def pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
+  """Links from a page in `out` to the runs' pictures of attention maps."""
   lines = []
   for run in runs:
     for path in sorted((run.folder / 'attention').glob('*.png')):

@@ -1,4 +1,4 @@
-"""Focal loss, Dice loss over the batch, and their sum (Eq. 2.5 to 2.7)."""
+"""Focal loss, Dice loss over the batch, their sum (Eq. 2.5 to 2.7); segmentation."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -52,8 +52,12 @@ def dice_sums(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
 def dice_of_sums(overlap: jax.Array, total: jax.Array) -> jax.Array:
   """1 - 2 overlap / total (Eq. 2.6); 0 with gradient 0 where `total` is 0."""
   # The inner where keeps 0 / 0 out of the gradient; a NaN stays one.
-  empty = total == 0
-  return jnp.where(empty, 0, 1 - 2 * overlap / jnp.where(empty, 1, total))
+  empty = total < jnp.finfo(total.dtype).tiny
+  total = jnp.where(empty, 1, total)
+  # Relative to its own size: the slope of a quotient holds 1 / total^2, which is
+  # infinite where maps are empty and attention next to nothing.
+  size = jax.lax.stop_gradient(total)
+  return jnp.where(empty, 0, 1 - 2 * (overlap / size) / (total / size))
 
 
 def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
@@ -128,3 +132,35 @@ def weighted_sum(focal: jax.Array, dice: Mapping[str, jax.Array], *,
       loss = loss + weight * dice[tap]
       terms[f'dice_loss_{tap}'] = dice[tap]
   return loss, {'loss': loss, **terms}
+
+
+def segmentation_loss(logits: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
+                      axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Binary cross entropy of the pixels + Dice loss, for the U-Net.
+
+  The thesis does not name its loss. The sum of both, equally weighted, is that of
+  Isensee et al. (nnU-Net, Nature Methods 2021); the Dice term is `dice_loss`, which
+  for this purpose is that of Drozdzal et al. (arXiv:1608.04117) but for a constant.
+
+  Args:
+    logits: [B, H, W] of 'lesion', this device's share of the batch.
+    reference: [B, H, W] in [0, 1], soft targets.
+    has_roi: bool [B]; images without annotation enter neither term.
+    axis_name: device axis over which all sums run before their ratios, or None.
+
+  Returns:
+    The loss of the global batch, equal on every device, and its terms by name; all
+    are 0 with gradient 0 where no image of the global batch is annotated.
+  """
+  weight = has_roi[:, None, None].astype(logits.dtype)
+  # By softplus of both signs neither log p nor log (1 - p) cancels near 0.
+  entropy = (reference * jax.nn.softplus(-logits)
+             + (1 - reference) * jax.nn.softplus(logits))
+  total = jnp.sum(weight * entropy)
+  pixels = jnp.sum(weight * jnp.ones_like(logits))
+  if axis_name is not None:
+    total, pixels = jax.lax.psum((total, pixels), axis_name)
+  cross_entropy = total / jnp.maximum(pixels, 1)
+  dice = dice_loss(jax.nn.sigmoid(logits), reference, has_roi, axis_name=axis_name)
+  loss = cross_entropy + dice
+  return loss, {'loss': loss, 'cross_entropy': cross_entropy, 'dice_loss': dice}

@@ -77,9 +77,31 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
     gradients, metrics, batch_stats = accumulation.gradients(
         forward, state.params, state.batch_stats, share,
         accumulate_steps=accumulate_steps, **loss)
+  return descend(state, gradients, metrics, batch_stats, hyper, tx=tx,
+                 axis_name=axis_name)
+
+
+def descend(state: state_lib.TrainState, gradients: Any, metrics: dict[str, jax.Array],
+            batch_stats: Any, hyper: dict[str, jax.Array], *,
+            tx: optax.GradientTransformation, axis_name: str | None
+            ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
+  """The end of a step: what the devices found, averaged, moves the parameters.
+
+  Args:
+    state: before the step.
+    gradients: of this device's share of the loss, like `state.params`.
+    metrics: by name.
+    batch_stats: after the forward pass.
+    hyper: learning_rate and weight_decay.
+    tx: see `state.optimiser`.
+    axis_name: device axis, or None.
+
+  Returns:
+    The new state and the metrics, equal on every device.
+  """
   if axis_name is not None:
-    # The Dice term's psum sends every device the gradient of all devices' copies
-    # of it, so the mean over devices is the gradient of the global loss.
+    # A loss's psum sends every device the gradient of all devices' copies of it,
+    # so the mean over devices is the gradient of the global loss.
     gradients, metrics, batch_stats = jax.lax.pmean(
         (gradients, metrics, batch_stats), axis_name)
   new_state = state_lib.apply_gradients(

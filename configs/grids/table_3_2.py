@@ -9,6 +9,6 @@ from configs.grids import common
 def get_grid():
   """Three seeds, so that the intervals can hold the choice of seed."""
   return {'config': 'configs/isic2017.py',
-          'systems': common.SYSTEMS,
+          'systems': common.systems(common.WITHOUT_PRIOR + common.WITH_PRIOR),
           'seeds': (0, 1, 2),
           'folds': (0,)}

@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import io
 import json
 import os
@@ -490,6 +491,40 @@ def test_damaged_json_is_one_line(source, data_dir, file, content):
   with pytest.raises(errors.UserError, match='is damaged .* prepare again') as caught:
     _open(data_dir)
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'labels': [0]}, 'labels are not one for each image'),
+    ({'labels': [0, 1, 2, 0, 1, 3]}, 'labels are from 0 to 3, of 3 classes'),
+    ({'labels': [0, 1, 2, 0, 1, -2]}, 'labels are from -2'),
+    ({'labels': 'abcdef'}, ''),
+    ({'ids': ['a'] * 6}, 'ids are no different names'),
+    ({'ids': list(range(6))}, 'ids are no different names'),
+    ({'ids': []}, '6 records, 0 ids'),
+    ({'groups': ['a', ['b']]}, ''),
+    ({'has_lesion': True}, 'has_lesion are not one'),
+    ({'class_names': 5}, '')])
+def test_an_index_that_contradicts_itself_is_damaged(source, data_dir, change, words):
+  _prepare(source, data_dir)
+  path = _open(data_dir).path / 'metadata.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(errors.UserError, match=f'is damaged .*{words}') as caught:
+    _open(data_dir)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [
+    b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 24\n', b'GIF89a',
+    conftest.encode(np.zeros((24, 24, 3), np.uint8), 'JPEG'),
+    conftest.encode(np.zeros((24, 25, 3), np.uint8)),
+    conftest.encode(np.zeros((24, 24), np.uint8)),
+    conftest.encode(np.zeros((24, 24), np.uint16))])
+def test_a_record_of_another_kind_is_damaged(source, data_dir, content):
+  _prepare(source, data_dir)
+  split = _open(data_dir)
+  record = {**split.records[0], 'image': content}
+  with pytest.raises(errors.UserError, match='is damaged .* prepare again'):
+    dataclasses.replace(split, records=[record] * 6).load(0)
 
 
 @pytest.mark.parametrize('damage', ['gone', 'cut', 'flipped'])

@@ -1,5 +1,5 @@
 import io
-import json
+import warnings
 
 from hypothesis import given
 from hypothesis import settings
@@ -114,6 +114,13 @@ def test_enormous_images_are_unusable(monkeypatch):
     decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
 
 
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_they_are_unusable_where_pillow_does_but_warn(monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1199)  # it raises beyond twice that
+  with pytest.raises(decode.Unusable, match='more than 1199 pixels'):
+    decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
+
+
 @pytest.fixture(scope='module')
 def photograph() -> np.ndarray:
   """A drawing with hair, ruler and sensor noise, of odd sides."""
@@ -213,131 +220,58 @@ def test_a_photograph_that_breaks_off_is_unusable(photograph):
     decode.read_image(data[:len(data) // 2], crop_ratio=0.8, resize_size=32)
 
 
-def _mask(data: bytes, size=(40, 30), **options):
-  return decode.read_mask(
-      data, size=size, **{'crop_ratio': 0.8, 'resize_size': 24, **options})
-
-
-def _disc() -> np.ndarray:
-  rows, columns = np.indices((30, 40))
-  return np.where((rows - 13) ** 2 + (columns - 18) ** 2 < 81, 255, 0).astype(np.uint8)
-
-
-@pytest.mark.parametrize('mode', ['L', '1', 'P', 'RGB', 'RGBA', 'LA', 'I;16'])
-def test_masks_of_any_mode_are_the_same(mode):
-  disc = _disc()
-  if mode == 'I;16':
-    image = Image.fromarray(disc.astype(np.uint16) * 257)
-  else:
-    image = Image.fromarray(disc).convert('RGB' if mode == 'P' else 'L').convert(mode)
-  mask, scaled = _mask(_save(image))
-  np.testing.assert_array_equal(mask, disc[3:27, 8:32])
-  assert not scaled
-
-
-def test_palette_mask_is_read_through_its_colours():
-  image = Image.fromarray((_disc() == 0).astype(np.uint8))
-  image.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white
-  mask, _ = _mask(_save(image))
-  np.testing.assert_array_equal(mask, _disc()[3:27, 8:32])
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-def test_mask_of_zero_and_one_is_scaled(dtype):
-  mask, scaled = _mask(_save(Image.fromarray((_disc() // 255).astype(dtype))))
-  np.testing.assert_array_equal(mask, _disc()[3:27, 8:32])
-  assert scaled
-
-
-def test_empty_mask_stays_empty():
-  mask, scaled = _mask(conftest.encode(np.zeros((30, 40), np.uint8)))
-  assert not mask.any()
-  assert not scaled
-
-
-def test_greys_are_thresholded_at_128():
-  grey = np.zeros((30, 40), np.uint8)
-  grey[:, 10:20], grey[:, 20:30] = 127, 128
-  mask, scaled = _mask(conftest.encode(grey))
-  np.testing.assert_array_equal(mask, np.where(grey[3:27, 8:32] == 128, 255, 0))
-  assert not scaled
-
-
-def test_masks_are_resized_to_the_nearest_pixel():
-  disc = _disc()
-  mask, _ = _mask(conftest.encode(disc), resize_size=48)
-  np.testing.assert_array_equal(mask, disc[3:27, 8:32].repeat(2, 0).repeat(2, 1))
-
-
-def test_mask_of_another_size_is_unusable():
-  with pytest.raises(decode.Unusable, match='is 40x30 pixels, its image 30x40'):
-    _mask(conftest.encode(_disc()), size=(30, 40))
-
-
-def _superpixels(index: np.ndarray, features, attributes=('a', 'b', 'c')):
-  colours = np.stack([index & 255, index >> 8 & 255, index >> 16], -1)
-  data = features if isinstance(features, bytes) else json.dumps(features).encode()
-  return decode.read_superpixels(
-      conftest.encode(colours.astype(np.uint8)), data, attributes=attributes,
-      size=(40, 30), crop_ratio=0.8, resize_size=24)
-
-
-def test_superpixels_set_one_bit_an_attribute():
-  index = np.zeros((30, 40), int)
-  index[:, 10:20], index[:, 20:30], index[:, 30:] = 7, 300, 66000
-  first, third = [0] * 66001, [0] * 66001
-  first[7] = first[300] = third[300] = third[66000] = 1
-  bits = _superpixels(index, {'c': third, 'a': first})
-  expected = np.zeros((30, 40), np.uint8)
-  expected[:, 10:20], expected[:, 20:30], expected[:, 30:] = 1, 5, 4
-  np.testing.assert_array_equal(bits, expected[3:27, 8:32])
-  assert bits.dtype == np.uint8
-
-
-@pytest.mark.parametrize('features, message', [
-    (b'{', 'no JSON'),
-    ([1], 'no JSON object'),
-    ({}, 'no JSON object'),
-    ({'z': [0]}, "name 'z'; known are a, b, c"),
-    ({'a': 5}, "'a' are not all 0 or 1"),
-    ({'a': [0, 2]}, "'a' are not all 0 or 1"),
-    ({'a': ['0']}, "'a' are not all 0 or 1"),
-    ({'a': [[]]}, "'a' are not all 0 or 1"),
-    ({'a': [0], 'b': [0, 1]}, r'lengths \[1, 2\]'),
-    ({'a': [0, 1]}, 'superpixel 2, but the features end at 1')])
-def test_wrong_features_are_unusable(features, message):
-  with pytest.raises(decode.Unusable, match=message):
-    _superpixels(np.full((30, 40), 2), features)
-
-
-def test_superpixels_of_another_size_are_unusable():
-  with pytest.raises(decode.Unusable, match='is 20x10 pixels'):
-    _superpixels(np.zeros((10, 20), int), {'a': [0]})
-
-
-def test_probabilities_keep_their_values():
-  ramp = np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1))
-  options = {'size': (40, 30), 'crop_ratio': 1.0}
-  square = decode.read_probability(conftest.encode(ramp), resize_size=30, **options)
-  np.testing.assert_array_equal(square, ramp[:, 5:35])
-  halved = decode.read_probability(conftest.encode(ramp), resize_size=15, **options)
-  # Means of neighbours: between the two, whatever the exact filter.
-  assert (halved[:, 1:-1] > ramp[0, 5:35][2:-2:2] - 1).all()
-  assert (halved[:, 1:-1] < ramp[0, 5:35][3:-1:2] + 1).all()
-  deep = Image.fromarray(ramp.astype(np.uint16) * 257)
-  buffer = io.BytesIO()
-  deep.save(buffer, 'PNG')
-  np.testing.assert_array_equal(
-      decode.read_probability(buffer.getvalue(), resize_size=30, **options),
-      ramp[:, 5:35])
-  with pytest.raises(decode.Unusable, match='is 40x30 pixels, its image 30x40'):
-    decode.read_probability(conftest.encode(ramp), resize_size=30,
-                            **{**options, 'size': (30, 40)})
-
-
 def test_a_bmp_is_read():
   picture = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
   buffer = io.BytesIO()
   Image.fromarray(picture).save(buffer, 'BMP')
   image, _ = decode.read_image(buffer.getvalue(), crop_ratio=1.0, resize_size=30)
   np.testing.assert_array_equal(image, picture)
+
+
+FUZZ = settings(max_examples=150, deadline=None, database=None, derandomize=True)
+
+
+@FUZZ
+@given(st.sampled_from(['JPEG', 'PNG', 'BMP']), st.data())
+def test_damage_gives_a_square_or_is_unusable(form, data):
+  content = bytearray(conftest.encode(_noise(30, 40), form))
+  for _ in range(data.draw(st.integers(1, 3))):
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(
+        st.integers(0, 255))
+  cut = data.draw(st.one_of(st.none(), st.integers(0, len(content))))
+  with warnings.catch_warnings():
+    # As `writing` has it: of odd metadata, and of enormous images.
+    warnings.filterwarnings('ignore', module='PIL')
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    try:
+      square, _ = decode.read_image(
+          bytes(content[:cut]), crop_ratio=0.8, resize_size=8)
+    except decode.Unusable:
+      return
+  assert square.shape == (8, 8, 3)
+  assert square.dtype == np.uint8
+
+
+@FUZZ
+@given(st.binary(max_size=200))
+def test_what_is_no_image_is_unusable(content):
+  with pytest.raises(decode.Unusable):
+    decode.read_image(content, crop_ratio=0.8, resize_size=8)
+
+
+@FUZZ
+@given(width=st.integers(10, 60), height=st.integers(10, 60),
+       ratio=st.floats(0.8, 1), side=st.integers(1, 50),
+       colour=st.tuples(*[st.integers(0, 255)] * 3),
+       form=st.sampled_from(['PNG', 'BMP']), orientation=st.integers(1, 8))
+def test_one_colour_stays_as_it_is(width, height, ratio, side, colour, form,
+                                   orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  options = {'exif': exif} if form == 'PNG' else {}
+  data = _save(Image.new('RGB', (width, height), colour), form, **options)
+  square, size = decode.read_image(data, crop_ratio=ratio, resize_size=side)
+  assert (square == colour).all()
+  assert square.shape == (side, side, 3)
+  turned = form == 'PNG' and orientation >= 5
+  assert size == ((height, width) if turned else (width, height))

@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import io
 import json
+import ssl
 import threading
 import time
 import zipfile
@@ -223,8 +224,97 @@ def test_a_redirection_to_an_unsafe_address_is_refused(server, content, tmp_path
       self.send_header('Location', 'http://[::ffff:127.0.0.1]:'
                        f'{self.server.server_address[1]}/x.zip'),
       self.end_headers()))
-  with pytest.raises(errors.UserError, match='not safe|cannot be fetched'):
+  with pytest.raises(errors.UserError, match='is not safe to download from'):
     download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert _names(tmp_path) == set()
+
+
+def _redirect(monkeypatch, *locations) -> list[str]:
+  """Servers answer with one location after the other; returns the paths asked for."""
+  asked, left = [], list(locations)
+
+  def answer(handler):
+    asked.append(handler.path)
+    handler.send_response(302)
+    handler.send_header('Location', left.pop(0))
+    handler.end_headers()
+  monkeypatch.setattr(_Handler, 'do_GET', answer)
+  return asked
+
+
+def test_no_step_of_a_redirection_may_be_unsafe(server, tmp_path, monkeypatch):
+  # The last address is safe, and could be any that the one in between wants.
+  monkeypatch.setattr(download, '_LOCAL', ('127.0.0.1',))
+  port = server.server_address[1]
+  asked = _redirect(monkeypatch, f'http://localhost:{port}/middle',
+                    f'http://127.0.0.1:{port}/end')
+  with pytest.raises(errors.UserError, match='localhost.*/middle.* is not safe'):
+    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+  assert asked == ['/x.zip']
+
+
+# For localhost, signed by itself: it protects nothing but this test's server.
+KEY = '''-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgK1XpjCEYfE6K5wO1
+pvDDqI7FhQ5BbIcgVPB/gRODOjahRANCAASO+7MsE/RgpYCHnSXdB1r8DQPwco+w
+1kt2OMU+aIotszUxPNkZTDxGWb5lFLHwuZgz4ECUZ08xt3w2V99chzoM
+-----END PRIVATE KEY-----
+'''
+CERTIFICATE = '''-----BEGIN CERTIFICATE-----
+MIIBmjCCAUGgAwIBAgIUDYfBLp9Q/AaMFS7M/XoaaDV7aY8wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNDE0MDkzMloYDzIxMjYxMDMx
+MTQwOTMyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASO+7MsE/RgpYCHnSXdB1r8DQPwco+w1kt2OMU+aIotszUxPNkZTDxG
+Wb5lFLHwuZgz4ECUZ08xt3w2V99chzoMo28wbTAdBgNVHQ4EFgQUWD3UyzWgaFeu
+VQCFekp8StB76aswHwYDVR0jBBgwFoAUWD3UyzWgaFeuVQCFekp8StB76aswDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgEbGSYrYgQlk3k7IKvaBixQshTGa/Dm9x8UrdymKIzEUCIEbl
+vRAgnTvQxMXbUK2NgHNoqIhdGPnWvWzefyKxbSRi
+-----END CERTIFICATE-----
+'''
+
+
+@pytest.fixture
+def secure(tmp_path_factory):
+  """A server that speaks TLS, and the file of its certificate."""
+  path = tmp_path_factory.mktemp('tls') / 'server.pem'
+  path.write_text(KEY + CERTIFICATE)
+  context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+  context.load_cert_chain(path)
+  with Server() as running:
+    running.socket = context.wrap_socket(running.socket, server_side=True)
+    # A client that ends the connection is what is asked for.
+    running.handle_error = lambda request, address: None
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+    thread.start()
+    yield running, path
+    running.shutdown()
+    thread.join()
+
+
+def test_an_unknown_certificate_is_refused(secure, content, tmp_path, monkeypatch):
+  server, certificate = secure
+  server.files['x.zip'] = content
+  url = f'https://localhost:{server.server_address[1]}/x.zip'
+  with pytest.raises(errors.UserError, match='CERTIFICATE_VERIFY_FAILED') as caught:
+    download.fetch_file(url, tmp_path / 'x.zip')
+  assert '\n' not in str(caught.value)
+  assert _names(tmp_path) == set()
+  assert server.requests == []
+  # It is the certificate alone: known, it serves.
+  monkeypatch.setenv('SSL_CERT_FILE', str(certificate))
+  download.fetch_file(url, tmp_path / 'x.zip')
+  assert (tmp_path / 'x.zip').read_bytes() == content
+
+
+def test_a_redirection_from_https_to_http_is_refused(secure, tmp_path, monkeypatch):
+  server, certificate = secure
+  monkeypatch.setenv('SSL_CERT_FILE', str(certificate))
+  asked = _redirect(monkeypatch, 'http://localhost:1/y.zip')
+  with pytest.raises(errors.UserError, match='sends on to http://localhost:1/y.zip'):
+    download.fetch_file(f'https://localhost:{server.server_address[1]}/x.zip',
+                        tmp_path / 'x.zip')
+  assert asked == ['/x.zip']
   assert _names(tmp_path) == set()
 
 

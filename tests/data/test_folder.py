@@ -99,6 +99,38 @@ def test_errors_name_the_row(source, change, expected):
   assert _problems(source, TABLE.replace(*change)) == [expected]
 
 
+@pytest.mark.parametrize('change, expected', [
+    (('melanoma', 'NaN'), ["labels.csv row 3: label '' is missing"]),
+    (('masks/a.png', 'nan'), []),
+    (('photos/b.png', 'NaN'), ['labels.csv row 3: image is missing']),
+    (('photos/a.png', '../own/photos/a.png'), []),
+    (('photos/a.png', 'photos/a.jpg'), ['labels.csv row 2: image photos/a.jpg cannot '
+                                        'be read (No such file or directory)']),
+    (('patient1,\n', 'patient1,,,\n'), []),
+    (('photos/a.png', '"photos/a.png"'), [])])
+def test_what_tables_may_hold(source, change, expected):
+  assert change[0] in TABLE
+  assert _problems(source, TABLE.replace(*change)) == expected
+
+
+def test_nan_is_no_group_and_no_split(source, tmp_path):
+  text = TABLE.replace('patient1,train', 'NaN,nan').replace('patient1', 'NaN')
+  (source / 'labels.csv').write_text(text)
+  _prepare(source, tmp_path)
+  assert _open(tmp_path).groups.tolist() == ['a', 'b']
+
+
+def test_names_in_any_script_and_anywhere(source, tmp_path):
+  elsewhere = tmp_path / 'elsewhere' / 'größe ①.png'
+  elsewhere.parent.mkdir()
+  (source / 'photos' / 'a.png').rename(elsewhere)
+  (source / 'labels.csv').write_text(TABLE.replace('photos/a.png', str(elsewhere))
+                                     .replace('nevus', 'névus'), 'utf-8')
+  _prepare(source, tmp_path)
+  assert _open(tmp_path).ids.tolist() == ['b', 'größe ①']
+  assert _open(tmp_path).class_names == ('melanoma', 'névus', 'other')
+
+
 def test_a_file_that_is_no_picture_is_named_by_its_row(source, tmp_path):
   (source / 'photos' / 'b.png').write_bytes(b'?')
   (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP[:20]))
@@ -130,6 +162,12 @@ def test_two_columns_are_enough(source, tmp_path, capsys):
     (None, 'cannot be read'), (b'\xff\xfe\xff', 'no table in UTF-8'),
     (b'', 'has no column image and label'), (b'image,mask\n', 'has no column label'),
     (b'image,label\n', 'has no row'),
+    (b'image;label\na.png;x\n', 'has no column image and label'),
+    ('image,label\n\xe4.png,x\n'.encode('latin-1'), 'no table in UTF-8'),
+    ('image,label\na.png,x\n'.encode('utf-16'), 'no table in UTF-8'),
+    (b'image,label,label\na.png,x,y\n', 'has two columns label; remove one'),
+    (b'image,label\nphotos/a,b.png,x\n', 'row 2 has more cells than the header'),
+    (b'image,label\n"' + b'a' * 200_000 + b'",x\n', 'cannot be read'),
     (b'image,label,split\na.png,x,dev\n', "row 2: split 'dev'")])
 def test_a_table_that_is_none_is_one_line(source, content, message):
   path = source / 'labels.csv'

@@ -24,6 +24,8 @@ def test_isic2016_has_words_in_training_and_numbers_in_test():
     ('A\n', {'A': -1}, "unknown label '' of A"),
     ('A,2\n', {'A': -1}, "unknown label '2' of A"),
     (',benign\n', {}, 'line 1 has no image id'),
+    ('NaN,benign\n', {}, 'line 1 has no image id'),
+    ('A,benign,1\n', {'A': -1}, 'line 1 has 3 cells, not 2'),
     ('A,benign\nA,malignant\n', {'A': 0}, 'duplicate id A')])
 def test_isic2016_names_what_is_wrong(text, expected, note):
   values, (found,) = _read(labels.isic2016, text)
@@ -63,3 +65,16 @@ def test_lesions_of_isic2018():
   assert _read(labels.isic2018_lesions, text) == ({'A': 'HAM_1', 'B': 'HAM_1'}, [])
   assert _read(labels.isic2018_lesions, 'image,lesion\nA,1\n') == (
       {}, ['has no column lesion_id'])
+
+
+@pytest.mark.parametrize('row', ['A', 'A,', 'A, ,histo', 'A,NaN,histo'])
+def test_an_image_without_a_lesion_is_named(row):
+  text = f'image,lesion_id,diagnosis_confirm_type\n{row}\nB,HAM_1,histo\n'
+  assert _read(labels.isic2018_lesions, text) == (
+      {'A': '', 'B': 'HAM_1'}, ['no lesion_id of A'])
+
+
+def test_cells_are_cleaned_and_names_composed():
+  assert [labels.clean(cell) for cell in (' a ', None, 'NaN', 'nan ', 'nano')] == [
+      'a', '', '', '', 'nano']
+  assert labels.composed('a\u0308') == '\xe4'

@@ -38,6 +38,8 @@ class FakeSplit:
     self.dermos = rng.integers(0, 32, shape, np.uint8)
     self.lesions[~self.has_lesion] = 0
     self.dermos[~self.has_dermo] = 0
+    self.generated = rng.integers(0, 256, shape, np.uint8)
+    self.has_generated = np.ones(n, bool)
     self.loaded = []
 
   def __len__(self):
@@ -46,7 +48,7 @@ class FakeSplit:
   def load(self, row):
     self.loaded.append(row)
     return {'image': self.images[row], 'lesion': self.lesions[row],
-            'dermo': self.dermos[row]}
+            'dermo': self.dermos[row], 'generated': self.generated[row]}
 
 
 def find_region(roi):
@@ -101,6 +103,14 @@ def test_batch_has_the_stated_arrays_and_the_rows_it_names():
   np.testing.assert_array_equal(batch['has_roi'], split.has_lesion[rows])
   np.testing.assert_array_equal(batch['label'], split.labels[rows])
   assert batch['valid'].all()
+
+
+@pytest.mark.parametrize('cache_gib', [0., 1.])
+def test_generated_masks_are_probabilities(cache_gib):
+  split = FakeSplit()
+  batch = training_batches(split, roi='generated', cache_gib=cache_gib).batch_at(1)
+  np.testing.assert_array_equal(batch['roi'], split.generated[batch['index']])
+  assert batch['has_roi'].all() and len(np.unique(batch['roi'])) > 2
 
 
 @pytest.mark.parametrize('sampler', ['none', 'repeat', 'inverse_frequency'])
@@ -176,6 +186,7 @@ def test_needed_maps():
       ('lesion', ('lesion',), ('lesion',)),
       ('background', ('lesion',), ('lesion',)),
       ('dermo', ('dermo',), ('lesion', 'dermo')),
+      ('generated', ('generated',), ('lesion', 'generated')),
   ]:
     region = find_region(roi)
     assert pipeline.needed_maps(region, evaluation=False) == training

@@ -54,7 +54,8 @@ def test_areas_are_averaged_over_the_folds():
   draws = statistics.bootstrap_draws(
       folds_lib.strata(labels, folds), np.arange(90), num_draws=20, seed=0)
   found = statistics.bootstrap_values(functools.partial(
-      folds_lib.draws_auc, labels=labels, scores=scores, folds=folds), draws=draws)
+      folds_lib.draws_average, metric=statistics.draws_auc, labels=labels,
+      scores=scores, folds=folds), draws=draws)
   for draw, value in zip([np.ones(90, int), *draws], found, strict=True):
     rows = np.repeat(np.arange(90), draw)
     areas = [sklearn.metrics.roc_auc_score(labels[rows][folds[rows] == k],
@@ -78,11 +79,11 @@ def test_a_fold_of_one_class_takes_no_part():
   labels = np.where(folds == 2, 1, labels)
   draws = np.ones((1, 90), np.uint16)
   expected = [metrics.auc(labels[folds == k], scores[folds == k]) for k in (0, 1)]
-  assert folds_lib.draws_auc(
-      draws, labels=labels, scores=scores, folds=folds) == pytest.approx(
-          np.mean(expected))
-  assert np.isnan(folds_lib.draws_auc(
-      draws, labels=np.ones(90), scores=scores, folds=folds)).all()
+  average = functools.partial(
+      folds_lib.draws_average, draws, metric=statistics.draws_auc, scores=scores,
+      folds=folds)
+  assert average(labels=labels) == pytest.approx(np.mean(expected))
+  assert np.isnan(average(labels=np.ones(90))).all()
 
 
 def test_the_spread_over_folds():

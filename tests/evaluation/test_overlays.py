@@ -32,9 +32,9 @@ def _picture(path):
 def _panels(path, rows, columns):
   """The drawn squares [rows][columns] as arrays, found by their white frames."""
   picture = _picture(path)
-  pitch = (overlays._COLUMN_INCHES + overlays._GAP_INCHES) * overlays._DPI
-  side = overlays._COLUMN_INCHES * overlays._DPI
-  left, bottom = 0.3 * overlays._DPI, len(picture) - 0.08 * overlays._DPI
+  pitch = (overlays.COLUMN_INCHES + overlays._GAP_INCHES) * overlays.DPI
+  side = overlays.COLUMN_INCHES * overlays.DPI
+  left, bottom = 0.3 * overlays.DPI, len(picture) - 0.08 * overlays.DPI
   inner = slice(4, int(side) - 4)
   return [[picture[int(bottom - (rows - 1 - r) * pitch - side):,
                    int(left + c * pitch):][inner, inner]
@@ -140,3 +140,16 @@ def test_arrays_that_do_not_fit_raise(tmp_path):
     with pytest.raises(ValueError, match=message):
       draw(**changes)
   assert not os.listdir(tmp_path)
+
+
+def test_probabilities_are_drawn_as_they_are(tmp_path):
+  images, _, lesion, annotated = _input(2)
+  low = np.full((2, SIDE, SIDE), 0.1)
+  low[:, :, SIDE // 2:] = 0.2
+  path = tmp_path / 'o.png'
+  arguments = (lesion, annotated, ['a', 'b'], path)
+  overlays.attention_figure(images, {'U-Net': low}, *arguments, heading='')
+  rescaled = np.ptp(_panels(path, 2, 2)[1][0][:20].mean(axis=2))
+  overlays.probability_figure(images, {'U-Net': low}, *arguments, heading='')
+  as_it_is = np.ptp(_panels(path, 2, 2)[1][0][:20].mean(axis=2))
+  assert 0 < as_it_is < rescaled / 4

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import comparisons
@@ -26,52 +27,62 @@ def _run(seed, class_names=BINARY, rows=120, quality=1.5):
   ids = np.array([f'i{row:03d}' for row in range(rows)])
   jaccard = rng.beta(4, 4, rows)
   jaccard[::7] = np.nan
+  threshold = 0.4 if count == 2 else np.nan
   return systems.Run(
       prediction_files.PredictionTable(ids, labels, probabilities, class_names),
-      image_tables.ImageTable(ids, np.repeat(ids[::2], 2), {'jaccard_cam': jaccard}))
+      image_tables.ImageTable(ids, np.repeat(ids[::2], 2), {'jaccard_cam': jaccard}),
+      np.zeros(rows, int), np.full(rows, threshold))
+
+
+def _bootstrap(runs, metric, *, num_draws, seed):
+  return systems.bootstrap(
+      runs, metric, draws=systems.Draws(num_draws=num_draws, seed=seed))
 
 
 def _summary(run):
   table = run.predictions
   found = scores.classification_scores(
       table.labels, table.probabilities, class_names=table.class_names,
-      groups=run.images.groups, threshold=None, temperature=None,
+      groups=run.images.groups,
+      threshold=0.4 if len(table.class_names) == 2 else None, temperature=None,
       num_draws=200, seed=3)
   return found | scores.attention_scores(
       run.images.scores, ~np.isnan(run.images.scores['jaccard_cam']),
       labels=table.labels, groups=run.images.groups, num_draws=200, seed=3)
 
 
-@pytest.mark.parametrize('class_names, number', [(BINARY, 3), (SEVEN, 10)])
+@pytest.mark.parametrize('class_names, number', [(BINARY, 8), (SEVEN, 17)])
 def test_one_run_has_the_intervals_of_its_summary(class_names, number):
   run = _run(0, class_names)
   summary = _summary(run)
   names = systems.metrics_of(run)
   assert len(names) == number
   for name in names:
-    values = systems.bootstrap([run], name, num_draws=200, seed=3)
+    if name == 'balanced_accuracy' and len(class_names) == 2:
+      continue  # of sensitivity and specificity; no part of a summary
+    values = _bootstrap([run], name, num_draws=200, seed=3)
     found = statistics.percentile_interval(values, level=0.95)
-    expected = (summary['recall'][name[7:]] if name.startswith('recall_')
-                else summary[name])
+    kind, _, last = name.partition('_')
+    expected = summary[kind][last] if last in SEVEN else summary[name]
     assert (found.estimate, found.low, found.high) == pytest.approx(
         tuple(expected.values())), name
 
 
 def test_seeds_are_averaged_and_resampled():
   runs = [_run(seed, quality=quality) for seed, quality in enumerate((0.3, 1.0, 3.0))]
-  values = systems.bootstrap(runs, 'auc', num_draws=300, seed=0)
-  single = [systems.bootstrap([run], 'auc', num_draws=300, seed=0) for run in runs]
+  values = _bootstrap(runs, 'auc', num_draws=300, seed=0)
+  single = [_bootstrap([run], 'auc', num_draws=300, seed=0) for run in runs]
   assert values[0] == pytest.approx(np.mean([v[0] for v in single]))
   # The seeds differ by far more than the images make uncertain.
   assert values[1:].std() > 1.5 * np.mean(single, axis=0)[1:].std()
-  two = systems.bootstrap(runs[:2], 'auc', num_draws=300, seed=0)
+  two = _bootstrap(runs[:2], 'auc', num_draws=300, seed=0)
   np.testing.assert_allclose(two, np.mean(single[:2], axis=0))
 
 
 def test_systems_are_compared_on_the_same_draws():
   runs = {'reference': [_run(0)], 'twin': [_run(0)], 'better': [_run(1, quality=4)]}
   systems.check_same_images(runs)
-  values = {name: systems.bootstrap(own, 'auc', num_draws=200, seed=0)
+  values = {name: _bootstrap(own, 'auc', num_draws=200, seed=0)
             for name, own in runs.items()}
   found = comparisons.compare_with_reference(values, reference='reference', level=0.95)
   assert found.differences['twin'] == (0, 0, 0, 1)
@@ -83,24 +94,26 @@ def test_other_images_are_not_compared():
   first, other = _run(0), _run(1)
   table, images = other.predictions, other.images
   changed = [
-      systems.Run(dataclasses.replace(table, labels=1 - table.labels), images),
-      systems.Run(dataclasses.replace(table, ids=table.ids[::-1]), images),
-      systems.Run(dataclasses.replace(table, class_names=('other', 'x')), images),
-      systems.Run(table, dataclasses.replace(images, groups=images.ids))]
+      dataclasses.replace(other, predictions=dataclasses.replace(table, **change))
+      for change in ({'labels': 1 - table.labels}, {'ids': table.ids[::-1]},
+                     {'class_names': ('other', 'x')})]
+  changed += [
+      dataclasses.replace(other, images=dataclasses.replace(images, groups=images.ids)),
+      dataclasses.replace(other, folds=other.folds + 1)]
   for run in changed:
     with pytest.raises(errors.UserError, match='B was not scored .* of A'):
       systems.check_same_images({'A': [first], 'B': [other, run]})
 
 
 def test_an_unknown_metric_names_those_there_are():
-  with pytest.raises(errors.UserError, match="'jaccard_pool4'.*'auc', 'jaccard_cam'"):
-    systems.bootstrap([_run(0)], 'jaccard_pool4', num_draws=10, seed=0)
+  with pytest.raises(errors.UserError, match="'jaccard_pool4'.*'auc'.*'jaccard_cam'"):
+    _bootstrap([_run(0)], 'jaccard_pool4', num_draws=10, seed=0)
 
 
 def test_a_score_that_no_image_has_is_undefined():
   run = _run(0)
   run.images.scores['jaccard_cam'][:] = np.nan
-  assert np.isnan(systems.bootstrap([run], 'jaccard_cam', num_draws=10, seed=0)).all()
+  assert np.isnan(_bootstrap([run], 'jaccard_cam', num_draws=10, seed=0)).all()
 
 
 def _write(folder, run, ids):
@@ -116,9 +129,12 @@ def test_a_run_is_read_without_the_image_that_has_no_weight(tmp_path):
   run = _run(0)
   ids = np.array(['ISIC_0035068' if row == 5 else name
                   for row, name in enumerate(run.predictions.ids)])
-  run = systems.Run(dataclasses.replace(run.predictions, ids=ids), run.images)
+  run = dataclasses.replace(
+      run, predictions=dataclasses.replace(run.predictions, ids=ids))
   _write(tmp_path, run, ids)
-  found = systems.read(tmp_path, 'test')
+  found = systems.read(tmp_path, 'test', fold=2, threshold=0.3)
+  assert found.folds.tolist() == [2] * 119
+  assert found.thresholds.tolist() == [0.3] * 119
   kept = np.arange(120) != 5
   np.testing.assert_array_equal(found.predictions.ids, ids[kept])
   np.testing.assert_array_equal(
@@ -132,4 +148,82 @@ def test_files_of_other_images_are_refused(tmp_path):
   run = _run(0)
   _write(tmp_path, run, run.predictions.ids[::-1])
   with pytest.raises(errors.UserError, match='other images or orders'):
-    systems.read(tmp_path, 'test')
+    systems.read(tmp_path, 'test', fold=0, threshold=None)
+
+
+def _fold(run, fold, rows, *, threshold):
+  """The rows of a run as the part that one network of a cross-validation tests."""
+  table, images = run.predictions, run.images
+  return systems.Run(
+      dataclasses.replace(table, ids=table.ids[rows], labels=table.labels[rows],
+                          probabilities=table.probabilities[rows]),
+      dataclasses.replace(
+          images, ids=images.ids[rows], groups=images.groups[rows],
+          scores={name: values[rows] for name, values in images.scores.items()}),
+      np.full(len(rows), fold), np.full(len(rows), threshold))
+
+
+def test_folds_are_pooled_for_shares_and_averaged_for_ranks():
+  whole = _run(0)
+  lesions = np.arange(120) // 2
+  parts = [np.flatnonzero(lesions % 5 == k)[::-1] for k in (0, 3)]
+  pooled = systems.pool([
+      _fold(whole, 3, parts[1], threshold=0.2),
+      _fold(whole, 0, parts[0], threshold=0.7)])
+  rows = np.flatnonzero(np.isin(lesions % 5, (0, 3)))
+  table = pooled.predictions
+  np.testing.assert_array_equal(table.ids, whole.predictions.ids[rows])
+  np.testing.assert_array_equal(pooled.images.groups, whole.images.groups[rows])
+  np.testing.assert_array_equal(pooled.folds, lesions[rows] % 5)
+  np.testing.assert_array_equal(
+      pooled.images.scores['jaccard_cam'], whole.images.scores['jaccard_cam'][rows])
+
+  def estimate(metric):
+    return _bootstrap([pooled], metric, num_draws=10, seed=0)[0]
+
+  positive = table.probabilities[:, 1]
+  expected = [
+      sklearn.metrics.roc_auc_score(table.labels[pooled.folds == k],
+                                    positive[pooled.folds == k]) for k in (0, 3)]
+  assert expected[0] != pytest.approx(expected[1])
+  assert estimate('auc') == pytest.approx(np.mean(expected))
+  called = positive >= np.where(pooled.folds == 3, 0.2, 0.7)
+  sensitivity, specificity = (
+      (called == table.labels)[table.labels == k].mean() for k in (1, 0))
+  assert estimate('sensitivity') == pytest.approx(sensitivity)
+  assert estimate('specificity') == pytest.approx(specificity)
+  assert estimate('balanced_accuracy') == pytest.approx((sensitivity + specificity) / 2)
+  assert estimate('jaccard_cam') == pytest.approx(
+      np.nanmean(whole.images.scores['jaccard_cam'][rows]))
+
+
+def test_without_a_threshold_nothing_is_called():
+  run = dataclasses.replace(_run(0), thresholds=np.full(120, np.nan))
+  assert not {'sensitivity', 'specificity', 'balanced_accuracy'} & set(
+      systems.metrics_of(run))
+
+
+def test_draws_are_made_once():
+  draws = systems.Draws(num_draws=5, seed=1)
+  labels, groups = np.array([0, 1, 0, 1]), np.array(list('abcd'))
+  first = draws.of(labels, groups)
+  assert draws.of(labels.copy(), groups) is first
+  np.testing.assert_array_equal(first, statistics.bootstrap_draws(
+      labels, groups, num_draws=5, seed=1))
+  assert draws.of(labels, np.array(list('abcc'))) is not first
+
+
+def test_lesions_in_several_folds_are_resampled_like_others():
+  run = _run(0, rows=40)
+  # The first image of each lesion in fold 0, the second in a fold of its own.
+  folds = np.where(np.arange(40) % 2, np.arange(40), 0)
+  folds[20:] = np.arange(20, 40) // 2  # the other lesions are within one fold
+  spread = dataclasses.replace(run, folds=folds)
+  values = _bootstrap([spread], 'sensitivity', num_draws=200, seed=0)
+  alone = dataclasses.replace(run, folds=np.zeros(40, int))
+  np.testing.assert_array_equal(
+      values, _bootstrap([alone], 'sensitivity', num_draws=200, seed=0))
+  # Folds of whole lesions are strata.
+  whole = dataclasses.replace(run, folds=np.arange(40) // 2)
+  fixed = _bootstrap([whole], 'sensitivity', num_draws=20, seed=0)
+  assert np.ptp(fixed) == 0

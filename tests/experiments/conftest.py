@@ -5,7 +5,9 @@ import pytest
 from attnmel_jax.data import builders
 from attnmel_jax.data import phantom
 from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.models import unet
 from configs import common
+from configs import isic2018_task1
 
 
 @pytest.fixture(scope='session')
@@ -47,6 +49,55 @@ def _tiny(prepared):
   tiny.num_epochs = 2
   tiny.passes_per_epoch = 1
   tiny.oversample_factors = (1, 1, 1)
+  tiny.checkpoint_every_steps = 2
+  tiny.bootstrap_draws = 100
+  tiny.overlay_images = 2
+  return tiny.to_dict()
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+  """U-Nets have one level, compiled in seconds; gives the config of one on a folder."""
+  monkeypatch.setattr(unet, 'DEPTH', 1)
+  return _tiny_unet
+
+
+@pytest.fixture(scope='session')
+def segmented(tmp_path_factory):
+  """Folder and summary of a U-Net's run, and its data, with those of Task 3.
+
+  40 images of Task 1; 63, 14 and 14 of Task 3, of which training alone has masks.
+  """
+  root = tmp_path_factory.mktemp('segmented')
+  phantom.write_archives(
+      root / 'archives', year=2018,
+      counts={'train': 63, 'validation': 14, 'test': 14, 'segmentation': 40}, size=48,
+      seed=7, artefact_bias={}, workers=1)
+  for dataset in ('isic2018', 'isic2018_task1'):
+    builders.prepare(dataset, source=root / 'archives', data_dir=root / 'data',
+                     crop_ratio=1.0, resize_size=36)
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(unet, 'DEPTH', 1)
+    summary = run_lib.run(_tiny_unet(root / 'data'), root / 'run', quiet=True)
+  return root / 'run', summary, root / 'data'
+
+
+@pytest.fixture
+def segmenter(segmented, shallow):
+  """`segmented`, with U-Nets as shallow as it."""
+  return segmented
+
+
+def _tiny_unet(data):
+  """27, 3 and 10 images, six steps of 8."""
+  tiny = isic2018_task1.get_config()
+  tiny.data_dir = str(data)
+  tiny.resize_size = 36
+  tiny.image_size = 32
+  tiny.width = 1 / 16
+  tiny.num_folds = 4
+  tiny.batch_size = 8
+  tiny.num_epochs = 2
   tiny.checkpoint_every_steps = 2
   tiny.bootstrap_draws = 100
   tiny.overlay_images = 2

@@ -11,6 +11,7 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import benchmark
+from attnmel_jax.experiments import speed
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -73,6 +74,8 @@ def test_neither_weights_nor_data_are_asked_for():
       '', False, '']
   with pytest.raises(errors.UserError, match='image_size'):
     benchmark.without_data(config | {'image_size': 100})
+  with pytest.raises(errors.UserError, match="model='unet'"):
+    benchmark.without_data(config | {'model': 'unet', 'roi': 'lesion'})
 
 
 def test_cells_survive_the_file(cell, compared, config, tmp_path):
@@ -170,6 +173,47 @@ def test_the_command_measures_and_writes(tmp_path):
   assert cell['first_step_warm_seconds'] < cell['first_step_cold_seconds']
   assert cell['compile_seconds'] < cell['first_step_cold_seconds']
   assert not (tmp_path / '.cache').exists()  # nor does it touch the user's own cache
-  refused = _run(tmp_path, '--sweep', '--quick')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments, said', [
+    (['--sweep', '--quick'], '--sweep and --quick exclude each other'),
+    (['--quick', '--steps=5'], '--quick and --steps exclude each other'),
+    (['--input', '--json=x'], '--input and --json exclude each other'),
+    (['--scaling', '--input'], '--scaling and --input exclude each other'),
+    (['--images_per_second=5'], '--images_per_second goes with --input'),
+    # The default config is no default of the flag: a typo is a line here too.
+    (['--config.batchsize=8'], 'Did you mean "batch_size"')])
+def test_flags_that_would_be_ignored_are_refused(tmp_path, arguments, said):
+  refused = _run(tmp_path, *arguments)
   assert (refused.returncode, refused.stdout) == (2, '')
-  assert refused.stderr.count('\n') == 1
+  assert refused.stderr.count('\n') == 1 and said in refused.stderr
+
+
+class _Steady:
+  """A process whose calls take so long, but for the first of each turn."""
+
+  def __init__(self, seconds):
+    self.seconds, self.calls = seconds, 0
+
+  def call(self, method):
+    if method == 'cpu_seconds':
+      return 0.
+    self.calls += 1
+    return 100. if self.calls % 2 else self.seconds
+
+
+def test_turns_leave_out_the_first_call_and_divide_ours_by_theirs():
+  ours, other = _Steady(2.), _Steady(4.)
+  measured = benchmark._in_turns(ours, other, speed.Limits(3, 0.), say=lambda _: None)
+  for name in ('step', 'inference'):
+    assert measured[f'ours_{name}_seconds']['median'] == 2.
+    assert measured[f'torch_{name}_seconds']['upper_quartile'] == 4.
+    assert measured[f'{name}_ratio']['median'] == 0.5
+  assert ours.calls == other.calls == 2 * 2 * 3
+
+
+def test_other_variables_or_plugins_are_another_machine(monkeypatch):
+  before = benchmark.machine()
+  monkeypatch.setenv('JAX_PLATFORMS', 'tpu')
+  assert benchmark.machine() != before

@@ -1,5 +1,7 @@
 """Configs that cannot be right are refused with the field's name."""
 
+import ast
+
 import pytest
 
 from attnmel_jax import errors
@@ -7,9 +9,10 @@ from attnmel_jax.experiments import checks
 from configs import common
 from configs import demo
 from configs import isic2017
+from configs import isic2018_task1
 
 
-@pytest.mark.parametrize('module', [common, isic2017, demo])
+@pytest.mark.parametrize('module', [common, isic2017, demo, isic2018_task1])
 def test_shipped_configs_pass_and_stay_as_they_are(module):
   config = module.get_config().to_dict()
   checks.check(config)
@@ -57,6 +60,20 @@ def test_a_wrong_field_is_named(change, words):
   assert '\n' not in message
   for word in words:
     assert word in message
+
+
+@pytest.mark.parametrize('change', [
+    {'roi': 'none'}, {'pretrained': 'imagenet'}, {'accumulate_steps': 2},
+    {'remat': True}])
+def test_what_a_unet_needs(change):
+  config = isic2018_task1.get_config().to_dict() | change
+  with pytest.raises(errors.UserError) as caught:
+    checks.check(config)
+  (name, value), = change.items()
+  message = str(caught.value)
+  assert message.startswith(f"{name}={value!r} is not for model='unet'")
+  remedy = message.rpartition(f'set {name}=')[2]
+  checks.check(config | {name: ast.literal_eval(remedy)})
 
 
 @pytest.mark.parametrize('change, refused', [

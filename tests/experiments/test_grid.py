@@ -13,13 +13,17 @@ from attnmel_jax import errors
 from attnmel_jax.experiments import grid as grid_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SIZES = {'table_3_1': (4, 3, 1), 'table_3_2': (7, 3, 1), 'table_3_3': (4, 3, 1),
-         'table_3_4': (4, 1, 5), 'phantom': (7, 1, 1)}
+# Systems, seeds and folds of each part.
+SIZES = {'table_3_1': [(4, 3, 1)], 'table_3_2': [(7, 3, 1)], 'table_3_3': [(4, 3, 1)],
+         'table_3_4': [(1, 1, 1), (5, 1, 5)],
+         'phantom': [(4, 1, 1), (7, 1, 1), (1, 1, 1), (5, 1, 1)]}
 # In place of launch/main.py: notes that it was started, and does what its folder asks.
 FAKE = '''
 import pathlib, signal, sys, time
-folder = pathlib.Path(*(argument.removeprefix('--workdir=') for argument in sys.argv
-                        if argument.startswith('--workdir=')))
+folder = pathlib.Path(*(argument.partition('=')[2] for argument in sys.argv
+                        if argument.startswith(('--workdir=', '--run='))))
+if any(argument.startswith('--run=') for argument in sys.argv):
+  folder = folder.with_name(folder.name + '-masks')
 folder.mkdir(parents=True, exist_ok=True)
 with (folder / 'starts').open('a') as file:
   file.write('x')
@@ -41,13 +45,14 @@ sys.exit(3 if (folder / 'fail').exists() else 0)
 def write_grid(tmp_path):
   """Writes a grid file with these changes; returns its path."""
 
-  def write(**changes):
+  def write(*later, **changes):
     content = {'config': 'configs/isic2017.py',
                'systems': {'plain': {'model': 'mel_cnn'},
                            'gated': {'roi': 'lesion', 'dice_weights': (0.5, 1.0)}},
                'seeds': (0, 1), 'folds': (0,)} | changes
     path = tmp_path / 'grid.py'
-    path.write_text(f'def get_grid():\n  return {content!r}\n')
+    described = (content, *later) if later else content
+    path.write_text(f'def get_grid():\n  return {described!r}\n')
     return path
   return write
 
@@ -58,6 +63,7 @@ def runs(write_grid, tmp_path, monkeypatch):
   script = tmp_path / 'fake.py'
   script.write_text(FAKE)
   monkeypatch.setattr(grid_lib, '_MAIN', script)
+  monkeypatch.setattr(grid_lib, '_GENERATE', script)
   made = grid_lib.runs(
       grid_lib.read(write_grid()), root=tmp_path / 'runs', settings=[])
   for run in made:
@@ -68,6 +74,11 @@ def runs(write_grid, tmp_path, monkeypatch):
 def _starts(runs):
   return [len((run.folder / 'starts').read_text())
           if (run.folder / 'starts').exists() else 0 for run in runs]
+
+
+def _finish_folder(run):
+  run.folder.mkdir(parents=True)
+  _finish(run)
 
 
 def _finish(run):
@@ -82,12 +93,30 @@ def test_every_grid_of_the_repository_is_known_here():
 
 @pytest.mark.parametrize('name', SIZES)
 def test_the_grids_of_the_repository_can_run(name, tmp_path):
-  grid = grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py')
-  assert (len(grid.systems), len(grid.seeds), len(grid.folds)) == SIZES[name]
-  runs = grid_lib.runs(grid, root=tmp_path, settings=[])
-  systems, seeds, folds = SIZES[name]
-  assert len({run.folder for run in runs}) == systems * seeds * folds
-  assert {run.config['num_folds'] for run in runs} == {folds}
+  parts = grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py')
+  assert [(len(part.systems), len(part.seeds), len(part.folds)) for part in parts
+          ] == SIZES[name]
+  runs = grid_lib.runs(parts, root=tmp_path, settings=[])
+  assert [run.index for run in runs] == list(range(len(runs)))
+  trained = [run for run in runs if run.masks is None]
+  assert len({run.folder for run in trained}) == len(trained) == sum(
+      systems * seeds * folds for systems, seeds, folds in SIZES[name])
+  # Whoever learns from masks comes after they are drawn, in the same geometry.
+  for run in runs:
+    if run.config['roi'] == 'generated':
+      drawing, = (r for r in runs[:run.index] if r.masks is not None)
+      assert drawing.masks == {'dataset': run.config['dataset'],
+                               'name': run.config['generated_masks']}
+      for field in ('crop_ratio', 'resize_size', 'data_dir'):
+        assert drawing.config[field] == run.config[field]
+
+
+def test_table_3_4_is_of_five_folds(tmp_path):
+  runs = grid_lib.runs(grid_lib.read(ROOT / 'configs' / 'grids' / 'table_3_4.py'),
+                       root=tmp_path, settings=[])
+  assert len(runs) == 2 + 25
+  assert {(run.config['num_folds'], run.config['fold']) for run in runs[2:]} == {
+      (5, fold) for fold in range(5)}
 
 
 def test_table_3_3_takes_its_runs_from_table_3_2(tmp_path):
@@ -123,7 +152,7 @@ def test_runs_hold_what_their_arguments_say(write_grid):
 
 def test_a_part_of_a_grid_is_selected(write_grid):
   grid = grid_lib.read(write_grid(config='configs/isic2018_cv.py', folds=(0, 1, 2)))
-  part = grid_lib.select(grid, systems=['gated'], seeds=['7'], folds=['2', '4'])
+  part, = grid_lib.select(grid, systems=['gated'], seeds=['7'], folds=['2', '4'])
   assert (list(part.systems), part.seeds, part.folds) == (['gated'], (7,), (2, 4))
   assert grid_lib.select(grid, systems=None, seeds=None, folds=None) == grid
 
@@ -144,7 +173,8 @@ def test_a_part_that_is_not_there_is_refused(write_grid, selection, words):
     ('def get_grid(:', ['SyntaxError', 'get_grid()']),
     ('x = 1', ['get_grid']),
     ('def get_grid():\n  return 3', ['dict of config']),
-    ('def get_grid():\n  return {"config": "x"}', ['systems'])])
+    ('def get_grid():\n  return {"config": "x"}', ['systems']),
+    ('def get_grid():\n  return ()', ['empty'])])
 def test_a_file_that_is_no_grid_is_refused(tmp_path, text, words):
   path = tmp_path / 'grid.py'
   path.write_text(text)
@@ -164,6 +194,11 @@ def test_a_file_that_is_no_grid_is_refused(tmp_path, text, words):
     ({'folds': (1,)}, [], ['fold=1', 'num_folds=1']),
     ({}, ['image_size'], ['--set=image_size', '<field>=<value>']),
     ({}, ['imgae_size=96'], ['imgae_size', 'Did you mean "image_size"']),
+    ({'generate_masks': {'dataset': 'isic2018'}}, [], ['generate_masks', 'name']),
+    ({'generate_masks': {'dataset': 'isic2019', 'name': 'unet'}}, [],
+     ['generate_masks', "'isic2018'"]),
+    ({'generate_masks': {'dataset': 'isic2018', 'name': 'a/b'}}, [], ["'a/b'"]),
+    ({'generate_masks': {'dataset': 'isic2018', 'name': 'unet'}}, [], ['one system']),
     ({}, ['image_size=big'], ['image_size', 'big']),
     ({}, ['image_size=97'], ['image_size=97', 'multiple of 32']),
     ({}, ['seed=3'], ['--set=seed=3', '--seeds']),
@@ -223,3 +258,81 @@ def test_a_signal_is_passed_on_and_ends_the_grid(runs, signum):
   assert (runs[1].folder / 'signal').read_text() == str(int(signum))
   assert _starts(runs) == [1, 1, 0, 0]
   assert signal.getsignal(signum) is before
+
+
+DRAWING = {'config': 'configs/isic2018_task1.py',
+           'systems': {'U-Net': {'model': 'unet'}}, 'seeds': (0,), 'folds': (3,),
+           'generate_masks': {'dataset': 'isic2018', 'name': 'unet'}}
+
+
+@pytest.fixture
+def in_parts(write_grid, runs, tmp_path):
+  """A U-Net, its masks, and two runs of another experiment; the fake commands."""
+  del runs  # the fake commands are in place
+  path = write_grid(DRAWING, systems={'plain': {'model': 'mel_cnn'}})
+  return grid_lib.read(path)
+
+
+def test_parts_run_in_order_and_masks_follow_their_unet(in_parts, tmp_path):
+  root = tmp_path / 'parts'
+  made = grid_lib.runs(in_parts, root=root, settings=['data_dir=/d', 'image_size=96'])
+  assert [(run.index, run.title) for run in made] == [
+      (0, f'{root}/isic2017/plain-fold0-seed0'),
+      (1, f'{root}/isic2017/plain-fold0-seed1'),
+      (2, f'{root}/isic2018_task1/U-Net-fold3-seed0'),
+      (3, f'masks unet of isic2018 by {root}/isic2018_task1/U-Net-fold3-seed0')]
+  assert made[3].arguments == (
+      f'--run={root}/isic2018_task1/U-Net-fold3-seed0', '--dataset=isic2018',
+      '--name=unet', '--data_dir=/d')
+  assert {run.config['image_size'] for run in made} == {96}
+
+
+def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path):
+  made = grid_lib.runs(in_parts, root=tmp_path / 'parts',
+                       settings=[f'data_dir={tmp_path}'])
+  _finish_folder(made[2])
+  masks = made[3].folder.with_name(made[3].folder.name + '-masks')
+  masks.mkdir(parents=True)
+  (masks / 'fail').touch()
+  said = []
+  failed = grid_lib.run_all(made, quiet=True, say=said.append)
+  assert failed == {made[3].title: 'status 3'}
+  assert (masks / 'starts').read_text() == 'x'
+  assert not (made[2].folder / 'starts').exists()
+  (masks / 'fail').unlink()
+  assert grid_lib.run_all([made[3]], quiet=True, say=said.append) == {}
+  assert (masks / 'starts').read_text() == 'xx'
+
+
+def test_whole_masks_are_not_drawn_again(in_parts, tmp_path, monkeypatch):
+  made = grid_lib.runs(in_parts, root=tmp_path / 'parts', settings=[])
+  asked = []
+
+  def state(config, *, dataset, name):
+    asked.append((config['model'], dataset, name))
+    return 'finished'
+
+  monkeypatch.setattr(grid_lib.generation, 'state', state)
+  assert grid_lib.state(made[3]) == 'finished'
+  assert grid_lib.run_all([made[3]], quiet=True, say=lambda _: None) == {}
+  assert asked == [('unet', 'isic2018', 'unet')] * 2
+  assert not made[3].folder.with_name(made[3].folder.name + '-masks').exists()
+
+
+def test_selecting_leaves_the_unet_its_seed_and_fold(in_parts):
+  parts = grid_lib.select(in_parts, systems=None, seeds=['5'], folds=['0'])
+  assert [(part.seeds, part.folds) for part in parts] == [((5,), (0,)), ((0,), (3,))]
+  alone, = grid_lib.select(in_parts, systems=['U-Net'], seeds=None, folds=None)
+  assert alone.generate_masks == {'dataset': 'isic2018', 'name': 'unet'}
+  with pytest.raises(errors.UserError, match="'unett' .*'plain', 'U-Net'"):
+    grid_lib.select(in_parts, systems=['unett'], seeds=None, folds=None)
+
+
+def test_a_setting_that_differs_between_parts_is_for_one_of_them(in_parts):
+  with pytest.raises(errors.UserError) as caught:
+    grid_lib.runs(in_parts, root=pathlib.Path('r'), settings=['num_epochs=1'])
+  for word in ('--set=num_epochs=1', 'isic2017.py', 'isic2018_task1.py', '--systems'):
+    assert word in str(caught.value)
+  alone = grid_lib.select(in_parts, systems=['plain'], seeds=None, folds=None)
+  runs = grid_lib.runs(alone, root=pathlib.Path('r'), settings=['num_epochs=1'])
+  assert {run.config['num_epochs'] for run in runs} == {1}

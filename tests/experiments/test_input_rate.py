@@ -1,5 +1,7 @@
 """A simulated device waits exactly as long as its batches are late."""
 
+import jax
+import numpy as np
 import pytest
 
 from attnmel_jax.experiments import benchmark
@@ -40,3 +42,10 @@ def test_the_batches_of_a_run_are_consumed():
   assert 0 <= measured['wait_share'] < 1
   text = '\n'.join(input_rate.lines(measured))
   assert '400 images/s (simulated), batches of 8 from memory, 36 px, 25 steps' in text
+
+
+def test_batches_are_placed_on_the_devices():
+  shares = {'image': np.arange(6, dtype=np.uint8).reshape(1, 2, 3)}
+  placed, = input_rate.placed(shares)
+  assert isinstance(placed['image'], jax.Array)
+  np.testing.assert_array_equal(placed['image'], shares['image'][0])

@@ -164,3 +164,23 @@ def test_the_config_asks_for_test_time_augmentation(slim):
         turned['attention'][tap], np.rot90(maps, axes=(1, 2)), rtol=1e-4, err_msg=tap)
   plain, turned = predict(False)
   assert np.abs(turned['probabilities'] - plain['probabilities']).max() > 1e-6
+
+
+def test_systems_that_differ_in_numbers_or_region_share_a_program(slim):
+
+  def program(**changed):
+    config = slim | {'backbone': 'vgg16', 'batch_size': 8} | changed
+    variables, _ = system.initial_variables(config, 2, sample=None)
+    size = config['resize_size']
+    batch = {'image': np.zeros((8, size, size, 3), np.uint8),
+             'roi': np.zeros((8, size, size), np.uint8), 'has_roi': np.zeros(8, bool),
+             'label': np.zeros(8, np.int32), 'index': np.zeros(8, np.int32),
+             'valid': np.ones(8, bool)}
+    hyper = system.hyperparameters(config) | {'learning_rate': np.float32(0.1)}
+    return parallel.update(system.training_step(config, 2)).lower(
+        system.initial_state(config, variables), parallel.shard(batch), hyper).as_text()
+
+  first = program(roi='none')
+  assert program(roi='lesion', dice_weights=(0.2, 0.3), focal_gamma=1.,
+                 weight_decay=0., learning_rate=0.5, seed=7) == first
+  assert program(random_flip=False) != first

@@ -1,6 +1,7 @@
 """Splits, labels and schedule of a run, on prepared phantom data."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from attnmel_jax.data import phantom
 from attnmel_jax.experiments import task as task_lib
 from configs import isic2016
 from configs import isic2018_cv
+from configs import isic2018_task1
 
 
 def test_the_official_split_is_used_where_it_is_prepared(config):
@@ -150,6 +152,33 @@ def test_images_without_labels_are_no_classification_task(years):
   assert names == ()
   assert task_lib.describe(part) == {
       'images': 10, 'lesion masks': 10, 'dermo maps': 10}
+
+
+def test_a_unet_needs_no_labels(years):
+  config = _config(isic2018_task1, years, num_folds=5, validation_fraction=0.25)
+  tasks = [task_lib.open_task(config | {'fold': fold}) for fold in range(5)]
+  assert {task.class_names for task in tasks} == {()}
+  for task in tasks:
+    assert {name: len(part.rows) for name, part in task.parts.items()} == {
+        'train': 6, 'validation': 2, 'test': 2}
+  tested = np.concatenate([task.parts['test'].ids for task in tasks])
+  assert sorted(tested) == sorted(tasks[0].parts['train'].prepared.ids)
+  # Labels are no obstacle, nor is the class that a classifier would tell.
+  labelled = task_lib.open_task(config | {
+      'dataset': 'isic2018', 'positive': ('melanoma',)})
+  assert labelled.class_names == ()
+
+
+def test_a_unet_is_not_chosen_without_masks(years, monkeypatch):
+  opened = builders.open_split
+
+  def without_masks(*arguments, **named):
+    split = opened(*arguments, **named)
+    return dataclasses.replace(split, has_lesion=np.zeros(len(split), bool))
+
+  monkeypatch.setattr(builders, 'open_split', without_masks)
+  with pytest.raises(errors.UserError, match='no validation image .* lesion mask'):
+    task_lib.open_task(_config(isic2018_task1, years, num_folds=5))
 
 
 def test_splits_of_other_classes_are_refused(tmp_path):

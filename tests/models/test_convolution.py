@@ -174,3 +174,18 @@ def test_max_pool_ties_share_the_gradient_and_relu_drops_it():
   np.testing.assert_array_equal(gradient(x).ravel(), [.5, .5, 0, 0])
   behind_relu = jax.grad(lambda x: convolution.max_pool2x2(jax.nn.relu(x)).sum())
   np.testing.assert_array_equal(behind_relu(-jnp.abs(x)), jnp.zeros_like(x))
+
+
+def test_half_precision_stays_with_xla():
+  shape = (2, 8, 8, 128, 256)
+  for dtype, tiled in ((jnp.float32, True), (jnp.bfloat16, False)):
+    x, kernel, gradient = _operands(shape, dtype)
+    program = jax.jit(functools.partial(_pull_back, convolution.conv3x3)).lower(
+        x, kernel, gradient).as_text()
+    assert ('while' in program) == tiled
+  ours = _pull_back(convolution.conv3x3, x, kernel, gradient)
+  exact = _pull_back(_xla, *(a.astype(jnp.float32) for a in (x, kernel, gradient)))
+  for got, want in zip(ours, exact, strict=True):
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(
+        got.astype(jnp.float32), want, rtol=2**-8, atol=2**-8 * np.abs(want).max())

@@ -1,5 +1,6 @@
 """The backbone's shapes and batch statistics, and adaptive pooling by hand."""
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,7 +59,7 @@ def test_remat_keeps_pools_alone_for_the_backward_pass(batch_norm):
 
 def test_first_kernel_is_he_normal_over_the_fan_out(getkey):
   layer = vgg.Conv3x3(512, jnp.float32, jnp.float32)
-  params = layer.init(getkey(), jnp.zeros((1, 1, 1, 64)))['params']
+  params = layer.init(getkey(), jnp.zeros((1, 1, 1, 64)), centred=False)['params']
   kernel = params['kernel']
   assert float(kernel.std()) == pytest.approx((2 / (9 * 512)) ** .5, rel=.02)
   # Not truncated at two standard deviations (4.6 % lie outside).
@@ -117,3 +118,65 @@ def test_flatten_is_the_identity_in_channel_major_order_at_7x7():
   x = np.random.default_rng(0).standard_normal((2, 7, 7, 5)).astype(np.float32)
   np.testing.assert_allclose(
       vgg.flatten(jnp.asarray(x)), np.moveaxis(x, -1, 1).reshape(2, -1), rtol=1e-6)
+
+
+def test_scale_and_shift_has_the_gradients_of_its_formula():
+  rng = np.random.default_rng(0)
+  x, weights = rng.normal(size=(2, 3, 5, 7, 4))
+  scale, shift = rng.normal(size=(2, 4))
+
+  def weighted(x, scale, shift):
+    return (weights * vgg.scale_and_shift(x, scale, shift)).sum()
+
+  with jax.enable_x64(True):
+    value, (dx, dscale, dshift) = jax.value_and_grad(weighted, (0, 1, 2))(
+        x, scale, shift)
+  np.testing.assert_allclose(value, (weights * (x * scale + shift)).sum())
+  np.testing.assert_allclose(dx, weights * scale)
+  np.testing.assert_allclose(dscale, (weights * x).sum((0, 1, 2)), rtol=1e-12)
+  np.testing.assert_allclose(dshift, weights.sum((0, 1, 2)), rtol=1e-12)
+
+
+def bias_gradient(getkey, *, train, centred):
+  """Of a convolution before a BatchNorm, in float64."""
+  layers = (vgg.Conv3x3(4, jnp.float64, jnp.float64), vgg.BatchNorm(jnp.float64, None))
+  with jax.enable_x64(True):
+    x = jax.random.normal(getkey(), (3, 6, 6, 2), jnp.float64)
+    weights = jax.random.normal(getkey(), (3, 6, 6, 4), jnp.float64)
+    conv = layers[0].init(getkey(), x, centred=False)
+    norm = layers[1].init(getkey(), weights, train=False)
+
+    def loss(params):
+      maps = layers[0].apply({'params': params}, x, centred=centred)
+      maps, _ = layers[1].apply(norm, maps, train=train, mutable=['batch_stats'])
+      return (weights * maps).sum()
+
+    return np.asarray(jax.grad(loss)(conv['params'])['bias'])
+
+
+def test_a_centred_bias_has_the_gradient_zero_that_it_would_have(getkey):
+  np.testing.assert_allclose(
+      bias_gradient(getkey, train=True, centred=False), 0, atol=1e-12)
+  np.testing.assert_array_equal(bias_gradient(getkey, train=True, centred=True), 0)
+
+
+def test_running_averages_leave_the_bias_its_gradient(getkey):
+  assert np.abs(bias_gradient(getkey, train=False, centred=False)).min() > .01
+
+
+@pytest.mark.parametrize('batch_norm, train, expected', [
+    (True, True, True), (True, False, False), (False, True, False)])
+def test_only_batch_statistics_centre_a_layer(batch_norm, train, expected):
+  seen = set()
+
+  def look(method, args, kwargs, context):
+    if isinstance(context.module, vgg.Conv3x3):
+      seen.add(kwargs['centred'])
+    return method(*args, **kwargs)
+
+  backbone = vgg.VGG16(batch_norm, 1 / 64, jnp.float32, jnp.float32, None, remat=False)
+  x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  with nn.intercept_methods(look):
+    jax.eval_shape(lambda x: backbone.init_with_output(
+        jax.random.key(0), x, train=train), x)
+  assert seen == {expected}

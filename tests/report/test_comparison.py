@@ -1,6 +1,7 @@
-"""Tables from hand-made run folders."""
+"""Runs side by side, from hand-made run folders."""
 
 import csv
+import io
 import json
 
 import pytest
@@ -12,8 +13,8 @@ from attnmel_jax.report import comparison
 def _make_run(folder, *, auc, roi, finished=True):
   folder.mkdir(parents=True)
   (folder / 'config.json').write_text(json.dumps(
-      {'model': 'attnmel_cnn', 'roi': roi, 'seed': 0, 'taps': ['pool3', 'pool4'],
-       'data_dir': str(folder)}))
+      {'model': 'attnmel_cnn', 'roi': roi, 'seed': 0, 'dataset': 'isic2017',
+       'taps': ['pool3', 'pool4'], 'data_dir': str(folder)}))
   (folder / 'environment.json').write_text(json.dumps(
       {'commit': 'abcdef0123456789', 'devices': ['cpu: x'], 'fingerprints': {}}))
   if finished:
@@ -35,10 +36,11 @@ def root(tmp_path):
 
 
 def test_finished_runs_are_found_and_unfinished_ones_named(root):
-  runs, unfinished = comparison.find_runs(root)
-  assert [run.folder.name for run in runs] == ['a', 'b']
-  assert unfinished == [root / 'c']
-  assert runs[0].config['taps'] == ('pool3', 'pool4')
+  found = comparison.find_runs(root)
+  assert [run.folder.name for run in found.runs] == ['a', 'b']
+  assert found.unfinished == [root / 'c']
+  assert not found.damaged
+  assert found.runs[0].config['taps'] == ('pool3', 'pool4')
 
 
 def test_a_folder_without_finished_runs_is_an_error(tmp_path):
@@ -46,25 +48,68 @@ def test_a_folder_without_finished_runs_is_an_error(tmp_path):
     comparison.find_runs(tmp_path)
 
 
-def test_the_report_holds_scores_intervals_and_differences(root, tmp_path):
-  runs, unfinished = comparison.find_runs(root)
-  out = tmp_path / 'out'
-  text = comparison.write(runs, unfinished, {'roi': 'none', 'seed': 0,
-                                             'model': 'attnmel_cnn'}, out)
-  assert (out / 'report.md').read_text() == text
-  assert '| b | 20 | – | 0.800 [0.700, 0.850] |' in text
-  assert '**Synthetic data**: the images of a were drawn' in text
-  assert "b: best after step 7; commit abcdef012345" in text
-  assert "roi='lesion'" in text
-  assert f'left out: {root / "c"}' in text
-  with (out / 'test.csv').open() as file:
-    table = list(csv.DictReader(file))
-  assert [row['AUC'] for row in table] == ['0.7', '0.8']
-  assert table[1]['AUC low'] == str(0.8 - 0.1)
-  assert table[0]['AP'] == ''
-  assert not (out / 'validation.csv').exists()
+@pytest.mark.parametrize('name, text, words', [
+    ('summary.json', '{"best": {}, "class_names": [], "threshold": 0.5}',
+     'summary.json lacks synthetic'),
+    ('summary.json', '{"best": {}, "synthetic": false}', 'summary.json" is damaged'),
+    ('summary.json', '[]', 'summary.json lacks all fields'),
+    ('summary.json', '{"best"', 'summary.json cannot be read'),
+    ('config.json', '{"model": "vgg16"}', 'config.json lacks dataset, roi, seed'),
+    ('environment.json', None, 'environment.json does not exist')])
+def test_a_damaged_folder_is_named_and_left_out(root, name, text, words):
+  path = root / 'a' / name
+  path.unlink()
+  if text is not None:
+    path.write_text(text)
+  found = comparison.find_runs(root)
+  assert [run.folder.name for run in found.runs] == ['b']
+  (line,) = found.damaged
+  assert words.replace('"', '') in line.replace('"', '')
+  assert str(root / 'a') in line
+  for file in (root / 'b').iterdir():
+    file.unlink()
+  with pytest.raises(errors.UserError, match='no finished run .*a/'):
+    comparison.find_runs(root)
+
+
+def test_a_unet_needs_no_classes(root):
+  config = json.loads((root / 'a' / 'config.json').read_text())
+  (root / 'a' / 'config.json').write_text(json.dumps(config | {'model': 'unet'}))
+  (root / 'a' / 'summary.json').write_text('{"best": {"step": 1}, "synthetic": false}')
+  assert len(comparison.find_runs(root).runs) == 2
+
+
+def test_scores_and_intervals_of_each_run(root):
+  table = comparison.rows(comparison.find_runs(root).runs, 'test')
+  lines = comparison.to_markdown(table)
+  assert lines[0] == '| run | n | AP | AUC |'
+  assert lines[3] == '| b | 20 | – | 0.800 [0.700, 0.850] |'
+  cells = list(csv.DictReader(io.StringIO(comparison.to_csv(table))))
+  assert [row['AUC'] for row in cells] == ['0.7', '0.8']
+  assert cells[1]['AUC low'] == str(0.8 - 0.1)
+  assert cells[0]['AP'] == ''
+  assert cells[0]['dataset'] == 'isic2017'
+  assert comparison.rows(comparison.find_runs(root).runs, 'validation') == []
+
+
+def test_what_was_run(root):
+  defaults = {'roi': 'none', 'seed': 0, 'model': 'attnmel_cnn', 'dataset': 'isic2017',
+              'taps': ('pool3', 'pool4'), 'tta': False, 'data_dir': ''}
+  first, second = comparison.settings(comparison.find_runs(root).runs, defaults)
+  assert first == ('- a: best after step 7; commit abcdef012345; cpu: x; differs from '
+                   'configs/common.py in nothing; older than the fields tta, whose '
+                   'defaults are assumed')
+  assert "in roi='lesion'; older" in second
 
 
 def test_only_fields_that_differ_are_listed():
   configs = [{'a': 1, 'b': 2, 'data_dir': 'x'}, {'a': 1, 'b': 3, 'data_dir': 'y'}]
   assert comparison.differing_fields(configs) == {'b': [2, 3]}
+
+
+def test_pictures_are_linked_from_the_page(root, tmp_path):
+  (root / 'a' / 'attention').mkdir()
+  (root / 'a' / 'attention' / 'test.png').write_bytes(b'')
+  lines = comparison.pictures(comparison.find_runs(root).runs, tmp_path / 'out')
+  assert lines == ['a, test:', '', '![test](../a/attention/test.png)', '']
+  assert comparison.pictures([], tmp_path) == ['No run has attention maps.']

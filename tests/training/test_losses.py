@@ -216,3 +216,67 @@ def test_weights_go_with_taps_by_order_and_absent_gates_have_no_term():
   with pytest.raises(ValueError, match='zip'):
     losses.total_loss(jnp.zeros((1, 2)), {}, taps=('pool3',),
                       dice_weights=jnp.array([1., 2.]), **arguments)
+
+
+_segmentation = jax.jit(losses.segmentation_loss, static_argnames='axis_name')
+
+
+def test_segmentation_loss_by_hand():
+  # p = 1/2, 1/4; 3/4, 1/2
+  logits = jnp.array([[[0., -np.log(3)], [np.log(3), 0.]]])
+  reference = jnp.array([[[1., 0.], [1., 0.5]]])
+  loss, terms = _segmentation(logits, reference, jnp.array([True]), axis_name=None)
+  entropy = -(np.log(1 / 2) + np.log(3 / 4) + np.log(3 / 4) + np.log(1 / 2)) / 4
+  dice = 1 - 2 * (1 / 2 + 3 / 4 + 1 / 4) / (2 + 2.5)
+  np.testing.assert_allclose(terms['cross_entropy'], entropy, rtol=1e-6)
+  np.testing.assert_allclose(terms['dice_loss'], dice, rtol=1e-6)
+  np.testing.assert_allclose(loss, entropy + dice, rtol=1e-6)
+  assert terms['loss'] == loss
+
+
+_segmentation_gradient = jax.jit(jax.value_and_grad(
+    functools.partial(losses.segmentation_loss, axis_name=None), has_aux=True))
+
+
+def test_segmentation_gradient_is_the_finite_difference(float64):
+  rng = np.random.default_rng(0)
+  logits, reference = 2 * rng.normal(size=(3, 2, 2)), rng.uniform(size=(3, 2, 2))
+  has_roi = np.array([True, False, True])
+  (value, _), gradient = _segmentation_gradient(logits, reference, has_roi)
+  np.testing.assert_allclose(gradient, _differences(
+      lambda z: _segmentation(z, reference, has_roi, axis_name=None)[0], logits),
+      rtol=1e-6, atol=1e-9)
+  assert (gradient[1] == 0).all()
+  kept, _ = _segmentation(logits[::2], reference[::2], has_roi[::2], axis_name=None)
+  np.testing.assert_allclose(value, kept, rtol=1e-12)
+
+
+def test_segmentation_loss_over_nothing_is_0_with_gradient_0():
+  (loss, terms), gradient = _segmentation_gradient(
+      np.ones((2, 2, 2)), np.ones((2, 2, 2)), np.array([False, False]))
+  assert loss == terms['cross_entropy'] == terms['dice_loss'] == 0
+  assert (gradient == 0).all()
+
+
+def test_segmentation_loss_is_finite_and_keeps_its_digits_at_extremes():
+  logits = np.array([[[500., -500.], [18., -18.]]], np.float32)
+  right, wrong = np.array([[[1., 0.], [1., 0.]]], np.float32), np.array(
+      [[[0., 1.], [0., 1.]]], np.float32)
+  small = np.log1p(np.exp(-18))
+  for reference, expected in ((right, small / 2), (wrong, (500 + 18 + small) / 2)):
+    (_, terms), gradient = _segmentation_gradient(
+        logits, reference, np.array([True]))
+    np.testing.assert_allclose(terms['cross_entropy'], expected, rtol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+def test_segmentation_loss_over_devices_is_that_of_the_global_batch():
+  rng = np.random.default_rng(0)
+  logits, reference = rng.normal(size=(4, 2, 2)), rng.uniform(size=(4, 2, 2))
+  has_roi = np.array([True, True, True, False])  # unevenly spread
+  want, _ = _segmentation(logits, reference, has_roi, axis_name=None)
+  got, _ = jax.vmap(
+      functools.partial(losses.segmentation_loss, axis_name='devices'),
+      axis_name='devices')(*(jnp.asarray(x).reshape(2, 2, *x.shape[1:])
+                             for x in (logits, reference, has_roi)))
+  np.testing.assert_allclose(got, [want, want], rtol=1e-5)

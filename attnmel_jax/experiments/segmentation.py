@@ -1,0 +1,100 @@
+"""The U-Net of a run: its steps, and how the masks that it draws are scored."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from attnmel_jax import parallel
+from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import comparisons
+from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import overlays
+from attnmel_jax.evaluation import predict_masks
+from attnmel_jax.evaluation import scores
+from attnmel_jax.evaluation import segmentation
+from attnmel_jax.experiments import scoring
+from attnmel_jax.experiments import system
+from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.training import segmentation as segmentation_step
+
+# Pixels of at least this probability are lesion.
+THRESHOLD = 0.5
+
+
+def training_step(config: Mapping[str, Any]) -> Callable[..., Any]:
+  """The per-device `step(state, batch, hyper)` with its statics bound."""
+  return functools.partial(
+      segmentation_step.train_step,
+      model=system.create_model(config, 0, remat=False), tx=system.optimiser(config),
+      normalisation=config['normalisation'], dtype=system.loss_dtype(config),
+      image_size=config['image_size'], random_crop=config['random_crop'],
+      random_rotation=config['random_rotation'], random_flip=config['random_flip'],
+      axis_name=parallel.AXIS)
+
+
+def prediction_step(config: Mapping[str, Any]) -> Callable[..., Any]:
+  """`step(variables, batch)` of `predict_masks.predict`."""
+  return predict_masks.make_step(
+      system.create_model(config, 0, remat=False),
+      normalisation=config['normalisation'], dtype=system.loss_dtype(config),
+      image_size=config['image_size'], tta=config['tta'])
+
+
+def predictor(config: Mapping[str, Any]
+              ) -> Callable[[Any, Iterable], predict_masks.MaskPredictions]:
+  """`predict(variables, batches)`, which keeps the maps that a picture shows."""
+  return functools.partial(
+      predict_masks.predict, prediction_step(config), image_size=config['image_size'],
+      threshold=THRESHOLD, kept=config['overlay_images'])
+
+
+def selection_score(predictions: predict_masks.MaskPredictions) -> tuple[str, float]:
+  """The validation score that chooses the checkpoint: the mean Jaccard index."""
+  return 'jaccard', float(np.nanmean(predictions.jaccard))
+
+
+def report(folder: pathlib.Path, split: str,
+           predictions: predict_masks.MaskPredictions, part: task_lib.Part,
+           config: Mapping[str, Any]) -> dict[str, Any]:
+  """Writes predictions/<name>_images.csv and masks/<name>.png; returns the scores.
+
+  Returns:
+    `n`, `n_annotated`, and with 95 % bootstrap intervals over images (over lesions,
+    where several images of one are known) `jaccard` and `thresholded_jaccard`.
+  """
+  name = scoring.FILE_NAMES[split]
+  per_image = {'jaccard': predictions.jaccard,
+               'thresholded_jaccard': segmentation.thresholded(predictions.jaccard)}
+  image_tables.write(folder / 'predictions' / f'{name}_images.csv', part.ids,
+                     part.groups, per_image)
+  if len(predictions.probability):
+    _draw(folder / 'masks' / f'{name}.png', split, predictions, part)
+  draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
+  alike = np.zeros(len(part.rows), int)  # one stratum: classes do not matter here
+  return {'n': len(part.rows),
+          **scores.attention_scores(per_image, part.prepared.has_lesion[part.rows],
+                                    labels=alike, groups=part.groups, **draws),
+          'level': scores.LEVEL, **draws,
+          'error_source': comparisons.error_source(num_seeds=1)}
+
+
+def _draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredictions,
+          part: task_lib.Part) -> None:
+  """The first images of the part, their outline and the predicted probability."""
+  shown = range(len(predictions.probability))
+  loaded = [part.prepared.load(int(part.rows[i])) for i in shown]
+  size = predictions.probability.shape[1]
+  photographs, lesion = (
+      attention_maps.central(np.stack([arrays[kind] for arrays in loaded]), size)
+      for kind in ('image', 'lesion'))
+  annotated = part.prepared.has_lesion[part.rows[:len(shown)]]
+  titles = [f'{part.ids[i]} Jaccard {predictions.jaccard[i]:.2f}' if annotated[i]
+            else str(part.ids[i]) for i in shown]
+  overlays.probability_figure(
+      photographs, {'U-Net': predictions.probability / 255}, lesion, annotated, titles,
+      path, heading=f'Lesion masks, {split}')

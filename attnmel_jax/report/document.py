@@ -1,0 +1,179 @@
+"""All tables and figures of a folder of runs, and one page that holds them."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import json
+import pathlib
+import re
+from typing import NamedTuple
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.report import comparison
+from attnmel_jax.report import figures
+from attnmel_jax.report import gathering
+from attnmel_jax.report import names
+from attnmel_jax.report import sections as sections_lib
+from attnmel_jax.report import segmentation_table
+from attnmel_jax.report import table as table_lib
+
+# Names of what this module has written into a folder, so that a later report can
+# remove the tables that it does not have.
+_MANIFEST = 'written.json'
+
+
+class Report(NamedTuple):
+  """What was written."""
+
+  text: str            # of report.md
+  files: list[str]     # names, in the order of the report
+  overview: str        # the part of the text that lists all runs
+  left_out: list[str]  # a line for each run that is in no table, and why
+
+
+def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
+          ) -> Report:
+  """Writes report.md, the figures and every table as .csv, .md and .tex.
+
+  They replace those of an earlier report in the same folder.
+
+  Args:
+    found: the run folders.
+    out: folder; it is made if it does not exist.
+    plan: what is asked.
+
+  Raises:
+    UserError: the reference is no system of the thesis or of the runs.
+  """
+  trained = [names.system_name(run.config) for run in found.runs]
+  errors.check_choice('--reference', plan.reference,
+                      dict.fromkeys([*names.CLASSIFIERS, *trained]))
+  left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
+                                for folder in found.unfinished)]
+  sections = _sections(found.runs, plan, left_out)
+  overview, files = _overview(found.runs)
+  lines = ['# Report', '', 'The tables of the thesis from finished runs. Each table is '
+           'also a .csv, .md and .tex file.', '', *_pages(sections), *overview,
+           '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
+  if left_out:
+    lines += ['## Left out', '', *(f'- {line}' for line in left_out), '']
+  figure_lines, figure_files = _figures(found.runs, out, plan)
+  lines += ['## Figures', '', *figure_lines,
+            '## Attention maps of each run', '', *comparison.pictures(found.runs, out)]
+  text = '\n'.join(lines).rstrip() + '\n'
+  files = dict(_files(sections)) | files | {'report.md': text}
+  _write_all(out, files, figure_files)
+  return Report(text, list(files), '\n'.join(overview), left_out)
+
+
+def _sections(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan,
+              left_out: list[str]) -> list[sections_lib.Section]:
+  """All tables; adds a line to `left_out` for each run that none of them holds."""
+  sections = []
+  placed = [run.folder for run in runs if run.config['model'] == 'unet']
+  for task in sections_lib.TASKS:
+    own = [run for run in runs if sections_lib.belongs(run, task)]
+    placed += [run.folder for run in own]
+    gathered = gathering.gather(own, split=plan.split, defaults=plan.defaults)
+    left_out += gathered.left_out
+    sections += sections_lib.of_task(task, gathered.groups, plan)
+  segmentation = segmentation_table.main(
+      [run for run in runs if run.config['model'] == 'unet'], split=plan.split)
+  if segmentation is not None:
+    sections.append(sections_lib.Section('U-Net', [], [segmentation], []))
+  left_out += [
+      f'{run.folder}: no table of the thesis is of {run.config["dataset"]} with the '
+      f'classes {", ".join(run.summary["class_names"])}'
+      for run in runs if run.folder not in placed]
+  return sections
+
+
+def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
+  """The sections as Markdown; what a group's tables share is said once."""
+  lines = []
+  for section in sections:
+    lines += [f'## {section.title}', '']
+    for line in section.lines:
+      lines += [line, '']
+    before: tuple[str, ...] = ()
+    for table in section.tables:
+      head = table.head
+      shared = () if head.context == before else head.context
+      before = head.context
+      lines += [f'### {table_lib.sentences([head.title])}', '',
+                *(line for texts in (shared, head.notes) if texts
+                  for line in (table_lib.sentences(texts), '')), table_lib.body(table)]
+  return lines
+
+
+def _files(sections: Sequence[sections_lib.Section]) -> Iterator[tuple[str, str]]:
+  """Name and content of every table's files."""
+  for section in sections:
+    for table in (*section.tables, *section.files_alone):
+      name = table.head.name
+      yield f'{name}.csv', table_lib.to_csv(table)
+      yield f'{name}.md', table_lib.to_markdown(table)
+      yield f'{name}.tex', table_lib.to_latex(table)
+
+
+def _overview(runs: Sequence[comparison.FinishedRun]
+              ) -> tuple[list[str], dict[str, str]]:
+  """Lines on every run by itself, and their CSV files."""
+  lines = ['## All runs', '', 'Each run by itself, 95 % intervals of its own test '
+           'sampling; not the choice of seed.', '']
+  synthetic = [run.folder.name for run in runs if run.summary['synthetic']]
+  if synthetic:
+    lines += ['**Synthetic data**: the images of '
+              f'{", ".join(synthetic)} were drawn by a program. These scores say that '
+              'the software works, and nothing of patients.', '']
+  files = {}
+  for split in ('test', 'validation'):
+    table = comparison.rows(runs, split)
+    if table:
+      files[f'{split}.csv'] = comparison.to_csv(table)
+      lines += [f'### {split}', '', *comparison.to_markdown(table), '']
+  return lines, files
+
+
+def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
+             plan: sections_lib.Plan) -> tuple[list[str], list[str]]:
+  """Draws the figures; their Markdown, and their files' names within `out`."""
+  folder = out / figures.FOLDER
+  for name in _before(out):
+    if name.startswith(f'{figures.FOLDER}/'):
+      (out / name).unlink(missing_ok=True)
+  others = set(folder.iterdir()) if folder.is_dir() else set()
+  lines = figures.write(runs, out, plan.data_dir, split=plan.split)
+  drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
+  return lines, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
+
+
+def _before(out: pathlib.Path) -> list[str]:
+  """Names of what an earlier report wrote into the folder."""
+  ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
+  # The first report here, or a file that is not ours: nothing is removed.
+  with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+    return [name for name in json.loads((out / _MANIFEST).read_text())
+            if isinstance(name, str) and ours.fullmatch(name)]
+  return []
+
+
+def _write_all(out: pathlib.Path, files: Mapping[str, str],
+               figure_files: Sequence[str]) -> None:
+  """Writes the files, then removes those of an earlier report that are no more."""
+  before, ours = _before(out), {*files, *figure_files}
+  manifest = out / _MANIFEST
+  _write(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
+  for name, text in files.items():
+    _write(out / name, text)
+  for name in before:
+    if name not in ours:
+      (out / name).unlink(missing_ok=True)
+  _write(manifest, json.dumps(sorted(ours), indent=1) + '\n')
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  with prediction_files.replacing(path) as file:
+    file.write(text.encode())

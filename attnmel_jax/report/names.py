@@ -1,0 +1,51 @@
+"""What the thesis calls the systems, and what the challenges call the data sets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_SYSTEMS = {
+    ('vgg16', 'none'): 'VGG-16',
+    ('vgg16_gap', 'none'): 'VGG-16-GAP',
+    ('mel_cnn', 'none'): 'Mel-CNN',
+    ('attnmel_cnn', 'none'): 'AttnMel-CNN',
+    ('attnmel_cnn', 'dermo'): 'AttnMel-CNN-Dermo',
+    ('attnmel_cnn', 'lesion'): 'AttnMel-CNN-Lesion',
+    ('attnmel_cnn', 'background'): 'AttnMel-CNN-Bkg',
+    ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
+}
+_UNET = 'U-Net'  # whatever its roi
+_MASKS = 'unet'  # their name, if nothing else was said
+# In the order of tables and figures.
+CLASSIFIERS = tuple(_SYSTEMS.values())
+SYSTEMS = (*CLASSIFIERS, _UNET)
+
+_DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC 2018',
+             'isic2018_task1': 'ISIC 2018 Task 1', 'folder': 'own photographs'}
+
+
+def system_name(config: Mapping[str, Any]) -> str:
+  """The system that a run trained; '<model>-<roi>' where the thesis has none such.
+
+  The maps of another U-Net than the one that is always there make another system.
+  """
+  model, roi = config['model'], config['roi']
+  if model == 'unet':
+    return _UNET
+  name = _SYSTEMS.get((model, roi), f'{model}-{roi}')
+  masks = config.get('generated_masks', _MASKS)
+  return f'{name} ({masks})' if roi == 'generated' and masks != _MASKS else name
+
+
+def system_position(name: str) -> tuple[int, str]:
+  """Sorts systems by their order in the thesis, others after them by name."""
+  return (SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS), name)
+
+
+def dataset_name(dataset: str) -> str:
+  """'isic2017' -> 'ISIC 2017'; an unknown name as it is."""
+  return _DATASETS.get(dataset, dataset)
+
+
+def class_name(name: str) -> str:
+  """A class as a figure shows it: 'seborrheic_keratosis' without the underscore."""
+  return name.replace('_', ' ')

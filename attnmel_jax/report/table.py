@@ -1,0 +1,162 @@
+"""A table once, and as CSV, Markdown and LaTeX.
+
+People read a cell's text, programs its numbers: a CSV has a column for an estimate
+and two for its bounds, with all digits.
+"""
+
+from collections.abc import Sequence
+import csv
+import io
+import math
+import re
+from typing import NamedTuple
+
+from attnmel_jax.evaluation import statistics
+
+
+class Bold(str):
+  """A sentence of a caption that must not be missed."""
+
+
+class Cell(NamedTuple):
+  """What stands in a table: for people, and for programs where they differ."""
+
+  text: str
+  values: tuple[float | str, ...] = ()  # one, or estimate and bounds
+
+
+class Head(NamedTuple):
+  """What a table is called, and the sentences that say what it holds."""
+
+  name: str                 # of its files
+  title: str                # a sentence without its full stop
+  context: tuple[str, ...]  # on images, intervals, settings: the same for its group
+  notes: tuple[str, ...]    # on this table alone
+
+  def caption(self) -> list[str]:
+    """All sentences."""
+    return [f'{self.title}.', *self.context, *self.notes]
+
+
+class Table(NamedTuple):
+  """Rows of cells under the titles of their columns."""
+
+  head: Head
+  columns: tuple[str, ...]
+  rows: Sequence[Sequence[Cell]]
+
+
+NOTHING = Cell('–', ('',))
+NO_RUN = Cell('no run')
+YES = Cell('✓', ('yes',))
+NO = Cell('✗', ('no',))
+UNDEFINED = Cell('undefined')
+
+
+def interval(found: statistics.Interval, *, signed: bool) -> Cell:
+  """Estimate and bounds; `signed` for a difference."""
+  if math.isnan(found.estimate):
+    return UNDEFINED
+  form = _signed if signed else _plain
+  bounds = '[undefined]'
+  if not math.isnan(found.low):
+    bounds = f'[{form(found.low)}, {form(found.high)}]'
+  return Cell(f'{form(found.estimate)} {bounds}',
+              (found.estimate, found.low, found.high))
+
+
+def number(value: float, *, signed: bool) -> Cell:
+  """With three decimals."""
+  if math.isnan(value):
+    return UNDEFINED
+  return Cell((_signed if signed else _plain)(value), (value,))
+
+
+def p_value(value: float) -> Cell:
+  """With three decimals, down to '<0.001'."""
+  if math.isnan(value):
+    return UNDEFINED
+  return Cell('<0.001' if value < 0.0005 else _plain(value), (value,))
+
+
+def to_csv(table: Table) -> str:
+  """A line a row; a column of intervals becomes three."""
+  wide = [any(len(row[j].values) == 3 for row in table.rows)
+          for j in range(len(table.columns))]
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow([name + end for name, is_wide in zip(table.columns, wide, strict=True)
+                   for end in (('', ' low', ' high') if is_wide else ('',))])
+  for row in table.rows:
+    cells = []
+    for cell, is_wide in zip(row, wide, strict=True):
+      values = list(cell.values or (cell.text,))
+      values += [''] * ((3 if is_wide else 1) - len(values))
+      cells += ['' if isinstance(v, float) and math.isnan(v) else v for v in values]
+    writer.writerow(cells)
+  return text.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+  """The caption, then the table in GitHub's syntax."""
+  return f'{sentences(table.head.caption())}\n\n{body(table)}'
+
+
+def sentences(texts: Sequence[str]) -> str:
+  """A paragraph of Markdown."""
+  return ' '.join(
+      f'**{_markdown(text)}**' if isinstance(text, Bold) else _markdown(text)
+      for text in texts)
+
+
+def body(table: Table) -> str:
+  """The table without its caption in GitHub's syntax."""
+  lines = [table.columns, ['---'] * len(table.columns),
+           *([cell.text for cell in row] for row in table.rows)]
+  rows = ['| ' + ' | '.join(map(_markdown, cells)) + ' |' for cells in lines]
+  return '\n'.join(rows) + '\n'
+
+
+def to_latex(table: Table) -> str:
+  """A floating table; needs the packages booktabs and amssymb."""
+  caption = ' '.join(rf'\textbf{{{latex(text)}}}' if isinstance(text, Bold)
+                     else latex(text) for text in table.head.caption())
+  columns = 'l' + 'c' * (len(table.columns) - 1)
+
+  def line(texts):
+    return ' & '.join(map(latex, texts)) + r' \\'
+
+  return '\n'.join([
+      r'% \usepackage{booktabs,amssymb}', r'\begin{table}[tbp]', r'\centering',
+      r'\footnotesize', r'\setlength{\tabcolsep}{3pt}',
+      rf'\caption{{{caption}}}', rf'\label{{tab:{table.head.name.replace("_", "-")}}}',
+      rf'\begin{{tabular}}{{{columns}}}', r'\toprule', line(table.columns), r'\midrule',
+      *(line([cell.text for cell in row]) for row in table.rows),
+      r'\bottomrule', r'\end{tabular}', r'\end{table}']) + '\n'
+
+
+_LATEX = {
+    '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '$': r'\$', '&': r'\&',
+    '#': r'\#', '%': r'\%', '_': r'\_', '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+    '|': r'\textbar{}', '"': "''", '✓': r'$\checkmark$',
+    '✗': r'$\times$', '–': '--', '−': '$-$', '×': r'$\times$', '[': '{[}', ']': '{]}',
+}
+
+
+def latex(text: str) -> str:
+  """Text without any character that LaTeX takes for a command."""
+  return ''.join(_LATEX.get(character, character) for character in text)
+
+
+def _markdown(text: str) -> str:
+  # An underscore within a word is no emphasis.
+  return re.sub(r'[\\`*|<]|(?<!\w)_|_(?!\w)', lambda found: '\\' + found[0], text)
+
+
+def _plain(value: float) -> str:
+  return f'{value:.3f}'.replace('-', '−')
+
+
+def _signed(value: float) -> str:
+  return f'{value:+.3f}'.replace('-', '−')

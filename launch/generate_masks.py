@@ -1,0 +1,51 @@
+"""Writes the lesion masks that a trained U-Net draws on all images of a data set.
+
+  python launch/generate_masks.py \\
+      --run=runs/isic2018_task1/unet-lesion-fold0-seed0 --dataset=isic2018
+  python launch/main.py --config=configs/isic2018_cv.py --config.roi=generated
+
+The masks are probabilities and lie beside the prepared images. Stopped with Ctrl-C, the
+same command goes on from where it was.
+"""
+
+import pathlib
+import sys
+
+# Python puts launch/ on the path, not the repository.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+
+from launch import command  # first: it answers Ctrl-C while the rest loads
+
+# isort: split
+
+from absl import flags
+
+from attnmel_jax import parallel
+from attnmel_jax.data import catalogue
+from attnmel_jax.experiments import generation
+from attnmel_jax.experiments import run_folder
+
+RUN = flags.DEFINE_string(
+    'run', None, "folder of a U-Net's finished run", required=True)
+DATASET = flags.DEFINE_enum(
+    'dataset', None, catalogue.NAMES, 'prepared data set to draw masks for',
+    required=True)
+DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', "folder of prepared data; default the run's")
+NAME = flags.DEFINE_string(
+    'name', 'unet', 'of the masks, for config.generated_masks; several U-Nets may have '
+    'drawn some')
+QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone')
+
+
+def main() -> None:
+  """Writes the masks; a line for each split."""
+  parallel.configure_compiler()
+  run = command.path(RUN.value)
+  data_dir = DATA_DIR.value or run_folder.read_config(run)['data_dir']
+  generation.generate(run, dataset=DATASET.value, data_dir=data_dir, name=NAME.value,
+                      quiet=QUIET.value, say=lambda text: print(text, flush=True))
+
+
+if __name__ == '__main__':
+  command.run(main)

@@ -1,0 +1,516 @@
+"""Mutated archives, each prepared from end to end, and what has to come of it.
+
+A row is sound, odd (used, and named in a notice), or refused: one line that names the
+file and says what to do, and nothing prepared. Kinds of damage that end in the same
+code are tested where that code is: `test_decode`, `test_masks`, `test_labels`.
+"""
+
+import io
+import os
+import pathlib
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image
+from PIL import PngImagePlugin
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import zips
+from tests.data import conftest
+
+DATA = 'ISIC-2017_Training_Data.zip'
+LESIONS = 'ISIC-2017_Training_Part1_GroundTruth.zip'
+FEATURES = 'ISIC-2017_Training_Part2_GroundTruth.zip'
+LABELS = 'ISIC-2017_Training_Part3_GroundTruth.csv'
+GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 24}  # 24 = int(0.8 * 30): no resizing
+JPG, MASK = 'ISIC_train0.jpg', 'ISIC_train0_segmentation.png'
+BLOCK = np.zeros((30, 40), np.uint8)
+BLOCK[10:20, 10:30] = 255
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # stored a quarter turn anticlockwise
+
+SAME = ()  # outcome: what sound archives give
+
+
+def _refused(*words: str) -> tuple:
+  return ('refused', *words)
+
+
+def _noticed(*words: str) -> tuple:
+  return ('noticed', *words)
+
+
+def _save(image: Image.Image, form: str = 'PNG', **options) -> bytes:
+  buffer = io.BytesIO()
+  image.save(buffer, form, **options)
+  return buffer.getvalue()
+
+
+def _photograph(change, name=JPG):
+  """Puts change(the decoded photograph) in place of the first one."""
+  def mutate(archives):
+    stored = archives[DATA].pop(JPG)
+    archives[DATA][name] = change(Image.open(io.BytesIO(stored)))
+  return mutate
+
+
+def _file(content: bytes, name=JPG):
+  return _photograph(lambda image: content, name)
+
+
+def _mask(content: bytes):
+  return lambda archives: archives[LESIONS].update({MASK: content})
+
+
+def _table(old: bytes, new: bytes):
+  def mutate(archives):
+    assert old in archives[LABELS]
+    archives[LABELS] = archives[LABELS].replace(old, new)
+  return mutate
+
+
+def _recoded(encoding: str, old: str = '', new: str = ''):
+  def mutate(archives):
+    text = archives[LABELS].decode().replace(old, new)
+    archives[LABELS] = text.encode(encoding)
+  return mutate
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+  crc = zlib.crc32(kind + data)
+  return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc)
+
+
+def _png(width: int, height: int, rows: bytes = b'', bits: int = 8) -> bytes:
+  header = struct.pack('>IIBBBBB', width, height, bits, 2, 0, 0, 0)
+  return (b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header)
+          + _chunk(b'IDAT', zlib.compress(rows)) + _chunk(b'IEND', b''))
+
+
+def _sixteen_bits(image: Image.Image) -> bytes:
+  """A colour PNG 16 bits deep, which Pillow cannot write."""
+  deep = np.asarray(image).astype('>u2') * 257
+  return _png(*image.size, b''.join(b'\0' + row.tobytes() for row in deep), bits=16)
+
+
+def _long_text(image: Image.Image) -> bytes:
+  info = PngImagePlugin.PngInfo()
+  info.add_text('comment', 'a' * (2 << 20), zip=True)
+  return _save(image, pnginfo=info)
+
+
+def _flipped(data: bytes) -> bytes:
+  place = data.index(b'IDAT') + 30
+  return data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
+
+
+UNREADABLE = _refused(f'{JPG}: cannot be read')
+PHOTOGRAPHS = {
+    'a PNG breaks off': (_photograph(lambda i: _save(i)[:-3000]), UNREADABLE),
+    'a BMP breaks off': (_photograph(lambda i: _save(i, 'BMP')[:-1000]), UNREADABLE),
+    'a flipped bit in a PNG': (_photograph(lambda i: _flipped(_save(i))), UNREADABLE),
+    'a PNG is called JPEG': (_photograph(_save), SAME),
+    'a BMP is called JPEG': (_photograph(lambda i: _save(i, 'BMP')), SAME),
+    'a JPEG is called PNG': (lambda archives: archives[DATA].update(
+        {'ISIC_train0.png': archives[DATA].pop(JPG)}), SAME),
+    'a GIF is called JPEG': (_photograph(lambda i: _save(i, 'GIF')),
+                             _refused(f'{JPG}: is GIF, not JPEG', 'convert it')),
+    'a TIFF is called JPEG': (_photograph(lambda i: _save(i, 'TIFF')),
+                              _refused(f'{JPG}: is TIFF')),
+    'a big-endian TIFF': (_file(b'MM\0*\0\0\0\x08'), _refused(f'{JPG}: is TIFF')),
+    'a WebP is called JPEG': (_file(b'RIFF\x24\0\0\0WEBPVP8 '),
+                              _refused(f'{JPG}: is WebP')),
+    'an iPhone photograph is called JPEG': (
+        _file(b'\0\0\0\x24ftypheic\0\0\0\0mif1'), _refused(f'{JPG}: is HEIF')),
+    'a PDF is called JPEG': (_file(b'%PDF-1.7\n'), _refused(f'{JPG}: is PDF')),
+    'an error page is called JPEG': (_file(b'<!DOCTYPE html><title>404</title>'),
+                                     UNREADABLE),
+    'a text is called PNG': (_file(b'photograph', 'ISIC_train0.png'),
+                             _refused('ISIC_train0.png: cannot be read')),
+    'a TIFF has its own name': (  # passed over, so the label has no image
+        _photograph(lambda i: _save(i, 'TIFF'), 'ISIC_train0.tif'),
+        _refused(f'{LABELS}: label of ISIC_train0, but no image of it')),
+    'colours have 16 bits': (_photograph(_sixteen_bits), SAME),
+    'alpha is opaque': (_photograph(lambda i: _save(i.convert('RGBA'))), SAME),
+    'alpha hides all': (
+        _photograph(lambda i: (i.putalpha(0), _save(i))[1]), SAME),
+    'turned by EXIF': (  # what is stored, turned as EXIF says, is the photograph
+        _photograph(lambda i: _save(i.transpose(Image.Transpose.ROTATE_90), exif=EXIF)),
+        SAME),
+    'turned by pixels': (  # and so no more of the size of its mask
+        _photograph(lambda i: _save(i.transpose(Image.Transpose.ROTATE_90))),
+        _refused(f'{MASK}: is 40x30 pixels, its image 30x40')),
+    'turned by EXIF alone': (_photograph(lambda i: _save(i, exif=EXIF)),
+                             _refused(f'{MASK}: is 40x30 pixels, its image 30x40')),
+    'EXIF is nonsense': (_photograph(lambda i: _save(i, exif=b'Exif\0\0nonsense')),
+                         SAME),
+    'an animation': (
+        _photograph(lambda i: _save(i, save_all=True, append_images=[i.rotate(180)])),
+        _refused(f'{JPG}: is an animation of 2 frames')),
+    'one pixel': (_photograph(lambda i: _save(i.crop((0, 0, 1, 1)))),
+                  _refused(f'{JPG}: is only 1x1 pixels')),
+    'one row of pixels': (_photograph(lambda i: _save(i.crop((0, 0, 40, 1)))),
+                          _refused(f'{JPG}: is only 40x1 pixels')),
+    'a thumbnail': (_photograph(lambda i: _save(i.crop((0, 0, 9, 9)))),
+                    _refused(f'{JPG}: is only 9x9 pixels')),
+    '100 megapixels': (_file(_png(10_000, 10_000)),
+                       _refused(f'{JPG}: has more than 89478485 pixels')),
+    'a gigapixel': (_file(_png(40_000, 40_000)),
+                    _refused(f'{JPG}: has more than 89478485 pixels')),
+    'a comment that unpacks to megabytes': (_photograph(_long_text), UNREADABLE),
+}
+
+BORDERS = 'train: masks whose inside touches all four borders of the image'
+EMPTY = 'train: lesion masks without a lesion, kept as annotated and empty: 2'
+MASKS = {
+    'inverted': (_mask(conftest.encode(255 - BLOCK)), _noticed(BORDERS, MASK)),
+    'all white': (_mask(conftest.encode(BLOCK | 255)), _noticed(BORDERS, MASK)),
+    'white below a transparent surround': (
+        _mask(conftest.encode(np.dstack([BLOCK | 255] * 3 + [BLOCK]))),
+        _noticed(BORDERS, MASK)),
+    'empty': (_mask(conftest.encode(BLOCK * 0)), _noticed(EMPTY)),
+    'too dark': (_mask(conftest.encode(BLOCK // 3)), _noticed(EMPTY)),
+    'of 0 and 2': (_mask(conftest.encode(BLOCK // 127)), _noticed(EMPTY)),
+    'of 0 and 1': (_mask(conftest.encode(BLOCK // 255)),
+                   _noticed('train: masks of 0 and 1, scaled to 0 and 255: 1', MASK)),
+    'of 0 and 1, inverted': (_mask(conftest.encode(1 - BLOCK // 255)),
+                             _noticed('train: masks of 0 and 1', BORDERS)),
+    'a JPEG': (_mask(conftest.encode(BLOCK, 'JPEG', quality=95)), SAME),
+    'a BMP': (_mask(conftest.encode(BLOCK, 'BMP')), SAME),
+    'a GIF': (_mask(conftest.encode(BLOCK, 'GIF')), _refused(f'{MASK}: is GIF')),
+    'cut off': (_mask(conftest.encode(BLOCK)[:60]),
+                _refused(f'{MASK}: cannot be read')),
+    'no bytes': (_mask(b''), _refused(f'{MASK}: cannot be read')),
+    'half the size': (_mask(conftest.encode(BLOCK[::2, ::2])),
+                      _refused(f'{MASK}: is 20x15 pixels, its image 40x30')),
+    'turned': (_mask(conftest.encode(BLOCK.T.copy())),
+               _refused(f'{MASK}: is 30x40 pixels, its image 40x30')),
+    'a gigapixel': (_mask(_png(40_000, 40_000)),
+                    _refused(f'{MASK}: has more than')),
+    'an animation': (
+        _mask(_save(Image.fromarray(BLOCK), save_all=True,
+                    append_images=[Image.fromarray(255 - BLOCK)])),
+        _refused(f'{MASK}: is an animation')),
+    'two of an image': (lambda archives: archives[LESIONS].update(
+        {MASK.replace('_seg', '_Seg'): conftest.encode(BLOCK)}),
+        _refused('ISIC_train0_Segmentation.png: duplicate id ISIC_train0')),
+    'superpixels as JPEG': (lambda archives: archives[DATA].update(
+        {'ISIC_train0_superpixels.png': conftest.encode(
+            np.zeros((30, 40, 3), np.uint8), 'JPEG')}),
+        _refused('ISIC_train0_superpixels.png: does not hold exact colours')),
+    'features of NaN': (lambda archives: archives[FEATURES].update(
+        {'ISIC_train0_features.json': b'{"streaks": [NaN]}'}),
+        _refused("ISIC_train0_superpixels.png: features of 'streaks' are not all 0")),
+    'features without end': (lambda archives: archives[FEATURES].update(
+        {'ISIC_train0_features.json': b'[' * 100_000}),
+        _refused('ISIC_train0_superpixels.png: features are no JSON')),
+    'features with a byte order mark': (lambda archives: archives[FEATURES].update(
+        {'ISIC_train0_features.json':
+         b'\xef\xbb\xbf' + archives[FEATURES]['ISIC_train0_features.json']}), SAME),
+}
+
+HEADER = b'image_id,melanoma,seborrheic_keratosis'
+FIRST = b'ISIC_train0,1.0,0.0'
+TABLES = {
+    'UTF-16': (_recoded('utf-16'), _refused(f'{LABELS}: cannot be read', 'utf-8')),
+    'Latin-1': (_recoded('latin-1', 'train0', 'trän0'),
+                _refused(f'{LABELS}: cannot be read', 'utf-8')),
+    'semicolons': (_recoded('utf-8', ',', ';'),
+                   _refused(f'{LABELS}: has no column image_id')),
+    'tabs': (_recoded('utf-8', ',', '\t'), _refused(f'{LABELS}: has no column')),
+    'byte order mark': (_recoded('utf-8-sig'), SAME),
+    'line ends of Windows': (_recoded('utf-8', '\n', '\r\n'), SAME),
+    'line ends of an old Mac': (_recoded('utf-8', '\n', '\r'), SAME),
+    'quotes': (_table(FIRST, b'"ISIC_train0","1.0","0.0"'), SAME),
+    'blank lines and spaces': (_table(FIRST, b'\n ISIC_train0 , 1.0 , 0.0 \n\n'),
+                               SAME),
+    'trailing commas': (_recoded('utf-8', '\n', ',\n'), SAME),
+    'a quote without end': (_table(FIRST, b'"' + FIRST),
+                            _refused('no label', LABELS)),
+    'a cell too many': (_table(FIRST, FIRST + b',1.0'),
+                        _refused(f'{LABELS}: line 2 has more cells')),
+    'a cell too few': (_table(FIRST, b'ISIC_train0,1.0'),
+                       _refused('seborrheic_keratosis=None of ISIC_train0')),
+    'a column twice': (_table(HEADER, HEADER + b',melanoma'),
+                       _refused(f'{LABELS}: has two columns melanoma')),
+    'no header': (_table(HEADER + b'\n', b''), _refused(f'{LABELS}: has no column')),
+    'no row': (lambda archives: archives.update({LABELS: HEADER + b'\n'}),
+               _refused(f'{JPG}: no label in {LABELS}')),
+    'no id': (_table(b'ISIC_train0,', b','), _refused(
+        f'{LABELS}: line 2 has no image_id', f'{JPG}: no label')),
+    'NaN for an id': (_table(b'ISIC_train0,', b'NaN,'),
+                      _refused(f'{LABELS}: line 2 has no image_id')),
+    'NaN for a label': (_table(FIRST, b'ISIC_train0,NaN,0.0'),
+                        _refused("unknown label melanoma='NaN' of ISIC_train0")),
+    'infinity for a label': (_table(FIRST, b'ISIC_train0,1e999,0.0'),
+                             _refused("unknown label melanoma='1e999'")),
+    'a probability for a label': (_table(FIRST, b'ISIC_train0,0.5,0.0'),
+                                  _refused("unknown label melanoma='0.5'")),
+    'an id twice': (_table(FIRST, FIRST + b'\n' + FIRST),
+                    _refused(f'{LABELS}: duplicate id ISIC_train0')),
+    'two positive classes': (_table(FIRST, b'ISIC_train0,1,1'),
+                             _refused('ISIC_train0 is both melanoma and seborrheic')),
+    'ids of other case': (_table(b'ISIC_train0', b'isic_train0'),
+                          _refused('label of isic_train0, but no image of it')),
+    'ids with an ending': (_table(b'ISIC_train0', b'ISIC_train0.jpg'),
+                           _refused('label of ISIC_train0.jpg, but no image')),
+    'a row without an image': (_table(FIRST, FIRST + b'\n=HYPERLINK("x"),0,0'),
+                               _refused('label of =HYPERLINK("x"), but no image')),
+    'a NUL': (_table(b'train0', b'tra\0in0'), _refused(LABELS)),
+}
+
+
+def _prepare(source, data_dir) -> None:
+  builders.prepare('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
+
+
+def _open(data_dir) -> builders.PreparedSplit:
+  return builders.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+
+
+@pytest.fixture(scope='module')
+def fingerprint(tmp_path_factory) -> str:
+  """Of sound archives."""
+  folder = tmp_path_factory.mktemp('sound')
+  _prepare(conftest.write(folder / 'source', conftest.split_archives('train', 4)),
+           folder / 'data')
+  return _open(folder / 'data').fingerprint
+
+
+def _tree(folder: pathlib.Path) -> list[str]:
+  return sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))
+
+
+def _check(root, source, outcome, fingerprint, capsys) -> None:
+  """Prepares `source`, of which nothing but `outcome` may come, anywhere in `root`."""
+  data_dir = root / 'data'
+  before = _tree(root)
+  kind, *words = outcome or ('same',)
+  if kind == 'refused':
+    with pytest.raises(errors.UserError) as caught:
+      _prepare(source, data_dir)
+    message = str(caught.value)
+    assert '\n' not in message
+    assert message.endswith('mend or remove them and prepare again')
+    # Besides the list of bad files nothing is left, in or out of the folder.
+    assert set(_tree(root)) - set(before) == {'data', *(
+        f'data/isic2017{name}' for name in ('', '/.lock', '/bad_files.txt'))}
+    with pytest.raises(errors.UserError, match='is not prepared'):
+      _open(data_dir)
+  else:
+    capsys.readouterr()
+    _prepare(source, data_dir)
+    message = capsys.readouterr().out
+    assert _open(data_dir).has_lesion.tolist() == [True, True, False, True]
+    if kind == 'same':
+      assert _open(data_dir).fingerprint == fingerprint
+    assert all(name.startswith('data') for name in set(_tree(root)) - set(before))
+    assert ('touches all four borders' in message) == (
+        any(BORDERS in word for word in words))
+  for word in words:
+    assert word in message
+
+
+@pytest.mark.parametrize('table, name', [
+    (table, name) for table in (PHOTOGRAPHS, MASKS, TABLES) for name in table])
+def test_mutated_files(tmp_path, fingerprint, capsys, table, name):
+  mutate, outcome = table[name]
+  archives = conftest.split_archives('train', 4)
+  mutate(archives)
+  source = conftest.write(tmp_path / 'source', archives)
+  _check(tmp_path, source, outcome, fingerprint, capsys)
+
+
+def _entry(name: str, content: bytes, **fields):
+  """Adds an entry to the zip of photographs, with some fields of its own."""
+  def mutate(source):
+    info = zipfile.ZipInfo(name)
+    for field, value in fields.items():
+      setattr(info, field, value)
+    with zipfile.ZipFile(source / DATA, 'a') as file:
+      file.writestr(info, content)
+  return mutate
+
+
+def _repacked(change, **options):
+  """Writes the zip of photographs anew; `change` may act on the first entry."""
+  def mutate(source):
+    with zipfile.ZipFile(source / DATA) as file:
+      contents = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(source / DATA, 'w', **options) as file:
+      for k, (name, content) in enumerate(contents.items()):
+        info = zipfile.ZipInfo(name)
+        info.compress_type = file.compression
+        change(info, k)
+        file.writestr(info, content)
+  return mutate
+
+
+def _patched(local: int, central: int, value: bytes):
+  """Overwrites a field of the first entry, at its offsets in either header."""
+  def mutate(source):
+    data = bytearray((source / DATA).read_bytes())
+    for start, offset in ((data.index(b'PK\3\4'), local),
+                          (data.index(b'PK\1\2'), central)):
+      data[start + offset:start + offset + len(value)] = value
+    (source / DATA).write_bytes(data)
+  return mutate
+
+
+def _whole(content: bytes):
+  return lambda source: (source / DATA).write_bytes(content)
+
+
+def _linked(info, k):
+  if k == 0:
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+
+
+def _nothing(info, k):
+  pass
+
+
+OPENED = f'{DATA}: cannot be opened'
+FIRST_ENTRY = f'{JPG}: cannot be read from its archive'
+ZIPS = {
+    'a path that leaves the folder': (
+        _entry('../../../ISIC_x.jpg', b'x'), _refused('ISIC_x.jpg: no label')),
+    'an absolute path': (_entry('/tmp/ISIC_x.jpg', b'x'),
+                         _refused('ISIC_x.jpg: no label')),
+    'a path of Windows': (_entry('..\\..\\ISIC_x.jpg', b'x'),
+                          _refused('ISIC_x.jpg: no label')),
+    'other files': (_entry('../../../.bashrc', b'x'), SAME),
+    'a link': (_repacked(_linked), _refused(f'{JPG}: is a link')),
+    'a name twice': (_entry(f'{DATA[:-4]}/{JPG}', b'x'),
+                     _refused(f'{JPG}: duplicate id ISIC_train0')),
+    'deflate': (_repacked(_nothing, compression=zipfile.ZIP_DEFLATED), SAME),
+    'bzip2': (_repacked(_nothing, compression=zipfile.ZIP_BZIP2),
+              _refused(f'{JPG}: is packed by another method than deflate')),
+    'LZMA': (_repacked(_nothing, compression=zipfile.ZIP_LZMA),
+             _refused(f'{JPG}: is packed by another method')),
+    'an unknown method': (_patched(8, 10, struct.pack('<H', 99)),
+                          _refused(f'{JPG}: is packed by another method')),
+    'a password': (_patched(6, 8, struct.pack('<H', 1)),
+                   _refused(FIRST_ENTRY, 'is encrypted, password required')),
+    'a size of gigabytes': (_patched(22, 24, struct.pack('<I', (1 << 31) - 1)),
+                            _refused(f'{JPG}: has 2147483647 bytes, more than')),
+    'a size too small': (_patched(22, 24, struct.pack('<I', 100)),
+                         _refused(FIRST_ENTRY, 'Bad CRC-32')),
+    'a wrong checksum': (_patched(14, 16, b'\0\0\0\0'),
+                         _refused(FIRST_ENTRY, 'Bad CRC-32')),
+    'names that are marked as UTF-8': (_patched(6, 8, struct.pack('<H', 0x800)), SAME),
+    'names that are marked as UTF-8 and are not': (
+        lambda source: [_patched(6, 8, struct.pack('<H', 0x800))(source),
+                        _patched(30, 46, b'\xff')(source)], _refused(OPENED, 'utf-8')),
+    'an error page': (_whole(b'<!DOCTYPE html>' * 9), _refused(OPENED, 'not a zip')),
+    'no bytes': (_whole(b''), _refused(OPENED)),
+    'no entries': (_whole(b'PK\5\6' + b'\0' * 18),
+                   _refused('label of ISIC_train0, but no image of it')),
+    'a directory elsewhere': (
+        _whole(b'PK\5\6' + struct.pack('<HHHHIIH', 0, 0, 1, 1, 46, 1 << 31, 0)),
+        _refused(OPENED)),
+}
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+@pytest.mark.parametrize('name', ZIPS)
+def test_mutated_zips(tmp_path, fingerprint, capsys, name):
+  mutate, outcome = ZIPS[name]
+  source = conftest.write(tmp_path / 'a' / 'b' / 'source',
+                          conftest.split_archives('train', 4))
+  mutate(source)
+  _check(tmp_path, source, outcome, fingerprint, capsys)
+
+
+@pytest.fixture
+def unpacked(tmp_path) -> pathlib.Path:
+  """The folder of photographs and that of masks, in place of their zips."""
+  return conftest.write(tmp_path / 'source', conftest.split_archives('train', 4),
+                        unpacked=(DATA, LESIONS))
+
+
+def _odd_names(source):
+  folder = source / DATA[:-4]
+  os.mkfifo(folder / 'pipe.jpg')
+  (folder / 'again').symlink_to(folder)
+
+
+FOLDERS = {
+    'as it is': (lambda source: None, SAME),
+    'a link to a photograph': (
+        lambda source: [(source / DATA[:-4] / JPG).rename(source / 'x'),
+                        (source / DATA[:-4] / JPG).symlink_to(source / 'x')], SAME),
+    'a link that leads nowhere': (
+        lambda source: [(source / LESIONS[:-4] / MASK).unlink(),
+                        (source / LESIONS[:-4] / MASK).symlink_to('/no/such')],
+        _refused(f'{LESIONS[:-4]}: cannot be opened', MASK)),
+    'a pipe, and a link in a circle': (_odd_names, SAME),
+    'a name that is no UTF-8': (
+        lambda source: (source / DATA[:-4] / os.fsdecode(b'ISIC_\xff.jpg'))
+        .write_bytes(b''), _refused('ISIC_\\udcff.jpg: its name is not UTF-8')),
+    'a file that is too large': (
+        lambda source: os.truncate(source / DATA[:-4] / JPG, (1 << 20) + 1),
+        _refused(f'{JPG}: has 1048577 bytes, more than 1048576')),
+}
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_mutated_folders(tmp_path, unpacked, fingerprint, capsys, monkeypatch, name):
+  monkeypatch.setattr(zips, 'LARGEST', 1 << 20)
+  mutate, outcome = FOLDERS[name]
+  mutate(unpacked)
+  _check(tmp_path, unpacked, outcome, fingerprint, capsys)
+
+
+def test_the_tables_are_as_long_as_promised():
+  assert sum(map(len, (PHOTOGRAPHS, MASKS, TABLES, ZIPS, FOLDERS))) >= 80
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_an_umlaut_may_be_stored_in_two_ways(tmp_path, form):
+  archives = conftest.split_archives('train', 4)
+  name = 'ISIC_größe①'
+  for members in archives.values():
+    if isinstance(members, dict):
+      for old in [old for old in members if old.startswith('ISIC_train0')]:
+        new = unicodedata.normalize(form, old.replace('ISIC_train0', name))
+        members[new] = members.pop(old)
+  archives[LABELS] = archives[LABELS].replace(b'ISIC_train0', name.encode())
+  _prepare(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
+  split = _open(tmp_path / 'data')
+  assert split.ids.tolist() == sorted([name, *(f'ISIC_train{k}' for k in (1, 2, 3))])
+  assert split.labels[split.ids == name] == [0]
+  assert split.has_lesion[split.ids == name].all()
+
+
+@pytest.mark.parametrize('mode, options', [
+    ('P', {}), ('P', {'transparency': 0}), ('L', {}), ('LA', {}), ('1', {}),
+    ('CMYK', {'quality': 100})])
+def test_photographs_of_few_colours_keep_them(tmp_path, mode, options):
+  form = 'JPEG' if mode == 'CMYK' else 'PNG'
+  half = Image.fromarray(np.where(BLOCK[..., None] > 0, 255, 0).astype(np.uint8)
+                         .repeat(3, axis=2))
+  archives = conftest.split_archives('train', 4)
+  archives[DATA][JPG] = _save(half.convert(mode), form, **options)
+  _prepare(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
+  stored = _open(tmp_path / 'data').load(0)['image'].astype(int)
+  expected = np.asarray(half)[3:27, 8:32]
+  assert np.abs(stored - expected).max() <= (12 if form == 'JPEG' else 0)
+
+
+def test_a_photograph_with_a_preview_is_its_first_picture(tmp_path):
+  archives = conftest.split_archives('train', 4)
+  image = Image.open(io.BytesIO(archives[DATA][JPG]))
+  archives[DATA][JPG] = _save(image, 'MPO', save_all=True, quality=95,
+                              append_images=[Image.new('RGB', (40, 30))])
+  expected = np.asarray(Image.open(io.BytesIO(archives[DATA][JPG])))
+  assert expected.std() > 10
+  _prepare(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
+  np.testing.assert_array_equal(
+      _open(tmp_path / 'data').load(0)['image'], expected[3:27, 8:32])

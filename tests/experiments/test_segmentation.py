@@ -1,0 +1,136 @@
+"""A U-Net as an ordinary run: its step, its files, its scores."""
+
+import csv
+import json
+import os
+import signal
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import predict_masks
+from attnmel_jax.experiments import evaluate
+from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.experiments import segmentation
+from attnmel_jax.training import loop
+from configs import isic2018_task1
+
+
+@pytest.mark.parametrize('field, value', [
+    ('random_crop', False), ('random_rotation', False), ('random_flip', False),
+    ('image_size', 64), ('normalisation', 'imagenet')])
+def test_a_field_reaches_the_training_step(field, value):
+  config = isic2018_task1.get_config().to_dict()
+  assert config[field] != value
+  assert segmentation.training_step(config | {field: value}).keywords[field] == value
+
+
+@pytest.mark.parametrize('dtype, computed, losses', [
+    ('float32', 'float32', 'float32'), ('bfloat16', 'bfloat16', 'float32')])
+def test_precision(dtype, computed, losses):
+  step = segmentation.training_step(
+      isic2018_task1.get_config().to_dict() | {'dtype': dtype}).keywords
+  assert step['model'].dtype == jnp.dtype(computed)
+  assert step['dtype'] == jnp.dtype(losses)
+
+
+def _predictions(jaccard, maps=0):
+  return predict_masks.MaskPredictions(
+      index=np.arange(len(jaccard)), jaccard=np.array(jaccard),
+      probability=np.full((maps, 32, 32), 200, np.uint8))
+
+
+def test_the_mean_over_annotated_images_chooses():
+  assert segmentation.selection_score(_predictions([0.5, np.nan, 1.0])) == (
+      'jaccard', 0.75)
+
+
+def test_scores_and_files_of_a_part(tmp_path):
+  jaccard = [0.5, 0.7, np.nan, 0.9]
+  prepared = types.SimpleNamespace(
+      has_lesion=np.array([False, True, True, False, True]),
+      load=lambda row: {'image': np.full((36, 36, 3), 40 * row, np.uint8),
+                        'lesion': np.full((36, 36), 255, np.uint8)})
+  ids = np.array(list('abcd'))
+  part = types.SimpleNamespace(
+      prepared=prepared, rows=np.arange(1, 5), ids=ids, groups=ids)
+  config = {'bootstrap_draws': 100, 'bootstrap_seed': 0}
+  scores = segmentation.report(
+      tmp_path, 'validation', _predictions(jaccard, maps=3), part, config)
+  assert (scores['n'], scores['n_annotated']) == (4, 3)
+  assert scores['jaccard']['estimate'] == pytest.approx(0.7)
+  assert scores['thresholded_jaccard']['estimate'] == pytest.approx(1.6 / 3)
+  assert 0.5 <= scores['jaccard']['low'] < 0.7 < scores['jaccard']['high'] <= 0.9
+  table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
+  np.testing.assert_array_equal(table.scores['jaccard'], jaccard)
+  np.testing.assert_array_equal(
+      table.scores['thresholded_jaccard'], [0, 0.7, np.nan, 0.9])
+  assert (tmp_path / 'masks' / 'val.png').is_file()
+
+
+def test_a_unet_leaves_all_its_files(segmenter):
+  folder, summary, _ = segmenter
+  for name in ('config.json', 'environment.json', 'metrics.jsonl', 'split.csv',
+               'predictions/val_images.csv', 'predictions/test_images.csv',
+               'masks/val.png', 'masks/test.png', 'checkpoints/best'):
+    assert (folder / name).exists(), name
+  assert json.loads((folder / 'summary.json').read_text()) == summary
+  with (folder / 'split.csv').open() as file:
+    parts = [row['part'] for row in csv.DictReader(file)]
+  counts = {name: parts.count(name) for name in ('train', 'validation', 'test')}
+  assert sum(counts.values()) == 40 and counts['test'] == summary['test']['n'] == 10
+  assert summary['class_names'] == [] and summary['synthetic']
+  table = image_tables.read(folder / 'predictions' / 'test_images.csv')
+  assert summary['test']['jaccard']['estimate'] == pytest.approx(
+      np.mean(table.scores['jaccard']))
+  lines = [json.loads(line) for line in
+           (folder / 'metrics.jsonl').read_text().splitlines()]
+  chosen = max(lines, key=lambda line: line.get('validation_jaccard', -1))
+  assert summary['best']['jaccard'] == chosen['validation_jaccard']
+  assert summary['validation']['jaccard']['estimate'] == pytest.approx(
+      chosen['validation_jaccard'])
+  line = run_lib.result_line(summary, 'test', folder)
+  assert f'jaccard {summary["test"]["jaccard"]["estimate"]:.3f} [' in line
+  assert 'thresholded_jaccard' in line
+
+
+def test_a_unet_scores_a_prepared_split(segmenter, tmp_path):
+  folder, summary, data = segmenter
+  again = evaluate.evaluate(folder, dataset='isic2018_task1', data_dir=str(data),
+                            split='train', out=tmp_path)
+  table = image_tables.read(tmp_path / 'predictions' / 'train_images.csv')
+  own = image_tables.read(folder / 'predictions' / 'test_images.csv')
+  scored = dict(zip(table.ids, table.scores['jaccard'], strict=True))
+  assert again['train']['n'] == 40
+  np.testing.assert_allclose([scored[name] for name in own.ids], own.scores['jaccard'])
+  assert (tmp_path / 'masks' / 'train.png').is_file()
+
+
+def test_without_masks_there_is_nothing_to_score(segmenter, tmp_path):
+  folder, _, data = segmenter
+  with pytest.raises(errors.UserError, match='no test image .* has a lesion mask'):
+    evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data), split='test',
+                      out=tmp_path)
+
+
+def test_a_stopped_unet_goes_on(segmenter, shallow, tmp_path, monkeypatch):
+  folder, summary, data = segmenter
+  write = loop.MetricsFile.write
+
+  def stopping(file, step, values):
+    if step == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    write(file, step, values)
+
+  config = shallow(data)
+  with monkeypatch.context() as patched:
+    patched.setattr(loop.MetricsFile, 'write', stopping)
+    with pytest.raises(loop.Stopped):
+      run_lib.run(config, tmp_path, quiet=True)
+  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert (tmp_path / 'metrics.jsonl').read_bytes() == (
+      folder / 'metrics.jsonl').read_bytes()

@@ -1,0 +1,108 @@
+"""Hand-made run folders, and a few prepared phantom images for their photographs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from attnmel_jax.data import builders
+from attnmel_jax.data import generated
+from attnmel_jax.data import phantom
+from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.report import comparison
+from configs import common
+from configs.grids import common as grid_systems
+
+SIDE, SEEN = 36, 32
+# Those of Table 3.2.
+SYSTEMS = {name: fields for name, fields in grid_systems.SYSTEMS.items()
+           if fields['model'] != 'unet' and fields['roi'] != 'generated'}
+
+
+@pytest.fixture(scope='session')
+def prepared(tmp_path_factory):
+  """Folder of prepared phantom data: 12 training images, 6 and 9 others."""
+  root = tmp_path_factory.mktemp('phantom')
+  phantom.write_archives(
+      root / 'archives', year=2017,
+      counts={'train': 12, 'validation': 6, 'test': 9}, size=60, seed=3,
+      artefact_bias={}, workers=1)
+  builders.prepare('isic2017', source=root / 'archives', data_dir=root / 'data',
+                   crop_ratio=0.8, resize_size=SIDE)
+  return root / 'data'
+
+
+def open_split(prepared, split):
+  """A split of `prepared`."""
+  return builders.open_split('isic2017', split, data_dir=prepared, crop_ratio=0.8,
+                             resize_size=SIDE)
+
+
+def with_generated(prepared, root, make):
+  """Folder of data in which the training images have the maps make(row) too."""
+  (root / 'isic2017').mkdir(parents=True)
+  for path in (prepared / 'isic2017').iterdir():
+    (root / 'isic2017' / path.name).symlink_to(path)
+  data = open_split(root, 'train')
+  with generated.writing(data, 'unet', {'config': {}, 'trained_on': []}) as writer:
+    for row in range(len(data)):
+      writer.write(row, make(row))
+    writer.finish()
+  return root
+
+
+def predictions(number=40, *, classes=2, seed=0):
+  """Ids, labels and probabilities [N, K] that tell the classes apart somewhat."""
+  rng = np.random.default_rng([seed, number, classes])
+  ids = np.array([f'ISIC_{i:07}' for i in range(number)])
+  labels = np.arange(number) % classes
+  logits = rng.normal(size=(number, classes)) + 1.5 * np.eye(classes)[labels]
+  weights = np.exp(logits.round(1))  # some scores are equal
+  return ids, labels, weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def make_run(tmp_path):
+  """Writes a run folder as launch/main.py leaves it, but for its checkpoints."""
+
+  def make(name, rows, *, split='test', class_names=('other', 'melanoma'), maps=None,
+           groups=None, fingerprints=None, synthetic=False, **fields):
+    folder = tmp_path / 'runs' / name
+    config = common.get_config().to_dict() | {
+        'bootstrap_draws': 50, 'resize_size': SIDE, 'image_size': SEEN,
+        'data_dir': str(tmp_path / 'nowhere')} | fields
+    ids, labels, probabilities = rows
+    stem = {'test': 'test', 'validation': 'val'}[split]
+    prediction_files.write_predictions(
+        folder / 'predictions' / f'{stem}.csv', ids, labels, probabilities, class_names)
+    image_tables.write(folder / 'predictions' / f'{stem}_images.csv', ids,
+                       ids if groups is None else groups, {})
+    if maps:
+      prediction_files.write_attention(folder / 'attention' / f'{stem}.npz', ids, maps)
+    binary = len(class_names) == 2
+    for file, content in (
+        ('config', config),
+        ('environment', {'commit': 'abc', 'devices': ['cpu: x'],
+                         'fingerprints': fingerprints or {}}),
+        ('summary', {'best': {'step': 1}, 'class_names': list(class_names),
+                     'threshold': 0.5 if binary else None, 'synthetic': synthetic,
+                     split: {'n': len(ids)}})):
+      (folder / f'{file}.json').write_text(json.dumps(content))
+    return folder
+
+  return make
+
+
+@pytest.fixture
+def found(tmp_path):
+  """Reads all runs that `make_run` made."""
+  return lambda: comparison.find_runs(tmp_path / 'runs')[0]
+
+
+@pytest.fixture
+def seven(make_run, found):
+  """A run of every system of Table 3.2."""
+  for number, (name, fields) in enumerate(SYSTEMS.items()):
+    make_run(name, predictions(60, seed=number), **fields)
+  return found()

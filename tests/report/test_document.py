@@ -1,0 +1,123 @@
+"""The whole report: its page, its files, and a second one over the first."""
+
+import json
+import os
+
+import pytest
+
+from attnmel_jax import errors
+from attnmel_jax.report import comparison
+from attnmel_jax.report import document
+from tests.report import run_folders
+
+
+@pytest.fixture
+def runs(tmp_path):
+  """Three systems of Table 3.2, a fold of Table 3.4, a U-Net, one damaged run."""
+  root = tmp_path / 'runs'
+  for model in ('attnmel_cnn', 'mel_cnn', 'vgg16'):
+    run_folders.write(root / 'isic2017' / model,
+                      run_folders.config('isic2017', model=model))
+  run_folders.write(root / 'isic2018_cv' / 'fold', run_folders.config('isic2018_cv'),
+                    rows=350, synthetic=True)
+  unet = root / 'isic2018_task1' / 'unet'
+  run_folders.write(unet, run_folders.config('isic2018', model='unet'))
+  (unet / 'summary.json').write_text(json.dumps({
+      'best': {'step': 9}, 'synthetic': False,
+      'validation': {'n': 5, 'jaccard': 0.625, 'thresholded_jaccard': 0.5}}))
+  run_folders.write(root / 'other', run_folders.config('isic2017'),
+                    split='validation')
+  summary = json.loads((root / 'other' / 'summary.json').read_text())
+  (root / 'other' / 'summary.json').write_text(
+      json.dumps(summary | {'class_names': ['a', 'b', 'c']}))
+  (root / 'isic2017' / 'vgg16' / 'predictions' / 'test.csv').unlink()
+  (root / 'begun').mkdir()
+  (root / 'begun' / 'config.json').write_text('{}')
+  return root
+
+
+def _write(root, out, **asked):
+  return document.write(comparison.find_runs(root), out, run_folders.plan(**asked))
+
+
+def test_the_page_and_its_files(runs, tmp_path):
+  out = tmp_path / 'out'
+  report = _write(runs, out)
+  text = (out / 'report.md').read_text()
+  assert text == report.text
+  titles = [line for line in text.splitlines() if line.startswith('## ')]
+  assert titles == ['## Table 3.1', '## Table 3.2', '## Table 3.3', '## Table 3.4',
+                    '## U-Net', '## All runs', '## What was run', '## Left out',
+                    '## Figures', '## Attention maps of each run']
+  for name in ('table_3_1', 'table_3_2', 'table_3_2_operating_points',
+               'table_3_2_comparisons', 'table_3_3', 'table_3_3_comparisons',
+               'table_3_4', 'table_3_4_auc', 'segmentation'):
+    for ending in ('csv', 'md', 'tex'):
+      assert (out / f'{name}.{ending}').stat().st_size, name
+  assert sorted(path.name for path in out.iterdir()) == sorted(
+      [*report.files, 'written.json', 'figures'])
+  assert (out / 'figures' / 'figure_3_2_roc.png').stat().st_size
+  assert '| VGG-16 | no run | 0.600 |' in text
+  assert '0.625' in text
+  # What the tables of a group share is said once on the page, and in each file.
+  shared = 'Ours: test split, 40 images of 40 lesions'
+  assert text.count(shared) == 2  # Tables 3.2 and 3.3
+  for name in ('table_3_2', 'table_3_2_operating_points', 'table_3_2_comparisons'):
+    assert shared in (out / f'{name}.md').read_text()
+  assert '**Synthetic data: a program drew' in (out / 'table_3_4.md').read_text()
+  assert r'\textbf{Synthetic data: ' in (out / 'table_3_4.tex').read_text()
+  assert 'Synthetic' not in (out / 'table_3_2.md').read_text()
+  assert len(report.left_out) == 3
+  for words in ('begun is not finished', 'vgg16: ', 'classes a, b, c'):
+    assert any(words in line for line in report.left_out), words
+    assert f'- {[line for line in report.left_out if words in line][0]}' in text
+  assert '## All runs' in report.overview
+  assert '| fold | 70 |' in report.overview
+
+
+def test_a_second_report_replaces_the_first(runs, tmp_path):
+  out = tmp_path / 'out'
+  _write(runs, out)
+  (out / 'notes.md').write_text('mine')
+  (out / 'figures' / 'notes.md').write_text('mine')
+  drawn = {path.name for path in (out / 'figures').iterdir()}
+  first = (out / 'table_3_1.csv').read_bytes()
+  (runs / 'isic2018_task1' / 'unet' / 'summary.json').unlink()
+  os.rename(runs / 'isic2017' / 'mel_cnn', tmp_path / 'away')
+  report = _write(runs, out)
+  assert not (out / 'segmentation.csv').exists()
+  assert not (out / 'table_3_2_comparisons.tex').exists()
+  assert (out / 'notes.md').read_text() == 'mine'
+  assert (out / 'table_3_1.csv').read_bytes() == first
+  assert sorted(path.name for path in out.iterdir()) == sorted(
+      [*report.files, 'written.json', 'notes.md', 'figures'])
+  assert {path.name for path in (out / 'figures').iterdir()} == drawn
+  os.rename(runs / 'isic2018_cv', tmp_path / 'far')
+  _write(runs, out)
+  left = {path.name for path in (out / 'figures').iterdir()}
+  assert 'notes.md' in left and left < drawn
+
+
+def test_a_manifest_of_others_removes_nothing(runs, tmp_path):
+  out = tmp_path / 'out'
+  out.mkdir()
+  (tmp_path / 'precious').write_text('')
+  (out / 'written.json').write_text(json.dumps(['../precious', 3]))
+  _write(runs, out)
+  assert (tmp_path / 'precious').exists()
+  (out / 'written.json').write_text('{"')
+  _write(runs, out)
+
+
+def test_an_unknown_reference_names_the_systems(runs, tmp_path):
+  with pytest.raises(errors.UserError, match="--reference='Attn'.*'AttnMel-CNN'"):
+    _write(runs, tmp_path / 'out', reference='Attn')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_same_runs_make_the_same_files(runs, tmp_path):
+  first, second = tmp_path / 'a', tmp_path / 'b'
+  for out in (first, second):
+    _write(runs, out)
+  for path in first.glob('*.*'):
+    assert path.read_bytes() == (second / path.name).read_bytes()

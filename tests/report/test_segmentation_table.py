@@ -1,0 +1,46 @@
+"""U-Nets have a table of their own."""
+
+import pathlib
+
+from attnmel_jax.report import comparison
+from attnmel_jax.report import segmentation_table
+from attnmel_jax.report import table as table_lib
+from tests.report import run_folders
+
+
+def _run(name, **summary):
+  config = {'model': 'unet', 'roi': 'none', 'dataset': 'isic2018_task1', 'seed': 0}
+  return comparison.FinishedRun(
+      pathlib.Path('runs') / name, config, {},
+      {'best': {'step': 3}, 'synthetic': name == 'drawn', **summary})
+
+
+def _scores(jaccard, n):
+  interval = {'estimate': jaccard, 'low': jaccard - 0.1, 'high': jaccard + 0.1}
+  return {'n': n, 'jaccard': interval, 'thresholded_jaccard': 0.5}
+
+
+def test_scores_of_the_part_that_is_asked_for():
+  runs = [_run('a', test=_scores(0.7, 12), validation=_scores(0.6, 11)),
+          _run('b', validation=_scores(0.5, 10)), _run('c')]
+  rows = run_folders.texts(segmentation_table.main(runs, split='auto'))
+  columns = ('run', 'split', 'images', 'Jaccard')
+  assert [tuple(row[column] for column in columns) for row in rows] == [
+      ('a', 'test', '12', '0.700 [0.600, 0.800]'),
+      ('b', 'validation', '10', '0.500 [0.400, 0.600]')]
+  assert rows[0]['thresholded Jaccard'] == '0.500'
+  assert rows[0]['data set'] == 'isic2018_task1'
+  table = segmentation_table.main(runs, split='validation')
+  assert [row['images'] for row in run_folders.texts(table)] == ['11', '10']
+  assert not table.head.context
+  assert segmentation_table.main(runs[1:], split='test') is None
+  assert segmentation_table.main([], split='auto') is None
+
+
+def test_what_is_missing_and_what_is_drawn():
+  table = segmentation_table.main([_run('drawn', test={'jaccard': {
+      'estimate': None, 'low': None, 'high': None}})], split='auto')
+  assert isinstance(table.head.context[0], table_lib.Bold)
+  (row,) = run_folders.texts(table)
+  assert (row['images'], row['Jaccard'], row['thresholded Jaccard']) == (
+      '–', 'undefined', '–')
