@@ -1,10 +1,10 @@
 """The folder of a run: whose it is, what is in it, and that only one writes.
 
-config.json, environment.json, metrics.jsonl (no times: those are in
-timing.jsonl), checkpoints/, predictions/, attention/ (of a U-Net masks/) and, once the
-run is finished, summary.json. Where the run divided the images itself, or is a U-Net's,
-split.csv lists which image trains, validates or tests. Where it learnt from generated
-masks, generated_masks.json says of which U-Net.
+config.json, environment.json, metrics.jsonl (no times: those are in timing.jsonl),
+leakage.json (what its parts share), checkpoints/, predictions/, attention/ (of a U-Net
+masks/) and, once the run is finished, summary.json. Where the run divided the images
+itself, or is a U-Net's, split.csv lists which image trains, validates or tests. Where
+it learnt from generated masks, generated_masks.json says of which U-Net.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,10 @@ from attnmel_jax import errors
 from attnmel_jax.data import generated
 from attnmel_jax.evaluation import prediction_files
 
-# Where the prepared data lies is no property of a run: fingerprints bind it.
-_FREE_FIELDS = ('data_dir',)
+# These bind no folder: fingerprints say which data a run learnt from, wherever they
+# lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
+# Nor do older folders lack them.
+_FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import csv
 import dataclasses
 import io
+import itertools
 import pathlib
 from typing import Any
 
@@ -102,9 +103,8 @@ def open_task(config: Mapping[str, Any]) -> Task:
   parts = divide(config, train)
   for part in parts.values():
     _check_classes(train.prepared, part.prepared)
-  splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
-  if config['group_folds']:
-    splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
+  if not config['allow_leakage']:
+    _check_disjoint(parts, config['group_folds'])
   if train.prepared.generated is not None and 'test' in parts:
     test = parts['test'].ids
     generated.check_unseen(train.prepared.generated.unet, test,
@@ -115,6 +115,14 @@ def open_task(config: Mapping[str, Any]) -> Task:
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
   return Task(names, parts, region)
+
+
+def _check_disjoint(parts: Mapping[str, Part], group_folds: bool) -> None:
+  """Raises UserError if parts share an image, or a lesion not meant to be divided."""
+  for (first, one), (second, other) in itertools.combinations(parts.items(), 2):
+    splits.check_disjoint('image', {first: one.ids, second: other.ids})
+    if group_folds or one.prepared.split != other.prepared.split:
+      splits.check_disjoint('lesion', {first: one.groups, second: other.groups})
 
 
 def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit

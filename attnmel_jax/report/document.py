@@ -128,6 +128,12 @@ def _overview(runs: Sequence[comparison.FinishedRun]
     lines += ['**Synthetic data**: the images of '
               f'{", ".join(synthetic)} were drawn by a program. These scores say that '
               'the software works, and nothing of patients.', '']
+  for run in runs:
+    found = gathering.leakage_of(run.summary)
+    if found:
+      lines += [table_lib.sentences([table_lib.Bold(
+          f'Leakage in {run.folder.name}, which flatters scores: {"; ".join(found)}.'
+      )]), '']
   files = {}
   for split in ('test', 'validation'):
     table = comparison.rows(runs, split)
