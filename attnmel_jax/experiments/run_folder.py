@@ -118,6 +118,9 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
           f'workdir={folder} is in use by another process; wait for it, or name '
           'another with --workdir') from None
     try:
+      for pattern in ('.*.tmp', '*/.*.tmp'):  # what a kill left half-written
+        for left_over in folder.glob(pattern):
+          left_over.unlink()
       yield
     except OSError as error:
       if error.errno not in errors.UNWRITABLE or not _is_within(folder, error.filename):

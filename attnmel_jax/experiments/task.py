@@ -14,6 +14,7 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import builders
+from attnmel_jax.data import copies
 from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
@@ -74,6 +75,9 @@ def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, .
       config['dataset'], split,
       data_dir=builders.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  if not prepared.synthetic:  # phantoms have ids of the archive's form
+    prepared = dataclasses.replace(
+        prepared, groups=copies.join_lesions(prepared.ids, prepared.groups))
   if config['model'] == 'unet':
     return Part(prepared, np.arange(len(prepared)), prepared.labels), ()
   labels, names = splits.task_labels(
@@ -180,7 +184,19 @@ def _fold(config, part: Part) -> dict[str, Part]:
 
 
 def write_split(path: pathlib.Path, task: Task) -> None:
-  """Writes which image trains, validates or tests: `image,group,part`, by id."""
+  """Writes which image trains, validates or tests: `image,group,part`, by id.
+
+  Raises:
+    UserError: the file is there and says otherwise of training or validation.
+  """
+  if path.exists():
+    before = read_split(path)
+    for name in ('train', 'validation'):
+      now = sorted(task.parts[name].ids.tolist()) if name in task.parts else []
+      if sorted(before[name]) != now:
+        raise errors.UserError(
+            f'{path} divided the images otherwise, as an older version did; name '
+            'another --workdir')
   rows = sorted((image_id, group, name) for name, part in task.parts.items()
                 for image_id, group in zip(part.ids, part.groups, strict=True))
   text = io.StringIO()

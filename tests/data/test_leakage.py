@@ -156,6 +156,7 @@ def test_blocks_change_nothing(monkeypatch):
   copies = [_jpeg(image[::-1]) for image in PHOTOGRAPHS]
   first, second = _look(PHOTOGRAPHS), _look(copies)
   monkeypatch.setattr(leakage, '_MIN_FIRST', 0.2)
+  monkeypatch.setattr(leakage, '_MIN_NEAR', 0.2)
   whole = leakage.near_duplicates(first, second, min_correlation=0.2)
   assert len(whole) > len(PHOTOGRAPHS)
   monkeypatch.setattr(leakage, '_BLOCK', 2 * 64 * 64)  # two pairs

@@ -62,7 +62,8 @@ def test_parts_without_anything_in_common(tmp_path):
 
 
 def test_copies_inside_an_official_split_are_scored_with_and_without(tmp_path):
-  task = _task(train=_part(['a', 'b']), validation=_part(['b2', 'c'], split='validation'),
+  task = _task(train=_part(['a', 'b']),
+               validation=_part(['b2', 'c'], split='validation'),
                test=_part(['a2', 'c2', 'd'], split='test'))
   found = _check(task, tmp_path)
   assert found == NOTHING | {

@@ -57,6 +57,23 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
     pass
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+  names = ('.summary.json.7.tmp', 'attention/.test.png.7.tmp')
+  kept = ('summary.json', 'attention/test.png', 'evaluations/x/.summary.json.8.tmp')
+  for name in names + kept:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text('')
+  with run_folder.claim(tmp_path):
+    assert not any((tmp_path / name).exists() for name in names)
+    assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_fields_that_bind_nothing_may_be_missing_or_change(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  run_folder.bind(tmp_path, CONFIG | {'allow_leakage': True, 'tensorboard': True},
+                  {'train': 'f'}, {})
+
+
 def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
   (tmp_path / 'file').write_text('')
   with (pytest.raises(errors.UserError, match='cannot be written'),

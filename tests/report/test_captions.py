@@ -90,13 +90,14 @@ def test_what_published_numbers_are_of():
 
 
 def test_leakage_is_a_stamp(tmp_path):
-  lines = [('train and test share 1 images: x',), ('a',), (), ('b',), ('c', 'a'), ('d',)]
+  lines = [('train and test share 1 lesions: x',), ('a',), (), ('b',), ('c', 'a'),
+           ('d',)]
   runs = [run_folders.write(tmp_path / str(seed), run_folders.config(
       'isic2017', seed=seed), leakage=own) for seed, own in enumerate(lines)]
   stamp = _scored(runs)[-1]
   assert stamp == (
-      'Leakage in 5 of 6 runs, which flatters scores: train and test share 1 images: x; '
-      'a; b; and 2 more.')
+      'Leakage in 5 of 6 runs, which flatters scores: train and test share 1 lesions: '
+      'x; a; b; and 2 more.')
   assert isinstance(stamp, table_lib.Stamp)
   assert not [text for text in _scored(runs[2:3]) if 'Leakage' in text]
 
