@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.training import loop
@@ -20,10 +22,11 @@ from attnmel_jax.training import loop
 def test_a_run_leaves_all_its_files(finished):
   folder, summary = finished
   for name in ('config.json', 'environment.json', 'metrics.jsonl', 'timing.jsonl',
-               'summary.json', 'predictions/val.csv', 'predictions/test.csv',
-               'attention/val.npz', 'attention/test.npz', 'attention/test.png'):
+               'summary.json', 'leakage.json', 'predictions/val.csv',
+               'predictions/test.csv', 'attention/val.npz', 'attention/test.npz', 'attention/test.png'):
     assert (folder / name).is_file(), name
   assert json.loads((folder / 'summary.json').read_text()) == summary
+  assert summary['leakage'] == {'allowed': False, 'found': [], 'near_duplicates': {}}
   with (folder / 'predictions' / 'test.csv').open() as file:
     rows = list(csv.DictReader(file))
   assert list(rows[0]) == ['image', 'label', 'other', 'melanoma']
@@ -209,6 +212,42 @@ def test_a_fold_writes_its_division_and_scores_its_test_images(config, tmp_path)
       scored = {row['image'] for row in csv.DictReader(predictions)}
     assert scored == parts[name]
     assert summary[name]['n'] == len(scored)
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
+    prepared, config, tmp_path):
+  table = ['image,label,split']
+  for split, number in (('train', 24), ('validation', 8), ('test', 8)):
+    rows = phantom.rows(year=2017, split=split, total=number, size=60, seed=4,
+                        artefact_bias={})
+    for row in rows:
+      name, ill = f'{row.image_id}.jpg', row.case.diagnosis == 'melanoma'
+      photograph = phantom.YEARS[2017].encode(row.image_id, row.case)[0][name]
+      (tmp_path / name).write_bytes(photograph)
+      table.append(f'{name},{"melanoma" if ill else "other"},{split}')
+  copied = table[1].split(',')[0]
+  shutil.copy(tmp_path / copied, tmp_path / 'copy.jpg')
+  table.append(f'copy.jpg,{table[1].split(",")[1]},test')
+  (tmp_path / 'labels.csv').write_text('\n'.join(table))
+  builders.prepare_folder(
+      tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
+      data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
+  config |= {'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',
+             'model': 'vgg16_gap', 'num_epochs': 1, 'batch_size': 8}
+  pair = f'train and test share 1 near-duplicate pairs: {copied[:-4]} = copy '
+  for _ in range(2):
+    with pytest.raises(errors.UserError, match=f'{pair}.*--config.allow_leakage=True'):
+      run_lib.run(config, tmp_path / 'run', quiet=True)
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+  summary = run_lib.run(config | {'allow_leakage': True}, tmp_path / 'run', quiet=True)
+  assert summary['leakage']['allowed']
+  assert summary['leakage']['found'][0].startswith(pair)
+  assert summary['test']['n'] == 9
+  assert summary['test']['without_near_duplicates']['n'] == 8
+  line = run_lib.result_line(summary, 'test', tmp_path)
+  assert '; without near-duplicates (8 synthetic images) auc' in line
+  assert f'; leakage: {pair}' in line
 
 
 def test_the_result_is_one_line(finished):
