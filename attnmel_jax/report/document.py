@@ -150,10 +150,17 @@ def _figures(runs: Sequence[comparison.FinishedRun], out: pathlib.Path,
   for name in _before(out):
     if name.startswith(f'{figures.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
-  others = set(folder.iterdir()) if folder.is_dir() else set()
+  others = _inodes(folder)
   lines = figures.write(runs, out, plan.data_dir, split=plan.split)
-  drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
-  return lines, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
+  # Those of a killed report are replaced, and so have another inode.
+  drawn = _inodes(folder).items() - others.items()
+  return lines, sorted(f'{figures.FOLDER}/{path.name}' for path, _ in drawn)
+
+
+def _inodes(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+  if not folder.is_dir():
+    return {}
+  return {path: path.stat().st_ino for path in folder.iterdir()}
 
 
 def _before(out: pathlib.Path) -> list[str]:

@@ -161,8 +161,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
     batches: (t, batch of step t) for t = state.step ... total_steps - 1.
     hyper: inputs of the step without learning_rate, which is like weight_decay.
     schedule: how long, how fast, and when to save.
-    validate: validation scores of a state, the one that selects under 'score';
-      None where there is no validation set: then the last epoch is the best.
+    validate: state -> scores, of which 'score' selects; None: the last epoch is best.
     checkpoints: where states go.
     folder: run folder of metrics.jsonl and timing.jsonl.
     quiet: print nothing.

@@ -234,7 +234,8 @@ def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
       tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
       data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
   config |= {'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',
-             'model': 'vgg16_gap', 'num_epochs': 1, 'batch_size': 8}
+             'model': 'vgg16_gap', 'num_epochs': 1, 'batch_size': 8,
+             'oversample_factors': (1, 1)}
   pair = f'train and test share 1 near-duplicate pairs: {copied[:-4]} = copy '
   for _ in range(2):
     with pytest.raises(errors.UserError, match=f'{pair}.*--config.allow_leakage=True'):

@@ -114,6 +114,16 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   assert 'notes.md' in left and left < drawn
 
 
+def test_figures_of_a_killed_report_are_listed(runs, tmp_path):
+  out = tmp_path / 'out'
+  _write(runs, out)
+  listed = json.loads((out / 'written.json').read_text())
+  (out / 'written.json').unlink()  # it was killed before
+  (out / 'figures' / 'own.png').write_bytes(b'')
+  _write(runs, out)
+  assert json.loads((out / 'written.json').read_text()) == listed
+
+
 def test_a_manifest_of_others_removes_nothing(runs, tmp_path):
   out = tmp_path / 'out'
   out.mkdir()
