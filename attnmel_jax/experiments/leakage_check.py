@@ -168,9 +168,13 @@ def _shared(meetings: list[Meeting],
   for part, store in parts:
     if id(part) not in looks:
       looks[id(part)] = _look(part, store)
-  shared = [leakage.compare(*(looks[id(part)] for part in meeting.parts),
-                            min_correlation=leakage.MIN_CORRELATION)
-            for meeting in meetings]
+  shared = []
+  with contextlib.closing(progress.Progress(
+      'compare images', len(meetings), unit='pairs of parts')) as bar:
+    for meeting in meetings:
+      shared.append(leakage.compare(*(looks[id(part)] for part in meeting.parts),
+                                    min_correlation=leakage.MIN_CORRELATION))
+      bar.advance(1)
   prediction_files.write_json(folder / FILE, {
       'identity': identity, 'min_correlation': leakage.MIN_CORRELATION,
       'shared': [{'parts': [meeting.first, meeting.second],

@@ -23,7 +23,8 @@ def test_a_run_leaves_all_its_files(finished):
   folder, summary = finished
   for name in ('config.json', 'environment.json', 'metrics.jsonl', 'timing.jsonl',
                'summary.json', 'leakage.json', 'predictions/val.csv',
-               'predictions/test.csv', 'attention/val.npz', 'attention/test.npz', 'attention/test.png'):
+               'predictions/test.csv', 'attention/val.npz', 'attention/test.npz',
+               'attention/test.png'):
     assert (folder / name).is_file(), name
   assert json.loads((folder / 'summary.json').read_text()) == summary
   assert summary['leakage'] == {'allowed': False, 'found': [], 'near_duplicates': {}}
