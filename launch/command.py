@@ -5,6 +5,7 @@ in the command, its input or its config (one line); 130 stopped by Ctrl-C; 143
 stopped by SIGTERM.
 """
 
+import atexit
 from collections.abc import Callable
 from collections.abc import Mapping
 import difflib
@@ -42,6 +43,9 @@ def _stopped(signum: int) -> str:
 # From the import of this module, the first of each command, until `run`.
 for _signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(_signum, _stop_at_start)
+# Python gives SIGINT back to the system before it ends, which would then turn the
+# success of a command that has done everything into a failure without a word.
+atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 _CONFIG_FLAGS = ('--config', '-config')
@@ -193,6 +197,8 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
            'permissions and the space left')
     except KeyboardInterrupt:
       fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
+    finally:
+      signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end
 
   app.run(guarded, flags_parser=functools.partial(
       _parse, default_config=default_config))

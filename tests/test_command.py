@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = r'''
-import pathlib, sys
+import os, pathlib, signal, sys
 sys.path[0] = {root!r}
 from absl import flags
 from ml_collections import config_flags
@@ -16,6 +16,10 @@ from attnmel_jax import errors
 from launch import command
 CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 ACT = flags.DEFINE_string('act', 'print', 'what to do')
+
+class Last:
+  def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
+    kill(pid, signum)  # modules go after Python's own handlers have gone
 
 def main():
   if ACT.value == 'user':
@@ -27,6 +31,9 @@ def main():
   if ACT.value == 'full':
     with open('/dev/full', 'w') as file:
       file.write('x')
+  if ACT.value == 'end':
+    signal.last = Last()
+    return
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
   config = command.require_config(CONFIG.value)
@@ -135,3 +142,8 @@ def test_help_lists_the_flags_and_is_no_failure(program):
   done = program('--help')
   assert done.returncode == 0
   assert '--act' in done.stdout
+
+
+def test_ctrl_c_after_everything_is_done_does_not_undo_it(program):
+  done = program('--act=end')
+  assert (done.returncode, done.stderr) == (0, '')

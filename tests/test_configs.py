@@ -17,6 +17,7 @@ from configs import isic2017
 from configs import isic2018
 from configs import isic2018_cv
 from configs import isic2018_task1
+from configs import thesis_text
 
 EXPERIMENTS = {'isic2018_task1': isic2018_task1,
                'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
@@ -56,6 +57,14 @@ def test_the_recipes_take_as_many_steps_as_published(
   assert len(rows) == num_rows
   steps = sampling.steps_per_pass(len(rows), config.batch_size)
   assert steps * config.passes_per_epoch * config.num_epochs == num_steps
+
+
+def test_the_text_of_the_thesis_differs_from_the_code_where_it_says_so():
+  text, code = thesis_text.get_config().to_dict(), isic2017.get_config().to_dict()
+  assert {name: text[name] for name in text if text[name] != code[name]} == {
+      'backbone': 'vgg16', 'rescale_pretrained': True, 'nesterov': False,
+      'weight_decay': 0.0, 'passes_per_epoch': 1}
+  checks.check(text)
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)

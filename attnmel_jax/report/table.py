@@ -123,22 +123,35 @@ def body(table: Table) -> str:
   return '\n'.join(rows) + '\n'
 
 
+_UPRIGHT_COLUMNS = 5  # more, with intervals, cannot be read on an upright page
+
+
 def to_latex(table: Table) -> str:
-  """A floating table; needs the packages booktabs and amssymb."""
+  """A floating table no wider than the line, turned if it has many columns.
+
+  It needs the packages booktabs, amssymb, graphicx and rotating.
+  """
   caption = ' '.join(rf'\textbf{{{latex(text)}}}' if isinstance(text, Bold)
                      else latex(text) for text in table.head.caption())
   columns = 'l' + 'c' * (len(table.columns) - 1)
+  floating = 'sidewaystable' if len(table.columns) > _UPRIGHT_COLUMNS else 'table'
 
   def line(texts):
-    return ' & '.join(map(latex, texts)) + r' \\'
+    return ' & '.join(texts) + r' \\'
+
+  def heading(text):  # a word a line: the numbers below are narrow
+    return rf'\shortstack{{{latex(text)}}}'.replace(' ', r'\\')
 
   return '\n'.join([
-      r'% \usepackage{booktabs,amssymb}', r'\begin{table}[tbp]', r'\centering',
+      r'% \usepackage{booktabs,amssymb,graphicx,rotating}',
+      rf'\begin{{{floating}}}[tbp]', r'\centering',
       r'\footnotesize', r'\setlength{\tabcolsep}{3pt}',
       rf'\caption{{{caption}}}', rf'\label{{tab:{table.head.name.replace("_", "-")}}}',
-      rf'\begin{{tabular}}{{{columns}}}', r'\toprule', line(table.columns), r'\midrule',
-      *(line([cell.text for cell in row]) for row in table.rows),
-      r'\bottomrule', r'\end{tabular}', r'\end{table}']) + '\n'
+      r'\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%',
+      rf'\begin{{tabular}}{{{columns}}}', r'\toprule',
+      line(map(heading, table.columns)), r'\midrule',
+      *(line(latex(cell.text) for cell in row) for row in table.rows),
+      r'\bottomrule', r'\end{tabular}}', rf'\end{{{floating}}}']) + '\n'
 
 
 _LATEX = {

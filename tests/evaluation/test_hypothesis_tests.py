@@ -48,8 +48,8 @@ def _by_definition(labels, a, b):
 
 
 # The areas, differences, standard errors and p-values are those that SAS/STAT
-# prints for these data: User's Guide, 'The LOGISTIC Procedure', example
-# 'Comparing Receiver Operating Characteristic Curves'.
+# prints for these data: User's Guide, 'The LOGISTIC Procedure', example 'Comparing
+# Receiver Operating Characteristic Curves' (60.8 in version 13.2).
 @pytest.mark.parametrize('column, area, difference, error, p_value', [
     (0, 0.7366, 0.0108, 0.0953, 0.9102), (1, 0.6478, -0.0780, 0.1046, 0.4561)])
 def test_the_published_example_of_delong(column, area, difference, error, p_value):
@@ -98,12 +98,12 @@ def _mcnemar(labels, a, b, threshold_a=0.5, threshold_b=0.5):
       groups=np.arange(len(labels)))
 
 
-# Airway hyper-responsiveness before and after stem cell transplantation, and
-# complications of fractures: Fagerland, Lydersen & Laake, BMC Medical Research
-# Methodology 13 (2013) 91. Two media for tubercle bacilli: Armitage & Berry,
-# Statistical Methods in Medical Research (1994) 127.
+# Airway hyper-responsiveness before and after stem cell transplantation: Table 1 of
+# Fagerland, Lydersen & Laake, BMC Medical Research Methodology 13 (2013) 91. Two media
+# for tubercle bacilli: Armitage & Berry, Statistical Methods in Medical Research
+# (1994) 127.
 @pytest.mark.parametrize('only_a, only_b, p_value', [
-    (1, 7, 0.070), (6, 16, 0.052), (12, 2, 0.0129)])
+    (1, 7, 0.070), (12, 2, 0.0129)])
 def test_published_examples_of_mcnemar(only_a, only_b, p_value):
   a = np.repeat([1.0, 0.0, 1.0, 0.0], [only_a, only_b, 12, 5])
   b = np.repeat([0.0, 1.0, 1.0, 0.0], [only_a, only_b, 12, 5])

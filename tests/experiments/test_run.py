@@ -248,7 +248,7 @@ def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
   assert summary['test']['n'] == 9
   assert summary['test']['without_near_duplicates']['n'] == 8
   line = run_lib.result_line(summary, 'test', tmp_path)
-  assert '; without near-duplicates (8 synthetic images) auc' in line
+  assert '; without near-duplicates (8 synthetic images) ap' in line
   assert f'; leakage: {pair}' in line
 
 

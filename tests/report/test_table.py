@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -58,7 +60,8 @@ def test_markdown_shows_what_latex_and_a_reader_of_html_see():
 
 
 def test_latex_is_escaped_and_complete():
-  text = table_lib.to_latex(_table())
+  table = _table()
+  text = table_lib.to_latex(table)
   assert (r'\caption{A \& B\_c. 50 \% of \{all\}. \textbf{Synthetic \$data.} Last*.}'
           in text)
   assert r'\label{tab:table-x}' in text
@@ -71,9 +74,27 @@ def test_latex_is_escaped_and_complete():
   assert rows[3].startswith(r'c & $-$0.250 {[}$-$0.500, +0.125{]} & --')
   assert all(len(re.findall(r'(?<!\\)&', row)) == 3 for row in rows)
   assert r'\begin{tabular}{lccc}' in text
+  named = table_lib.Table(table.head, ('a', 'b_c d'), [])
+  assert r'\shortstack{a} & \shortstack{b\_c\\d} \\' in table_lib.to_latex(named)
   plain = re.sub(r'\\[{}]', '', text)
   assert plain.count('{') == plain.count('}')
   assert text.isascii()
+
+
+@pytest.mark.skipif(shutil.which('pdflatex') is None, reason='needs pdflatex')
+@pytest.mark.parametrize('repeated', [1, 4])
+def test_latex_compiles_and_fits_its_page(tmp_path, repeated):
+  table = _table()
+  table = table_lib.Table(table.head, table.columns * repeated,
+                          [row * repeated for row in table.rows])
+  (tmp_path / 'x.tex').write_text(
+      r'\documentclass{article}\usepackage{booktabs,amssymb,graphicx,rotating}'
+      r'\begin{document}' + table_lib.to_latex(table) + r'\end{document}')
+  done = subprocess.run(['pdflatex', '-interaction=nonstopmode', '-halt-on-error',
+                         'x.tex'], cwd=tmp_path, capture_output=True, text=True,
+                        check=False, timeout=60)
+  assert done.returncode == 0, done.stdout
+  assert 'Overfull' not in done.stdout
 
 
 @pytest.mark.parametrize('value, text', [
