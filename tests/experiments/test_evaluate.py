@@ -10,6 +10,7 @@ from attnmel_jax.data import phantom
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
+from attnmel_jax.experiments import task as task_lib
 
 
 def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
@@ -74,3 +75,22 @@ def test_other_classes_are_refused(finished, prepared, tmp_path, config):
   with pytest.raises(errors.UserError, match='other, nevus, the run other, melanoma'):
     evaluate.evaluate(other, dataset='isic2017', data_dir=str(prepared),
                       split='test', out=tmp_path / 'out', allow_leakage=False)
+
+
+def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
+    finished, config, prepared, tmp_path):
+  folder, _ = finished
+  part, _ = task_lib.open_part(config, 'test')
+
+  def compare(run, first, second):
+    found = evaluate._compare(run, config | {'data_dir': str(first)}, part,
+                              tmp_path / 'out', data_dir=str(second), allowed=False)
+    return found['found']
+
+  assert compare(folder, prepared, tmp_path) == []
+  assert compare(folder, tmp_path, prepared) == []
+  unknown, = compare(folder, tmp_path, tmp_path)
+  assert unknown.startswith('unknown') and 'launch/prepare.py' in unknown
+  run_folder.bind(tmp_path / 'other', config, {'train': 'f', 'validation': 'f'}, {})
+  unknown, = compare(tmp_path / 'other', prepared, tmp_path)
+  assert 'isic2017/train-' in unknown and 'are others' in unknown
