@@ -43,6 +43,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Share of the training lesions held out to choose the checkpoint, where the
   # data set has no validation split or the run is a fold.
   config.validation_fraction = 0.1
+  # Of folds and held-out images. config.seed draws weights, batches and augmentation,
+  # so that several seeds train on one division.
+  config.split_seed = 0
 
   # Go on where parts share images, lesions or near-duplicates. Every table of the run
   # then says so. (group_folds=False shares lesions by intention: it needs no leave.)

@@ -9,6 +9,9 @@ The tasks of a SLURM array share it, where they share the folder of --workdir:
 
   srun python launch/grid.py --grid=configs/grids/table_3_2.py \\
       --index=$SLURM_ARRAY_TASK_ID
+
+A run that needs another one, as those that learn from generated masks do, says which;
+submit that one first and the others with --dependency=afterok.
 """
 
 import collections
@@ -54,7 +57,10 @@ def main() -> None:
       raise errors.UserError(
           f'--index={INDEX.value} is out of range: the grid has runs 0 to '
           f'{len(runs) - 1}')
-    runs = [runs[INDEX.value]]
+    chosen = [runs[INDEX.value]]
+    if not DRY_RUN.value:
+      grid_lib.check_ready(chosen[0], runs)
+    runs = chosen
   if DRY_RUN.value:
     states = [grid_lib.state(run) for run in runs]
     for run, state in zip(runs, states, strict=True):

@@ -16,6 +16,7 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 
 from absl import flags
 
+from attnmel_jax import errors
 from attnmel_jax.report import comparison
 from attnmel_jax.report import document
 from attnmel_jax.report import sections
@@ -46,13 +47,16 @@ def main() -> None:
   """Writes the report; prints the runs, the files and what was left out."""
   found = comparison.find_runs(command.path(RUNS.value))
   out = command.path(OUT.value)
+  data_dir = command.path(DATA_DIR.value) if DATA_DIR.value else None
+  if data_dir is not None and not data_dir.is_dir():
+    raise errors.UserError(f'--data_dir={data_dir} is no folder; name that of the '
+                           'prepared data, or leave it out')
   plan = sections.Plan(
       experiments={name: sections.Experiment(f'configs/{name}.py',
                                              module.get_config().to_dict())
                    for name, module in _EXPERIMENTS.items()},
       defaults=common.get_config().to_dict(), reference=REFERENCE.value,
-      split=SPLIT.value,
-      data_dir=command.path(DATA_DIR.value) if DATA_DIR.value else None)
+      split=SPLIT.value, data_dir=data_dir)
   report = document.write(found, out, plan)
   print(report.overview)
   tables = ', '.join(name for name in report.files if name.endswith('.csv'))

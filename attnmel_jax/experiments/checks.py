@@ -61,6 +61,7 @@ _RANGES = {
     'momentum': _share(True),
     'weight_decay': _at_least(0),
     'seed': _SEED,
+    'split_seed': _SEED,
     'log_every_steps': _at_least(1),
     'checkpoint_every_steps': _at_least(1),
     'bootstrap_draws': _at_least(100),

@@ -278,6 +278,26 @@ def state(run: Run) -> str:
   return 'finished' if (run.folder / 'summary.json').exists() else 'begun'
 
 
+def check_ready(run: Run, runs: Sequence[Run]) -> None:
+  """Raises UserError if a run needs another of the grid that is not finished.
+
+  Masks are drawn by a U-Net that was trained; `roi='generated'` learns from masks.
+  """
+  if run.masks is not None:
+    needed = [other for other in runs
+              if other.masks is None and other.folder == run.folder]
+  elif run.config['roi'] == 'generated':
+    needed = [other for other in runs if other.masks == {
+        'dataset': run.config['dataset'], 'name': run.config['generated_masks']}]
+  else:
+    return
+  for other in needed:
+    if state(other) in ('new', 'begun'):
+      raise errors.UserError(
+          f'run {run.index}, {run.title}, needs run {other.index}, {other.title}, '
+          f'which is not finished; run --index={other.index} first')
+
+
 def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
             ) -> dict[str, str]:
   """Runs what is not finished, one run after the other, and goes on after a failure.

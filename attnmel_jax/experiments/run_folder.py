@@ -30,7 +30,10 @@ _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config that a run folder is bound to."""
-  return {name: value for name, value in config.items() if name not in _FREE_FIELDS}
+  bound = {name: value for name, value in config.items() if name not in _FREE_FIELDS}
+  if 'seed' in bound:  # before there was a split_seed, it divided the images too
+    bound.setdefault('split_seed', bound['seed'])
+  return bound
 
 
 def tuples(value: Any) -> Any:

@@ -165,7 +165,7 @@ def _official(config, train: Part) -> dict[str, Part]:
     rest, held_out = splits.hold_out(
         train.ids, train.prepared.labels[train.rows], train.groups,
         fraction=config['validation_fraction'], group_folds=config['group_folds'],
-        seed=config['seed'])
+        seed=config['split_seed'])
     parts = {'train': _choose(train, rest), 'validation': _choose(train, held_out)}
   if 'test' in available:
     parts['test'], _ = open_part(config, 'test')
@@ -177,7 +177,7 @@ def _fold(config, part: Part) -> dict[str, Part]:
       part.ids, part.prepared.labels[part.rows], part.groups,
       num_folds=config['num_folds'], fold=config['fold'],
       group_folds=config['group_folds'],
-      validation_fraction=config['validation_fraction'], seed=config['seed'])
+      validation_fraction=config['validation_fraction'], seed=config['split_seed'])
   return {'train': _choose(part, rows.train),
           'validation': _choose(part, rows.validation),
           'test': _choose(part, rows.test)}

@@ -29,9 +29,10 @@ NOTES = (
     'cuts CAM at its own few cells before upsampling, always for melanoma; the '
     'published CAM stands beside both. Mass inside: share of the rescaled map on the '
     'lesion; pointing game: whether its highest pixel is.',
-    'Best threshold: found on the scored masks themselves, in hindsight. The disc\'s '
-    'radius, a share of the side, is too. Baselines: all ones marks everything, the '
-    'disc knows that lesions are central, Otsu\'s threshold that they are dark.',
+    'Best threshold: of 0.05 to 0.95, found on the scored masks, in hindsight. The '
+    'disc\'s radius, a share of the side, is too. Baselines: all ones marks '
+    'everything, the disc knows that lesions are central, Otsu\'s threshold that '
+    'they are dark.',
 )
 
 

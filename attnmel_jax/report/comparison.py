@@ -43,8 +43,11 @@ def find_runs(root: pathlib.Path) -> Found:
   """All run folders below `root`.
 
   Raises:
-    UserError: no run is finished and whole.
+    UserError: there is no such folder, or no run in it is finished and whole.
   """
+  if not root.is_dir():
+    raise errors.UserError(f'--runs={root} is no folder; name one with run folders in '
+                           'it, such as --runs=runs')
   found = Found([], [], [])
   for folder in sorted(path.parent for path in root.rglob('config.json')):
     if not (folder / 'summary.json').exists():

@@ -17,7 +17,7 @@ from attnmel_jax.report import gathering
 from attnmel_jax.report import table as table_lib
 
 COLUMNS = ('score', 'system', 'reference', 'difference', 'p', 'p (Holm)', 'comparisons',
-           'other test', 'p of it', 'p of it (Holm)')
+           'other test', 'p of it', 'p of it (Holm)', 'tests')
 
 # Short words in a cell, and what they mean.
 _REASONS = {
@@ -57,9 +57,10 @@ def rows(score: str, against: Mapping[str, str],
   result = []
   for i, (name, difference) in enumerate(differences.items()):
     test = tests[name]
-    cells = [table_lib.NOTHING] * 2
+    cells = [table_lib.NOTHING] * 3
     if not np.isnan(test.p_value):
-      cells = [table_lib.p_value(test.p_value), table_lib.p_value(other.adjusted[i])]
+      cells = [table_lib.p_value(test.p_value), table_lib.p_value(other.adjusted[i]),
+               table_lib.Cell(str(other.number))]
     interval = statistics.Interval(
         difference.estimate, difference.low, difference.high, 0)
     result.append([
@@ -124,6 +125,9 @@ def _explain(body: Sequence[Sequence[table_lib.Cell]]) -> list[str]:
     sentences.append('McNemar: exact test at the threshold of each network, on the '
                      'positives for sensitivity, on the negatives for specificity; '
                      'images that only the system tells right : only the reference.')
+  if len(sentences) > 1:
+    sentences.append('Holm of these: adjusted for those that could be made in that '
+                     'score, as many as stand under tests.')
   return sentences + [text for word, text in _REASONS.items() if word in said]
 
 

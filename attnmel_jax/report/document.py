@@ -45,13 +45,15 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
     plan: what is asked.
 
   Raises:
-    UserError: the reference is no system of the thesis or of the runs.
+    UserError: the reference is no system of the thesis or of the runs, or no run
+      has scores of the split.
   """
   trained = [names.system_name(run.config) for run in found.runs]
   errors.check_choice('--reference', plan.reference,
                       dict.fromkeys([*names.CLASSIFIERS, *trained]))
   left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
                                 for folder in found.unfinished)]
+  _check_split(found.runs, plan.split)
   sections = _sections(found.runs, plan, left_out)
   overview, files = _overview(found.runs)
   lines = ['# Report', '', 'The tables of the thesis from finished runs. Each table is '
@@ -66,6 +68,17 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
   files = dict(_files(sections)) | files | {'report.md': text}
   _write_all(out, files, figure_files)
   return Report(text, list(files), '\n'.join(overview), left_out)
+
+
+def _check_split(runs: Sequence[comparison.FinishedRun], split: str) -> None:
+  """Raises UserError where the report would hold published numbers alone."""
+  for run in runs:
+    with contextlib.suppress(errors.UserError):
+      gathering.source(run, split)
+      return
+  raise errors.UserError(
+      f'--split={split}: none of the runs has such scores; leave the flag out, or make '
+      'them with launch/evaluate.py')
 
 
 def _sections(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan,

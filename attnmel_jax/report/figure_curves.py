@@ -95,16 +95,18 @@ def several(panels: Sequence[figure_runs.Panel], what: str = 'the vertical avera
 def figure(panels: Sequence[figure_runs.Panel], draw: _Draw, *, strip: bool) -> Figure:
   """Two panels a row, each with its legend below."""
   columns = min(2, len(panels))
-  rows = -(-len(panels) // columns)
-  entries = max(len(panel.systems) for panel in panels)
-  legend = entries * figure_style.line_height(figure_style.FONT) + 0.15
   below = _LABELS + (_STRIP + _STRIP_GAP if strip else 0)
-  height = _TOP + _PANEL + below + legend
+  legends = []  # inches below each row
+  for first in range(0, len(panels), columns):
+    entries = max(len(panel.systems) for panel in panels[first:first + columns])
+    legends.append(entries * figure_style.line_height(figure_style.FONT) + 0.15)
+  heights = [_TOP + _PANEL + below + legend for legend in legends]
   result = figure_style.blank(
-      _LEFT + columns * (_PANEL + _GAP) - _GAP + _RIGHT, rows * height + _BOTTOM)
+      _LEFT + columns * (_PANEL + _GAP) - _GAP + _RIGHT, sum(heights) + _BOTTOM)
   for i, panel in enumerate(panels):
     left = _LEFT + (i % columns) * (_PANEL + _GAP)
-    base = (rows - 1 - i // columns) * height + _BOTTOM
+    base = sum(heights[i // columns + 1:]) + _BOTTOM
+    legend = legends[i // columns]
     axis = figure_style.place(result, left, base + legend + below, _PANEL, _PANEL)
     lower = [figure_style.place(result, left, base + legend + _LABELS, _PANEL, _STRIP)
              ] if strip else []

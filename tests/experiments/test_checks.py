@@ -47,6 +47,7 @@ def test_shipped_configs_pass_and_stay_as_they_are(module):
     ({'positive': ('melanoma', 'melanoma')}, ['positive', 'twice']),
     ({'momentum': 1.0}, ['momentum=1.0']),
     ({'seed': -1}, ['seed=-1']),
+    ({'split_seed': -1}, ['split_seed=-1']),
     ({'fold': 1}, ['fold=1', 'num_folds=1']),
     ({'num_folds': 5, 'fold': 5}, ['fold=5', '0 to 4']),
     ({'roi': 'lesion', 'model': 'mel_cnn'}, ["roi='lesion'", "model='mel_cnn'"]),

@@ -319,6 +319,26 @@ def test_whole_masks_are_not_drawn_again(in_parts, tmp_path, monkeypatch):
   assert not made[3].folder.with_name(made[3].folder.name + '-masks').exists()
 
 
+def test_a_run_says_which_other_it_needs_first(write_grid, tmp_path, monkeypatch):
+  path = write_grid(DRAWING, config='configs/isic2018_cv.py', seeds=(0,), systems={
+      'plain': {'roi': 'none'}, 'taught': {'roi': 'generated'}})
+  made = grid_lib.runs(grid_lib.read(path), root=tmp_path / 'parts', settings=[])
+  plain, taught, unet, masks = made
+  grid_lib.check_ready(plain, made)
+  grid_lib.check_ready(unet, made)
+  with pytest.raises(errors.UserError, match=r'run 3, .* needs run 2, .*--index=2 '):
+    grid_lib.check_ready(masks, made)
+  _finish_folder(unet)
+  grid_lib.check_ready(masks, made)
+  states = ['begun', 'finished', 'foreign']
+  monkeypatch.setattr(grid_lib.generation, 'state', lambda *_, **__: states.pop(0))
+  with pytest.raises(errors.UserError, match=r'run 1, .* needs run 3, .*--index=3 '):
+    grid_lib.check_ready(taught, made)
+  grid_lib.check_ready(taught, made)
+  grid_lib.check_ready(taught, made)  # of foreign masks the run itself judges
+  grid_lib.check_ready(taught, made[:2])  # drawn by someone else
+
+
 def test_selecting_leaves_the_unet_its_seed_and_fold(in_parts):
   parts = grid_lib.select(in_parts, systems=None, seeds=['5'], folds=['0'])
   assert [(part.seeds, part.folds) for part in parts] == [((5,), (0,)), ((0,), (3,))]

@@ -13,6 +13,12 @@ from attnmel_jax.experiments import run_folder
 CONFIG = {'seed': 1, 'taps': ('pool3', 'pool4'), 'data_dir': 'a'}
 
 
+def test_folders_without_a_split_seed_were_divided_by_their_seed():
+  old = {'seed': 1, 'taps': ()}
+  assert run_folder.binding(old) == run_folder.binding(old | {'split_seed': 1})
+  assert run_folder.binding(old) != run_folder.binding(old | {'split_seed': 0})
+
+
 def test_a_config_keeps_its_tuples(tmp_path):
   run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
   assert run_folder.read_config(tmp_path) == CONFIG

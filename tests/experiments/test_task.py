@@ -117,6 +117,15 @@ def test_naive_folds_divide_lesions(years):
   assert not set(parts['train'].ids) & set(parts['test'].ids)
 
 
+def test_seeds_train_on_one_division_and_split_seeds_on_others(years):
+  def tested(**changes):
+    config = _config(isic2018_cv, years, **changes)
+    return list(task_lib.open_task(config).parts['test'].ids)
+
+  assert tested(seed=1) == tested(seed=0)
+  assert tested(split_seed=1) != tested(split_seed=0)
+
+
 def test_the_division_is_written_image_by_image(years, tmp_path):
   task = task_lib.open_task(_config(isic2018_cv, years, fold=2))
   assert task_lib.is_divided(task)

@@ -141,6 +141,12 @@ def test_an_unknown_reference_names_the_systems(runs, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+def test_a_split_that_no_run_has_is_refused(runs, tmp_path):
+  with pytest.raises(errors.UserError, match='--split=validation: none of the runs'):
+    _write(runs / 'isic2017', tmp_path / 'out', split='validation')
+  assert not (tmp_path / 'out').exists()
+
+
 def test_the_same_runs_make_the_same_files(runs, tmp_path):
   first, second = tmp_path / 'a', tmp_path / 'b'
   for out in (first, second):
