@@ -1,7 +1,13 @@
 """The one exception whose message is meant for the person at the keyboard."""
 
 from collections.abc import Iterable
+import errno
 from typing import Any
+
+# Errors of the system that mean a place cannot be written: full, a quota or a
+# file's size reached, read-only, forbidden, broken.
+UNWRITABLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS,
+                        errno.EACCES, errno.EPERM, errno.EIO))
 
 
 class UserError(Exception):

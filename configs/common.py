@@ -47,6 +47,10 @@ def get_config() -> ml_collections.ConfigDict:
   # so that several seeds train on one division.
   config.split_seed = 0
 
+  # Go on where parts share images, lesions or near-duplicates. Every table of the run
+  # then says so. (group_folds=False shares lesions by intention: it needs no leave.)
+  config.allow_leakage = False
+
   # --- sampling ---
   # repeat: rows repeated by oversample_factors; inverse_frequency: as many
   # rows as images, drawn with weight 1/p of the class; none.

@@ -239,10 +239,10 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     except errors.UserError as error:
       fail(str(error))
     except OSError as error:
-      if error.filename is None:
+      if error.filename is None and error.errno not in errors.UNWRITABLE:
         raise  # no path of the user's
-      fail(f'{error.filename}: {error.strerror}; check the path, its permissions and '
-           'the space left')
+      fail(f'{error.filename or "the output"}: {error.strerror}; check the path, its '
+           'permissions and the space left')
     except KeyboardInterrupt:
       fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
     finally:

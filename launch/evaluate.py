@@ -31,6 +31,9 @@ SPLIT = flags.DEFINE_enum(
     'split', 'test', ['train', 'validation', 'test'], 'which split to score')
 OUT = flags.DEFINE_string(
     'out', '', 'output folder; default <run>/evaluations/<dataset>-<split>')
+ALLOW_LEAKAGE = flags.DEFINE_bool(
+    'allow_leakage', False, 'score images that the run learnt from, or copies of them; '
+    'every table will say so')
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
   parallel.configure_compiler()
   run = command.path(RUN.value)
   config = run_folder.read_config(run)
-  missing = sorted(common.get_config().keys() - config.keys())
+  missing = sorted(run_folder.binding(common.get_config()).keys() - config.keys())
   if missing:
     raise errors.UserError(
         f'{run} was made before configs had {", ".join(missing)}; score it with the '
@@ -48,7 +51,7 @@ def main() -> None:
          else run / 'evaluations' / f'{dataset}-{SPLIT.value}')
   summary = evaluate.evaluate(
       run, dataset=dataset, data_dir=DATA_DIR.value or config['data_dir'],
-      split=SPLIT.value, out=out)
+      split=SPLIT.value, out=out, allow_leakage=ALLOW_LEAKAGE.value)
   print(run_lib.result_line(summary, SPLIT.value, out))
 
 

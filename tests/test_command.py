@@ -34,6 +34,9 @@ def main():
     command.fail('and the end', 1)
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
+  if ACT.value == 'full':
+    with open('/dev/full', 'w') as file:
+      file.write('x')
   if ACT.value == 'end':
     signal.last = Last()
     return
@@ -83,6 +86,7 @@ def test_runs_from_another_folder_without_waiting_for_jax(program):
     (['--no-quiet'], ['no-quiet']),
     (['--acd=print'], ["'acd'", 'Did you mean', 'act']),
     (['config=configs/isic2017.py'], ["'config=configs/isic2017.py'", '--name=value']),
+    (['--act=full'], ['No space left on device', 'space left']),
     (['--act=user'], ['two lines'])])
 def test_a_mistake_gets_one_line_and_status_2(program, arguments, words):
   done = program(*arguments)

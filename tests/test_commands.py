@@ -72,30 +72,6 @@ def test_the_plan_of_the_plaincommand(run):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_as_if_left_alone(home, run, tmp_path):
-  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  assert run('main', *TINY, f'--workdir={whole}', '--quiet').returncode == 0
-  kills = 0
-  for delay in (0.5, 1.5, 3.0):
-    process = subprocess.Popen(
-        command('main', *TINY, f'--workdir={killed}'), cwd=tmp_path,
-        env=environment(home), stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-      if line.startswith('step '):
-        break
-    time.sleep(delay)
-    kills += process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-  assert kills
-  done = run('main', *TINY, f'--workdir={killed}')
-  assert done.returncode == 0, done.stderr
-  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv',
-               'summary.json'):
-    assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
-
-
-@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
   folder = tmp_path / 'stopped'
   with subprocess.Popen(

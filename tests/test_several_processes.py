@@ -137,6 +137,34 @@ def test_two_processes_go_on_where_one_stopped(home):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('damaged', [1, 2])
+def test_two_processes_leave_a_damaged_state_for_the_same_one(home, damaged):
+  name = f'damaged-{damaged}'
+  shutil.copytree(home / 'one', home / name)
+  (home / name / 'summary.json').unlink()
+  states = sorted((home / name / 'checkpoints' / 'latest').iterdir(),
+                  key=lambda path: -int(path.name))
+  for state in states[:damaged]:
+    arrays = max((path for path in (state / 'tree').rglob('*') if path.is_file()),
+                 key=lambda path: path.stat().st_size)
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrays.write_bytes(content)
+  processes = _start_two(home, [*SMALL, f'--workdir={name}'])
+  if damaged == 2:
+    for process in processes:
+      _, messages = process.communicate(timeout=300)
+      assert process.returncode == 2, messages
+      assert 'latest are damaged' in messages.splitlines()[-1]
+    return
+  first, second = _finish(*processes)
+  assert f'latest/{states[0].name} is not whole' in first[1]
+  assert f'resumed after step {states[1].name} of' in first[1]
+  assert second[1] == ''
+  _assert_same_run(home, name)
+
+
+@pytest.mark.slow
 def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
   processes = _start_two(home, [*SMALL, '--workdir=one', '--config.seed=5'])
   for process in processes:

@@ -197,9 +197,13 @@ class PreparedSplit:
                 for name in _MAPS}
       _check_shapes(arrays, self.side)
     except Exception as error:  # array_record raises whatever it likes
-      raise storage.damaged(self.path, error) from error
-    if record['id'].decode() != self.ids[row]:
-      raise storage.damaged(self.path, 'records and index disagree')
+      raise storage.damaged(self.path, f'{self.ids[row]}: {error}') from error
+    indexed = {'label': self.labels, 'has_lesion': self.has_lesion,
+               'has_dermo': self.has_dermo}
+    if record['id'].decode() != self.ids[row] or any(
+        record[name] != values[row] for name, values in indexed.items()):
+      raise storage.damaged(
+          self.path, f'{self.ids[row]}: its record and the index disagree')
     if self.generated is not None:
       arrays['generated'] = self.generated.load(row)
     return arrays

@@ -127,7 +127,8 @@ def check_disjoint(kind: str, members: Mapping[str, Sequence[str]]) -> None:
         examples = ', '.join(shared[:3]) + (', ...' if len(shared) > 3 else '')
         raise errors.UserError(
             f'{first} and {second} share {len(shared)} {kind}(s): {examples}; '
-            f'use data sets without common {kind}s, or group_folds=True')
+            f'use data without common {kind}s, or go on with '
+            '--config.allow_leakage=True, which every table will say')
 
 
 def shared_groups(a: Sequence[str], b: Sequence[str]) -> list[str]:

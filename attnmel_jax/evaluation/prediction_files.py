@@ -55,6 +55,10 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    if error.filename is None:  # of a write: the message would name no file
+      error.filename = str(path)
+    raise
   finally:
     temporary.unlink(missing_ok=True)
 

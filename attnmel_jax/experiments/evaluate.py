@@ -1,5 +1,6 @@
 """A finished run scored on data that arrived later, or on another data set."""
 
+from collections.abc import Mapping
 import pathlib
 from typing import Any
 
@@ -7,6 +8,7 @@ from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import leakage_check
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
@@ -15,7 +17,7 @@ from attnmel_jax.training import checkpoint
 
 
 def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
-             out: pathlib.Path) -> dict[str, Any]:
+             out: pathlib.Path, allow_leakage: bool) -> dict[str, Any]:
   """Predicts and scores a prepared split with a run's best checkpoint.
 
   Preprocessing, classes and threshold are the run's own; the threshold was
@@ -26,17 +28,18 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     dataset: a prepared data set.
     data_dir: folder of prepared data; '' for the default one.
     split: train, validation or test.
-    out: folder for predictions/, attention/ or masks/, and summary.json.
+    out: folder for predictions/, attention/ or masks/, leakage.json and summary.json.
+    allow_leakage: score images that the run learnt from, or copies of them.
 
   Returns:
     The content of `out`/summary.json.
 
   Raises:
     UserError: the run is not finished, the split is not prepared, its classes are not
-      the run's, a U-Net finds no masks in it, or the U-Net whose masks the run learnt
-      from was trained on it.
+      the run's, a U-Net finds no masks in it, the U-Net whose masks the run learnt
+      from was trained on it, or the run was.
   """
-  config = run_folder.read_config(run)
+  config = own = run_folder.read_config(run)
   trained = run_folder.read_summary(run)
   config |= {'dataset': dataset, 'data_dir': data_dir}
   system.enable_float64(config)
@@ -53,6 +56,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   if config['roi'] == 'generated':
     run_folder.check_unseen(
         run, part.ids, f'the {len(part.ids)} {split} images of {dataset}')
+  leaks = _compare(run, own, part, out, data_dir=data_dir, allowed=allow_leakage)
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         system.state_template(config, len(class_names)).variables())
@@ -65,6 +69,29 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
       'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
-      **decided, split: method.report(out, split, predictions, part, **decided)}
+      'leakage': leaks, **decided, split: method.report(
+          out, split, predictions, part,
+          near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
   prediction_files.write_json(out / 'summary.json', summary)
   return summary
+
+
+def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
+             out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
+  """`leakage_check.of_evaluation`, if the images that the run learnt from are here."""
+  bound = run_folder.read_json(run / 'environment.json').get('fingerprints', {})
+  why = ''
+  for place in (config['data_dir'], data_dir):
+    try:
+      # Without a prior, whose masks need not be here; the split is the same.
+      learnt = task_lib.open_task(config | {
+          'data_dir': place, 'roi': 'none', 'allow_leakage': True})
+    except errors.UserError as error:
+      why = why or str(error)
+      continue
+    found = {name: learnt.parts[name].prepared.fingerprint
+             for name in ('train', 'validation') if name in learnt.parts}
+    if found.items() <= bound.items():
+      return leakage_check.of_evaluation(learnt, part, out, allowed=allowed)
+    why = f'those in {learnt.parts["train"].prepared.path} are others'
+  return leakage_check.not_compared(why, allowed)

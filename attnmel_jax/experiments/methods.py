@@ -28,8 +28,9 @@ class Method:
       chooses the checkpoint.
     decisions: validation predictions, or None without a validation set -> what is
       decided by them, to go with every test: `threshold` and `temperature`.
-    report: (folder, split, predictions, part, **decisions) -> the scores of the part,
-      after its files are written.
+    report: (folder, split, predictions, part, near_duplicates, **decisions) -> the
+      scores of the part, with and without its near-duplicates, if it has any, of images
+      that were learnt from; after its files are written.
     draw: (path, split, predictions, part) writes a picture of the maps, where there
       is something to show.
   """
@@ -62,8 +63,10 @@ def _classifier(config, class_names):
 def _unet(config):
   decided = {'threshold': segmentation.THRESHOLD, 'temperature': None}
 
-  def report(folder, split, predictions, part, **_):  # nothing is decided by the data
-    return segmentation.report(folder, split, predictions, part, config)
+  # Nothing is decided by the data.
+  def report(folder, split, predictions, part, *, near_duplicates, **_):
+    return segmentation.report(folder, split, predictions, part, config,
+                               near_duplicates=near_duplicates)
 
   return Method(
       training_step=segmentation.training_step(config),

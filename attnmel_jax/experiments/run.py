@@ -18,6 +18,7 @@ from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import checks
+from attnmel_jax.experiments import leakage_check
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
@@ -105,6 +106,11 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
          quiet: bool) -> dict[str, Any]:
   """`run` in a folder that is ours."""
   stores = parallel.in_every_process(lambda: task_lib.open_stores(config, task))
+  leaks = parallel.from_main(
+      lambda: leakage_check.of_run(config, task, stores, folder))
+  if not quiet:
+    for line in leakage_check.lines(leaks):
+      print(line, file=sys.stderr)
   method = methods.create(config, task.class_names)
 
   def predict_part(name: str, variables: Any) -> Any:
@@ -119,10 +125,11 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
   def finish():
     decided = method.decisions(predictions.get('validation'))
     summary = {'best': best, 'synthetic': task.synthetic,
-               'class_names': list(task.class_names), **decided}
+               'class_names': list(task.class_names), 'leakage': leaks, **decided}
     for name, predicted in predictions.items():
-      summary[name] = method.report(folder, name, predicted, task.parts[name],
-                                    **decided)
+      summary[name] = method.report(
+          folder, name, predicted, task.parts[name],
+          near_duplicates=leaks['near_duplicates'].get(name, ()), **decided)
     prediction_files.write_json(folder / 'summary.json', summary)
     return summary
 
@@ -214,13 +221,21 @@ def _first_images(batches: pipeline.TrainingBatches) -> np.ndarray:
 def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) -> str:
   """One line that says how a finished run scored on a split."""
   scores = summary[split]
-  shown = [f'{metric} {_interval(scores[metric])}'
-           for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity',
-                          'specificity', 'jaccard_pool3', 'jaccard_pool4', 'jaccard',
-                          'thresholded_jaccard')
-           if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric]]
   images = 'synthetic images' if summary['synthetic'] else 'images'
-  return f'{folder}: {split} ({scores["n"]} {images}) ' + ', '.join(shown)
+  line = f'{folder}: {split} ({scores["n"]} {images}) {_shown(scores)}'
+  if 'without_near_duplicates' in scores:
+    rest = scores['without_near_duplicates']
+    line += f'; without near-duplicates ({rest["n"]} {images}) {_shown(rest)}'
+  found = summary.get('leakage', {}).get('found')  # a run from before it was looked for
+  return line + (f'; leakage: {"; ".join(found)}' if found else '')
+
+
+def _shown(scores: Mapping[str, Any]) -> str:
+  return ', '.join(
+      f'{metric} {_interval(scores[metric])}'
+      for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity', 'specificity',
+                     'jaccard_pool3', 'jaccard_pool4', 'jaccard', 'thresholded_jaccard')
+      if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric])
 
 
 def _interval(score: Mapping[str, float | None]) -> str:

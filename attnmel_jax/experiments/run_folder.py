@@ -1,10 +1,10 @@
 """The folder of a run: whose it is, what is in it, and that only one writes.
 
-config.json, environment.json, metrics.jsonl (no times: those are in
-timing.jsonl), checkpoints/, predictions/, attention/ (of a U-Net masks/) and, once the
-run is finished, summary.json. Where the run divided the images itself, or is a U-Net's,
-split.csv lists which image trains, validates or tests. Where it learnt from generated
-masks, generated_masks.json says of which U-Net.
+config.json, environment.json, metrics.jsonl (no times: those are in timing.jsonl),
+leakage.json (what its parts share), checkpoints/, predictions/, attention/ (of a U-Net
+masks/) and, once the run is finished, summary.json. Where the run divided the images
+itself, or is a U-Net's, split.csv lists which image trains, validates or tests. Where
+it learnt from generated masks, generated_masks.json says of which U-Net.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,10 @@ from attnmel_jax import errors
 from attnmel_jax.data import generated
 from attnmel_jax.evaluation import prediction_files
 
-# Where the prepared data lies is no property of a run: fingerprints bind it.
-_FREE_FIELDS = ('data_dir',)
+# These bind no folder: fingerprints say which data a run learnt from, wherever they
+# lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
+# Nor do older folders lack them.
+_FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +103,8 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
   Raises:
-    UserError: another process holds it, or the folder cannot be written.
+    UserError: another process holds it, or the folder cannot be written, now or in
+      the block.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +120,23 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
       raise errors.UserError(
           f'workdir={folder} is in use by another process; wait for it, or name '
           'another with --workdir') from None
-    yield
+    try:
+      for pattern in ('.*.tmp', '*/.*.tmp'):  # what a kill left half-written
+        for left_over in folder.glob(pattern):
+          left_over.unlink()
+      yield
+    except OSError as error:
+      if error.errno not in errors.UNWRITABLE or not _is_within(folder, error.filename):
+        raise
+      raise errors.UserError(
+          f'workdir={folder} cannot be written ({error.strerror}); free some space or '
+          'make it writable, and the same command goes on from the last checkpoint'
+      ) from error
+
+
+def _is_within(folder: pathlib.Path, name: str | None) -> bool:
+  """Whether a file is in the folder, or nameless as that of a failed write."""
+  return name is None or pathlib.Path(name).absolute().is_relative_to(folder.absolute())
 
 
 def bind(folder: pathlib.Path, config: Mapping[str, Any],
@@ -144,7 +163,7 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
     raise errors.UserError(
         f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '
         'name another with --workdir')
-  bound = read_json(folder / 'environment.json')['fingerprints']
+  bound = read_json(folder / 'environment.json').get('fingerprints', {})
   for split, fingerprint in fingerprints.items():
     if bound.get(split) != fingerprint:
       raise errors.UserError(

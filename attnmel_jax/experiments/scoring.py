@@ -1,5 +1,6 @@
 """Predictions of a part -> files in a run folder and a dict of scores."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import pathlib
 from typing import Any
@@ -61,12 +62,23 @@ def decisions(validation: predict.Predictions | None, num_classes: int
 def report(folder: pathlib.Path, split: str, predictions: predict.Predictions,
            part: task_lib.Part, class_names: tuple[str, ...],
            config: Mapping[str, Any], *, threshold: float | None,
-           temperature: float | None) -> dict[str, Any]:
-  """Writes what `write` does; returns what `score` does."""
+           temperature: float | None, near_duplicates: Collection[str]
+           ) -> dict[str, Any]:
+  """Writes what `write` does; returns what `score` does.
+
+  Where there are `near_duplicates`, the ids of images that look like some that were
+  learnt from, `without_near_duplicates` holds the scores of the others.
+  """
   per_image = image_scores(predictions, part, config['image_size'])
   write(folder, split, predictions, part, per_image, class_names, config)
-  return score(predictions, part, per_image, class_names, config, threshold=threshold,
-               temperature=temperature)
+  decided = {'threshold': threshold, 'temperature': temperature}
+  result = score(predictions, part, per_image, class_names, config, without=(),
+                 **decided)
+  if near_duplicates:
+    result['without_near_duplicates'] = score(
+        predictions, part, per_image, class_names, config, without=near_duplicates,
+        **decided)
+  return result
 
 
 class ImageScores(NamedTuple):
@@ -79,14 +91,14 @@ class ImageScores(NamedTuple):
 def score(predictions: predict.Predictions, part: task_lib.Part,
           per_image: ImageScores, class_names: tuple[str, ...],
           config: Mapping[str, Any], *, threshold: float | None,
-          temperature: float | None) -> dict[str, Any]:
-  """All scores of a part, with 95 % bootstrap intervals.
+          temperature: float | None, without: Collection[str]) -> dict[str, Any]:
+  """All scores of a part less some images, with 95 % bootstrap intervals.
 
   Besides those of `scores`: `disc_radius` of the baseline disc and, where there are
   attention maps, `threshold_sweep`.
   """
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
-  rows = challenge.scored(part.ids)
+  rows = challenge.scored(part.ids) & ~np.isin(part.ids, sorted(without))
   labels, groups = predictions.label[rows], part.groups[rows]
   result = scores.classification_scores(
       labels, predictions.probabilities[rows], class_names=class_names,

@@ -1,6 +1,7 @@
 """The U-Net of a run: its steps, and how the masks that it draws are scored."""
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 import functools
@@ -60,12 +61,15 @@ def selection_score(predictions: predict_masks.MaskPredictions) -> tuple[str, fl
 
 def report(folder: pathlib.Path, split: str,
            predictions: predict_masks.MaskPredictions, part: task_lib.Part,
-           config: Mapping[str, Any]) -> dict[str, Any]:
+           config: Mapping[str, Any], *, near_duplicates: Collection[str]
+           ) -> dict[str, Any]:
   """Writes predictions/<name>_images.csv and masks/<name>.png; returns the scores.
 
   Returns:
     `n`, `n_annotated`, and with 95 % bootstrap intervals over images (over lesions,
-    where several images of one are known) `jaccard` and `thresholded_jaccard`.
+    where several images of one are known) `jaccard` and `thresholded_jaccard`. Where
+    there are `near_duplicates`, the ids of images that look like some that were learnt
+    from, `without_near_duplicates` holds the same of the others.
   """
   name = scoring.FILE_NAMES[split]
   per_image = {'jaccard': predictions.jaccard,
@@ -73,11 +77,23 @@ def report(folder: pathlib.Path, split: str,
   image_tables.write(folder / 'predictions' / f'{name}_images.csv', part.ids,
                      part.groups, per_image)
   draw(folder / 'masks' / f'{name}.png', split, predictions, part)
+  result = _score(per_image, part, np.ones(len(part.rows), bool), config)
+  if near_duplicates:
+    others = ~np.isin(part.ids, sorted(near_duplicates))
+    result['without_near_duplicates'] = _score(per_image, part, others, config)
+  return result
+
+
+def _score(per_image: Mapping[str, np.ndarray], part: task_lib.Part, rows: np.ndarray,
+           config: Mapping[str, Any]) -> dict[str, Any]:
+  """Of the images where `rows`, bool [N], is set."""
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
-  alike = np.zeros(len(part.rows), int)  # one stratum: classes do not matter here
-  return {'n': len(part.rows),
-          **scores.attention_scores(per_image, part.prepared.has_lesion[part.rows],
-                                    labels=alike, groups=part.groups, **draws),
+  alike = np.zeros(np.count_nonzero(rows), int)  # one stratum: no classes matter here
+  return {'n': len(alike),
+          **scores.attention_scores(
+              {name: values[rows] for name, values in per_image.items()},
+              part.prepared.has_lesion[part.rows][rows], labels=alike,
+              groups=part.groups[rows], **draws),
           'level': scores.LEVEL, **draws,
           'error_source': comparisons.error_source(num_seeds=1)}
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import csv
 import dataclasses
 import io
+import itertools
 import pathlib
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import builders
+from attnmel_jax.data import copies
 from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
@@ -73,6 +75,9 @@ def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, .
       config['dataset'], split,
       data_dir=builders.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  if not prepared.synthetic:  # phantoms have ids of the archive's form
+    prepared = dataclasses.replace(
+        prepared, groups=copies.join_lesions(prepared.ids, prepared.groups))
   if config['model'] == 'unet':
     return Part(prepared, np.arange(len(prepared)), prepared.labels), ()
   labels, names = splits.task_labels(
@@ -102,9 +107,8 @@ def open_task(config: Mapping[str, Any]) -> Task:
   parts = divide(config, train)
   for part in parts.values():
     _check_classes(train.prepared, part.prepared)
-  splits.check_disjoint('image', {name: part.ids for name, part in parts.items()})
-  if config['group_folds']:
-    splits.check_disjoint('lesion', {name: part.groups for name, part in parts.items()})
+  if not config['allow_leakage']:
+    _check_disjoint(parts, config['group_folds'])
   if train.prepared.generated is not None and 'test' in parts:
     test = parts['test'].ids
     generated.check_unseen(train.prepared.generated.unet, test,
@@ -115,6 +119,14 @@ def open_task(config: Mapping[str, Any]) -> Task:
       config['roi'], dermo_attributes=config['dermo_attributes'],
       available=train.prepared.dermo_attributes)
   return Task(names, parts, region)
+
+
+def _check_disjoint(parts: Mapping[str, Part], group_folds: bool) -> None:
+  """Raises UserError if parts share an image, or a lesion not meant to be divided."""
+  for (first, one), (second, other) in itertools.combinations(parts.items(), 2):
+    splits.check_disjoint('image', {first: one.ids, second: other.ids})
+    if group_folds or one.prepared.split != other.prepared.split:
+      splits.check_disjoint('lesion', {first: one.groups, second: other.groups})
 
 
 def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit
@@ -172,7 +184,19 @@ def _fold(config, part: Part) -> dict[str, Part]:
 
 
 def write_split(path: pathlib.Path, task: Task) -> None:
-  """Writes which image trains, validates or tests: `image,group,part`, by id."""
+  """Writes which image trains, validates or tests: `image,group,part`, by id.
+
+  Raises:
+    UserError: the file is there and says otherwise of training or validation.
+  """
+  if path.exists():
+    before = read_split(path)
+    for name in ('train', 'validation'):
+      now = sorted(task.parts[name].ids.tolist()) if name in task.parts else []
+      if sorted(before[name]) != now:
+        raise errors.UserError(
+            f'{path} divided the images otherwise, as an older version did; name '
+            'another --workdir')
   rows = sorted((image_id, group, name) for name, part in task.parts.items()
                 for image_id, group in zip(part.ids, part.groups, strict=True))
   text = io.StringIO()

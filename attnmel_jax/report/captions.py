@@ -1,6 +1,7 @@
 """Sentences that say what a table's numbers are of."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from attnmel_jax.report import estimates as estimates_lib
 from attnmel_jax.report import gathering
 from attnmel_jax.report import published as published_lib
 from attnmel_jax.report import table as table_lib
+
+_LISTED = 3  # lines on leakage
 
 
 def scored(estimates: estimates_lib.Estimates) -> list[str]:
@@ -25,7 +28,32 @@ def scored(estimates: estimates_lib.Estimates) -> list[str]:
   if group.split == 'validation':
     sentences.append('The validation images also chose checkpoint and threshold, which '
                      'flatters these scores.')
-  return [*sentences, *synthetic(group.synthetic)]
+  return [*sentences, *near_duplicates(group), *synthetic(group.synthetic),
+          *leakage([member.leakage for member in group.members])]
+
+
+def near_duplicates(group: gathering.Group) -> list[str]:
+  """How many images look like some that were learnt from, or nothing."""
+  numbers = {member.scores['n'] - member.scores['without_near_duplicates']['n']
+             for member in group.members if 'without_near_duplicates' in member.scores}
+  if not numbers:
+    return []
+  most = max(numbers)
+  return [f'{most} of these images look{"s" * (most == 1)} like one that a run learnt '
+          'from or was chosen by; each run\'s summary.json holds its scores without '
+          'such near-duplicates.']
+
+
+def leakage(runs: Sequence[Sequence[str]]) -> list[table_lib.Stamp]:
+  """What flatters the scores of some of the runs, or nothing."""
+  leaky = [lines for lines in runs if lines]
+  if not leaky:
+    return []
+  every = list(dict.fromkeys(line for lines in leaky for line in lines))
+  more = f'; and {len(every) - _LISTED} more' if len(every) > _LISTED else ''
+  return [table_lib.Stamp(
+      f'Leakage in {len(leaky)} of {len(runs)} runs, which flatters scores: '
+      f'{"; ".join(every[:_LISTED])}{more}.')]
 
 
 def synthetic(is_synthetic: bool) -> list[str]:

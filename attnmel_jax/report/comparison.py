@@ -96,16 +96,23 @@ def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
     scores = run.summary.get(split)
     if scores is None:
       continue
-    row = {'run': name, 'dataset': run.config['dataset'],
-           'model': run.config['model'], 'roi': run.config['roi'],
-           'seed': run.config['seed'], 'n': scores.get('n')}
-    for metric, title in _SCORES.items():
-      score = scores.get(metric)
-      if isinstance(score, Mapping) and 'estimate' in score:
-        row |= {title: score['estimate'], f'{title} low': score['low'],
-                f'{title} high': score['high']}
-    table.append(row)
+    table.append(_row(run, name, scores))
+    if 'without_near_duplicates' in scores:
+      table.append(_row(run, f'{name} without near-duplicates',
+                        scores['without_near_duplicates']))
   return table
+
+
+def _row(run: FinishedRun, label: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+  row = {'run': label, 'dataset': run.config['dataset'], 'model': run.config['model'],
+         'roi': run.config['roi'], 'seed': run.config['seed'], 'n': scores.get('n')}
+  for name, title in _SCORES.items():
+    score = scores.get(name)
+    if isinstance(score, Mapping) and 'estimate' in score:
+      row |= {title: score['estimate'], f'{title} low': score['low'],
+              f'{title} high': score['high']}
+  leaks = run.summary.get('leakage', {}).get('found')
+  return row | ({'leakage': '; '.join(leaks)} if leaks else {})
 
 
 def differing_fields(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -147,6 +147,12 @@ def _overview(runs: Sequence[comparison.FinishedRun]
     lines += ['**Synthetic data**: the images of '
               f'{", ".join(synthetic)} were drawn by a program. These scores say that '
               'the software works, and nothing of patients.', '']
+  for run in runs:
+    found = gathering.leakage_of(run.summary)
+    if found:
+      lines += [table_lib.sentences([table_lib.Bold(
+          f'Leakage in {run.folder.name}, which flatters scores: {"; ".join(found)}.'
+      )]), '']
   files = {}
   for split in ('test', 'validation'):
     table = comparison.rows(runs, split)
@@ -165,11 +171,18 @@ def _figures(runs: Sequence[comparison.FinishedRun],
   for name in _before(out):
     if name.startswith(f'{figures.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
-  others = set(folder.iterdir()) if folder.is_dir() else set()
+  others = _inodes(folder)
   entries = figures.write(runs, panels, notes, out, plan.data_dir,
                           photographs=plan.photographs)
-  drawn = set(folder.iterdir()) - others if folder.is_dir() else set()
-  return entries, sorted(f'{figures.FOLDER}/{path.name}' for path in drawn)
+  # Those of a killed report are replaced, and so have another inode.
+  drawn = _inodes(folder).items() - others.items()
+  return entries, sorted(f'{figures.FOLDER}/{path.name}' for path, _ in drawn)
+
+
+def _inodes(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+  if not folder.is_dir():
+    return {}
+  return {path: path.stat().st_ino for path in folder.iterdir()}
 
 
 def _before(out: pathlib.Path) -> list[str]:

@@ -27,7 +27,7 @@ _OWN = ('model', 'roi', 'generated_masks', 'seed', 'fold')
 # These change where and how fast a run is made, and what is drawn, but no number.
 FREE_FIELDS = ('data_dir', 'cache_gib', 'log_every_steps', 'checkpoint_every_steps',
                'remat', 'overlay_images', 'tensorboard', 'bootstrap_draws',
-               'bootstrap_seed')
+               'bootstrap_seed', 'allow_leakage')
 
 
 class Member(NamedTuple):
@@ -36,6 +36,7 @@ class Member(NamedTuple):
   run: comparison.FinishedRun
   folder: pathlib.Path         # that holds predictions/: the run's or an evaluation's
   scores: Mapping[str, Any]
+  leakage: tuple[str, ...]     # lines on what flatters the scores
 
 
 class Unit(NamedTuple):
@@ -77,6 +78,11 @@ class Gathered(NamedTuple):
 
   groups: list[Group]
   left_out: list[str]  # a line for each run that is in none, and why
+
+
+def leakage_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """What flatters the scores of a run or an evaluation; older ones do not know."""
+  return tuple(summary.get('leakage', {}).get('found', ()))
 
 
 def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]
@@ -145,7 +151,7 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
         'images overlap: leave out --split=validation')
   for name in ('test', 'validation') if split == 'auto' else (split,):
     if name in run.summary:
-      return name, Member(run, run.folder, run.summary[name])
+      return name, Member(run, run.folder, run.summary[name], leakage_of(run.summary))
     # What launch/evaluate.py scored when the data arrived later.
     later = run.folder / 'evaluations' / f'{run.config["dataset"]}-{name}'
     if (later / 'summary.json').exists():
@@ -154,7 +160,8 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
         raise errors.UserError(
             f'{later}/summary.json holds no {name} scores; delete {later} and score '
             'the run again with launch/evaluate.py')
-      return name, Member(run, later, summary[name])
+      return name, Member(run, later, summary[name], tuple(dict.fromkeys(
+          [*leakage_of(run.summary), *leakage_of(summary)])))
   raise errors.UserError(
       f'{run.folder} has no {"test or validation" if split == "auto" else split} '
       'scores; launch/evaluate.py makes them where the data are prepared')

@@ -7,6 +7,7 @@ from typing import Any
 from attnmel_jax.evaluation import statistics
 from attnmel_jax.report import captions
 from attnmel_jax.report import comparison
+from attnmel_jax.report import gathering
 from attnmel_jax.report import table as table_lib
 
 _COLUMNS = {'jaccard': 'Jaccard', 'thresholded_jaccard': 'thresholded Jaccard'}
@@ -37,7 +38,8 @@ def main(runs: Sequence[comparison.FinishedRun], *, split: str
     return None
   head = table_lib.Head(
       'segmentation', 'U-Net: Jaccard index of its masks with the annotated ones',
-      tuple(captions.synthetic(any(run.summary['synthetic'] for run in shown))),
+      (*captions.synthetic(any(run.summary['synthetic'] for run in shown)),
+       *captions.leakage([gathering.leakage_of(run.summary) for run in shown])),
       ('Means over images, 95 % intervals of test sampling; thresholded: an index '
        'below 0.65 counts as 0.',))
   return table_lib.Table(

@@ -18,6 +18,10 @@ class Bold(str):
   """A sentence of a caption that must not be missed."""
 
 
+class Stamp(Bold):
+  """One that a CSV holds too, in a column of its own."""
+
+
 class Cell(NamedTuple):
   """What stands in a table: for people, and for programs where they differ."""
 
@@ -80,20 +84,22 @@ def p_value(value: float) -> Cell:
 
 
 def to_csv(table: Table) -> str:
-  """A line a row; a column of intervals becomes three."""
+  """A line a row; a column of intervals becomes three; stamps are the last."""
+  stamp = ' '.join(text for text in table.head.caption() if isinstance(text, Stamp))
   wide = [any(len(row[j].values) == 3 for row in table.rows)
           for j in range(len(table.columns))]
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
   writer.writerow([name + end for name, is_wide in zip(table.columns, wide, strict=True)
-                   for end in (('', ' low', ' high') if is_wide else ('',))])
+                   for end in (('', ' low', ' high') if is_wide else ('',))]
+                  + ['warning'] * bool(stamp))
   for row in table.rows:
     cells = []
     for cell, is_wide in zip(row, wide, strict=True):
       values = list(cell.values or (cell.text,))
       values += [''] * ((3 if is_wide else 1) - len(values))
       cells += ['' if isinstance(v, float) and math.isnan(v) else v for v in values]
-    writer.writerow(cells)
+    writer.writerow(cells + [stamp] * bool(stamp))
   return text.getvalue()
 
 

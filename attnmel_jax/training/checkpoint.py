@@ -1,21 +1,28 @@
 """Latest and best checkpoint of a run (Orbax).
 
 Two managers, because Orbax's `best_fn` with `max_to_keep` deletes the newest
-step. The latest two states serve to resume, the best variables to test.
+step. The latest two states serve to resume, the best variables to test. Each step
+has a manifest, written last: a damaged state is left for the one before.
 
 Arrays are saved as the host's copies, by the main process alone, which sends to the
 others what it restores: a run may go on with another number of processes.
 """
 
+from collections.abc import Iterator
+import contextlib
+import os
 import pathlib
+import sys
 from typing import Any
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from attnmel_jax import errors
 from attnmel_jax import parallel
+from attnmel_jax.training import manifest
 from attnmel_jax.training import state as state_lib
 
 
@@ -25,14 +32,34 @@ def _manager(directory: pathlib.Path, keep: int, create: bool
     directory.mkdir(parents=True, exist_ok=True)
   main_alone = ocp.options.MultiprocessingOptions(
       primary_host=0, active_processes={0}, barrier_sync_key_prefix=directory.name)
-  return ocp.CheckpointManager(
-      directory.absolute(),
-      options=ocp.CheckpointManagerOptions(
-          max_to_keep=keep if create else None, create=False,
-          read_only=not create, enable_async_checkpointing=False,
-          cleanup_tmp_directories=create,  # what a kill left half-written
-          multiprocessing_options=main_alone),
-      item_names=('tree', 'meta'))
+  with _quiet():
+    return ocp.CheckpointManager(
+        directory.absolute(),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep if create else None, create=False,
+            read_only=not create, enable_async_checkpointing=False,
+            cleanup_tmp_directories=create,  # what a kill left half-written
+            multiprocessing_options=main_alone),
+        item_names=('tree', 'meta'))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Orbax logs what it raises, too, with pages of traces."""
+  verbosity, hook = logging.get_verbosity(), sys.unraisablehook
+
+  def quieter(unraisable):
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      hook(unraisable)
+
+  logging.set_verbosity(logging.FATAL)
+  sys.unraisablehook = quieter
+  try:
+    yield
+    # Not after a failure: writes that are still under way find nobody to tell.
+    sys.unraisablehook = hook
+  finally:
+    logging.set_verbosity(verbosity)
 
 
 def _template(tree: Any) -> Any:
@@ -57,6 +84,7 @@ class Checkpoints:
       raise errors.UserError(
           f'{directory} holds no best checkpoint; run the launch/main.py command of '
           'the run again in a new --workdir')
+    self._create = create
     self._latest = self._best = None  # where another process holds them
     if parallel.is_main_process():
       self._latest = _manager(directory / 'latest', 2, create)
@@ -71,22 +99,40 @@ class Checkpoints:
       self._best.close()
 
   def latest_step(self) -> int | None:
-    """Step of the newest whole checkpoint, None without one."""
-    return parallel.from_main(lambda: _latest_step(self._latest))
+    """Step of the newest whole state, None without one.
+
+    Damaged ones that are newer are named on stderr, and deleted.
+
+    Raises:
+      UserError: there are states, and all are damaged.
+    """
+    return parallel.from_main(lambda: self._newest_whole(self._latest))
 
   def save_latest(self, state: state_lib.TrainState, meta: dict[str, Any]) -> None:
-    """Saves all that a run needs to go on; does nothing at a step saved before."""
+    """Saves all that a run needs to go on; does nothing at a step saved before.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     step = int(state.step)
     if parallel.is_main_process() and self._latest.latest_step() != step:
       self._save(self._latest, step, state, meta)
 
   def restore_latest(self, like: state_lib.TrainState
                      ) -> tuple[state_lib.TrainState, dict[str, Any]]:
-    """The newest state, placed like `like`, and its `meta`."""
-    return self._restore(self._latest, like)
+    """The newest whole state, placed like `like`, and its `meta`.
+
+    Raises:
+      FileNotFoundError: nothing was saved.
+      UserError: all states are damaged, or the best variables up to this step.
+    """
+    state, meta = self._restore(self._latest, like, self._newest_whole)
+    # Now, not after the steps that are left. Later ones will be replaced.
+    parallel.from_main(lambda: _check_best(self._best, up_to=int(state.step)))
+    return state, meta
 
   def save_best(self, state: state_lib.TrainState, meta: dict[str, Any]) -> None:
-    """Replaces the best variables."""
+    """Replaces the best variables; raises UserError if they cannot be written."""
     if not parallel.is_main_process():
       return
     step = int(state.step)
@@ -102,21 +148,36 @@ class Checkpoints:
       FileNotFoundError: nothing was saved.
       UserError: the files are damaged.
     """
-    return self._restore(self._best, like)
+    return self._restore(self._best, like, _check_best)
+
+  def _newest_whole(self, manager):
+    return _newest_whole(manager, delete=self._create)
 
   def _save(self, manager, step, tree, meta):
-    saved = manager.save(step, args=ocp.args.Composite(
-        tree=ocp.args.StandardSave(jax.device_get(tree)),
-        meta=ocp.args.JsonSave(meta)))
+    args = ocp.args.Composite(tree=ocp.args.StandardSave(jax.device_get(tree)),
+                              meta=ocp.args.JsonSave(meta))
+    try:
+      with _quiet():
+        saved = manager.save(step, args=args)
+      if saved:
+        manifest.write(_folder(manager, step))
+    except Exception as error:  # Orbax and its storage raise whatever they like
+      reason = _unwritable(error)
+      if not reason:
+        raise
+      raise errors.UserError(
+          f'checkpoint {_folder(manager, step)} cannot be written ({reason}); free '
+          'some space or make the folder writable: the same command then goes on from '
+          'the checkpoint before') from error
     if not saved:  # Orbax says no more than this where a newer step exists
       raise RuntimeError(f'checkpoint of step {step} was not saved')
 
-  def _restore(self, manager, like):
+  def _restore(self, manager, like, find_step):
     template = _template(like)
     restored = {}
 
     def read():
-      restored['tree'], meta = _read(manager, template)
+      restored['tree'], meta = _read(manager, template, find_step(manager))
       return meta
 
     meta = parallel.from_main(read)
@@ -125,19 +186,80 @@ class Checkpoints:
                         ), meta
 
 
-def _latest_step(manager: ocp.CheckpointManager) -> int | None:
-  return manager.latest_step()
+def _folder(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
+  return pathlib.Path(manager.directory) / str(step)
 
 
-def _read(manager: ocp.CheckpointManager, template: Any) -> tuple[Any, dict[str, Any]]:
+def _unwritable(error: Exception) -> str:
+  """What the system said of a place that cannot be written, '' if it did not.
+
+  Storage wraps it in pages of its own.
+  """
+  told = (os.strerror(number) for number in sorted(errors.UNWRITABLE))
+  return next((text for text in told if text in str(error)), '')
+
+
+def _newest_whole(manager: ocp.CheckpointManager, *, delete: bool) -> int | None:
+  """The newest step without a fault; see `Checkpoints.latest_step`."""
+  steps = sorted(manager.all_steps(), reverse=True)
+  faults = {}
+  for step in steps:
+    faults[step] = manifest.fault(_folder(manager, step))
+    if not faults[step]:
+      break
+  # Where no step is whole, one without a manifest may be: it is all that there is.
+  chosen = next((step for wanted in ('', manifest.ABSENT) for step in faults
+                 if faults[step] == wanted), None)
+  if steps and chosen is None:
+    raise errors.UserError(
+        f'all checkpoints in {manager.directory} are damaged (' + '; '.join(
+            f'{step}: {faults[step]}' for step in faults) + '); delete '
+        f'{pathlib.Path(manager.directory).parent} and the same command starts anew')
+  for step in steps:
+    if chosen is not None and step > chosen:
+      _say(f'checkpoint {_folder(manager, step)} is not whole ({faults[step]}); going '
+           f'on from step {chosen}')
+      if delete:
+        manager.delete(step)  # Orbax would not save it again
+  return chosen
+
+
+def _check_best(manager: ocp.CheckpointManager, up_to: int | None = None
+                ) -> int | None:
+  """The best step, None without one or if it is beyond `up_to`.
+
+  Raises:
+    UserError: it is damaged.
+  """
   step = manager.latest_step()
+  if step is None or (up_to is not None and step > up_to):
+    return None
+  folder = _folder(manager, step)
+  fault = manifest.fault(folder)
+  if fault not in ('', manifest.ABSENT):
+    raise errors.UserError(
+        f'the best checkpoint {folder} is damaged ({fault}) and there is no other; '
+        f'delete {folder.parents[1]} and the summary.json beside it, and the '
+        'launch/main.py command of the run trains anew')
+  return step
+
+
+def _say(text: str) -> None:
+  print(f'warning: {text}', file=sys.stderr, flush=True)
+
+
+def _read(manager: ocp.CheckpointManager, template: Any, step: int | None
+          ) -> tuple[Any, dict[str, Any]]:
   if step is None:
     raise FileNotFoundError(f'no checkpoint in {manager.directory}')
+  folder = _folder(manager, step)
+  if not (folder / manifest.NAME).exists():
+    _say(f'checkpoint {folder} is taken unverified: {manifest.ABSENT}')
   try:
     restored = manager.restore(step, args=ocp.args.Composite(
         tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore()))
   except Exception as error:  # Orbax and its storage raise whatever they like
     raise errors.UserError(
-        f'checkpoint {manager.directory}/{step} cannot be read '
-        f'({type(error).__name__}); delete that folder and start again') from error
+        f'checkpoint {folder} cannot be read ({type(error).__name__}); delete that '
+        'folder and start again') from error
   return restored.tree, restored.meta

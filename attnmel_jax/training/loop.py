@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import signal
+import sys
 from typing import Any
 
 import jax
@@ -109,23 +110,44 @@ class MetricsFile:
     if self._events is not None:
       self._events.flush()
 
+  def sync(self) -> None:
+    """Returns once the lines are on the disk: before a checkpoint that follows them."""
+    if parallel.is_main_process():
+      os.fsync(self._file.fileno())
+
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
 
 
 def _truncate(path: pathlib.Path, step: int) -> None:
-  """Drops the lines beyond `step`, all at once."""
-  kept = []
-  if path.exists():
-    for line in path.read_text().splitlines(keepends=True):
-      # A kill may have cut the last line short.
-      if not line.endswith('\n') or json.loads(line)['step'] > step:
-        break
-      kept.append(line)
+  """Drops damaged lines and those beyond `step`, all at once; tells of lost ones."""
+  lines = (path.read_text(errors='replace').splitlines(keepends=True)
+           if path.exists() else [])
+  steps = [_step_of(line) for line in lines]
+  beyond = next((row for row, at in enumerate(steps) if at is not None and at > step),
+                len(lines))
+  lines, steps = lines[:beyond], steps[:beyond]
+  # A kill may have cut the last line short, one beyond `step`.
+  damaged = sum(at is None and line.endswith('\n')
+                for line, at in zip(lines, steps, strict=True))
+  missing = set(range(1, step + 1)).difference(steps)
+  if damaged or missing:
+    print(f'warning: {path}: {damaged} lines are damaged, {len(missing)} of the first '
+          f'{step} steps have none; the run goes on without them', file=sys.stderr,
+          flush=True)
   scratch = path.with_suffix('.tmp')
-  scratch.write_text(''.join(kept))
+  scratch.write_text(''.join(
+      line for line, at in zip(lines, steps, strict=True) if at is not None))
   scratch.replace(path)
+
+
+def _step_of(line: str) -> int | None:
+  """The step of a line, None of one that a kill or a damage left no line."""
+  try:
+    return int(json.loads(line)['step']) if line.endswith('\n') else None
+  except (ValueError, KeyError, TypeError):
+    return None
 
 
 def _written(path: pathlib.Path) -> pathlib.Path:
@@ -153,8 +175,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
     batches: (t, batch of step t) for t = state.step ... total_steps - 1.
     hyper: inputs of the step without learning_rate, which is like weight_decay.
     schedule: how long, how fast, and when to save.
-    validate: validation scores of a state, the one that selects under 'score';
-      None where there is no validation set: then the last epoch is the best.
+    validate: state -> scores, of which 'score' selects; None: the last epoch is best.
     checkpoints: where states go.
     folder: run folder of metrics.jsonl and timing.jsonl.
     events: of TensorBoard, which get the metrics too; None for none.
@@ -190,6 +211,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
         best_score = _end_epoch(
             state, best_score, validate, checkpoints, metrics_file, timing, bar)
       if due:
+        metrics_file.sync()
         checkpoints.save_latest(state, {'best_score': best_score})
         timing.lap('saving', step)
       if stopping:

@@ -13,6 +13,7 @@ and `saving` (checkpoints) what they say.
 """
 
 import json
+import os
 import pathlib
 import time
 from typing import Any
@@ -26,6 +27,8 @@ class Timing:
   def __init__(self, path: pathlib.Path, step: int):
     """Opens `path` at a run that has done `step` steps."""
     self._file = path.open('a')
+    if not _ends_whole(path):  # a kill or a full disk cut the last line short
+      self._file.write('\n')
     self._step, self._since = step, time.perf_counter()
     self.images_per_second = 0.  # of the last line that holds images
 
@@ -61,6 +64,15 @@ class Timing:
     self._file.close()
 
 
+def _ends_whole(path: pathlib.Path) -> bool:
+  """Whether a file is empty or ends with a whole line."""
+  with path.open('rb') as file:
+    if file.seek(0, os.SEEK_END) == 0:
+      return True
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b'\n'
+
+
 def summarise(path: pathlib.Path) -> dict[str, Any]:
   """Seconds of a run by kind, over all its starts.
 
@@ -71,10 +83,11 @@ def summarise(path: pathlib.Path) -> dict[str, Any]:
   """
   seconds = dict.fromkeys(('first_step', 'steps', 'validation', 'saving'), 0.)
   steps = images = starts = 0
-  for text in path.read_text().splitlines(keepends=True):
-    if not text.endswith('\n'):  # a kill cut the line short
+  for text in path.read_text(errors='replace').splitlines():
+    try:
+      line = json.loads(text)
+    except ValueError:  # cut short
       continue
-    line = json.loads(text)
     seconds[line['what']] += line['seconds']
     starts += line['what'] == 'first_step'
     images += line['images'] if line['what'] == 'steps' else 0

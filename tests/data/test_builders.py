@@ -544,6 +544,44 @@ def test_damaged_records_are_one_line(source, data_dir, damage):
       split.load(row)
 
 
+def test_a_flipped_bit_in_a_record_names_the_image(source, data_dir):
+  """At many places of the file; where none is told, no pixel has changed."""
+  _prepare(source, data_dir)
+  split = _open(data_dir)
+  whole = [split.load(row) for row in range(len(split))]
+  shard, = split.path.glob('*.array_record*')
+  content = shard.read_bytes()
+  named = set()
+  for position in np.flatnonzero(np.frombuffer(content, np.uint8))[::211]:
+    shard.write_bytes(content[:position] + bytes([content[position] ^ 4])
+                      + content[position + 1:])
+    for row, image_id in enumerate(split.ids):
+      try:
+        loaded = _open(data_dir).load(row)
+      except errors.UserError as error:
+        assert 'is damaged' in str(error)
+        named |= {image_id} if f'is damaged ({image_id}: ' in str(error) else set()
+      else:
+        for name, array in loaded.items():
+          np.testing.assert_array_equal(array, whole[row][name])
+  assert named == set(split.ids)
+
+
+@pytest.mark.parametrize('field', ['labels', 'has_lesion', 'has_dermo', 'ids'])
+def test_an_index_that_differs_from_its_records_names_the_image(
+    source, data_dir, field):
+  _prepare(source, data_dir)
+  path = _open(data_dir).path / 'metadata.json'
+  index = json.loads(path.read_text())
+  before = index[field][3]
+  index[field][3] = f'{before}x' if field == 'ids' else 1 - int(before)
+  path.write_text(json.dumps(index))
+  split = _open(data_dir)
+  split.load(2)
+  with pytest.raises(errors.UserError, match=f'is damaged .{split.ids[3]}: its record'):
+    split.load(3)
+
+
 @pytest.mark.parametrize('content', ['', '[]', '{}'])
 def test_a_damaged_index_is_prepared_again(source, data_dir, capsys, content):
   _prepare(source, data_dir)

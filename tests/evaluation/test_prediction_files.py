@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -112,6 +113,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     file.write(b'half')
     assert path.read_text() == 'old'
     raise KeyboardInterrupt
+  assert path.read_text() == 'old'
+  assert os.listdir(tmp_path) == ['file']
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('old')
+  with (pytest.raises(OSError) as caught,
+        prediction_files.replacing(path)):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  assert caught.value.filename == str(path)
   assert path.read_text() == 'old'
   assert os.listdir(tmp_path) == ['file']
 

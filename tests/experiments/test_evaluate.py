@@ -10,12 +10,13 @@ from attnmel_jax.data import phantom
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
+from attnmel_jax.experiments import task as task_lib
 
 
 def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
   folder, summary = finished
   again = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
-                            split='test', out=tmp_path)
+                            split='test', out=tmp_path, allow_leakage=False)
   assert again['test'] == summary['test']
   assert (tmp_path / 'predictions' / 'test.csv').read_bytes() == (
       folder / 'predictions' / 'test.csv').read_bytes()
@@ -33,7 +34,7 @@ def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
   assert 'test' not in without
   assert without['validation'] == summary['validation']
   later = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
-                            split='test', out=tmp_path / 'later')
+                            split='test', out=tmp_path / 'later', allow_leakage=False)
   assert later['test'] == summary['test']
 
 
@@ -52,7 +53,7 @@ def test_own_photographs_are_an_external_test_set(finished, tmp_path):
       tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
       data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
   scored = evaluate.evaluate(folder, dataset='folder', data_dir=str(tmp_path / 'data'),
-                             split='test', out=tmp_path / 'out')
+                             split='test', out=tmp_path / 'out', allow_leakage=False)
   assert scored['test']['class_counts'] == {'other': 10, 'melanoma': 2}
   assert scored['threshold'] == summary['threshold']
   assert 'jaccard_pool4' in scored['test']
@@ -62,7 +63,7 @@ def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):
   run_folder.bind(tmp_path, config, {}, {})
   with pytest.raises(errors.UserError, match='is not finished'):
     evaluate.evaluate(tmp_path, dataset='isic2017', data_dir=str(prepared),
-                      split='test', out=tmp_path / 'out')
+                      split='test', out=tmp_path / 'out', allow_leakage=False)
 
 
 def test_other_classes_are_refused(finished, prepared, tmp_path, config):
@@ -73,4 +74,23 @@ def test_other_classes_are_refused(finished, prepared, tmp_path, config):
   run_folder.bind(other, config | {'positive': ('nevus',)}, {}, {})
   with pytest.raises(errors.UserError, match='other, nevus, the run other, melanoma'):
     evaluate.evaluate(other, dataset='isic2017', data_dir=str(prepared),
-                      split='test', out=tmp_path / 'out')
+                      split='test', out=tmp_path / 'out', allow_leakage=False)
+
+
+def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
+    finished, config, prepared, tmp_path):
+  folder, _ = finished
+  part, _ = task_lib.open_part(config, 'test')
+
+  def compare(run, first, second):
+    found = evaluate._compare(run, config | {'data_dir': str(first)}, part,
+                              tmp_path / 'out', data_dir=str(second), allowed=False)
+    return found['found']
+
+  assert compare(folder, prepared, tmp_path) == []
+  assert compare(folder, tmp_path, prepared) == []
+  unknown, = compare(folder, tmp_path, tmp_path)
+  assert unknown.startswith('unknown') and 'launch/prepare.py' in unknown
+  run_folder.bind(tmp_path / 'other', config, {'train': 'f', 'validation': 'f'}, {})
+  unknown, = compare(tmp_path / 'other', prepared, tmp_path)
+  assert 'isic2017/train-' in unknown and 'are others' in unknown

@@ -186,7 +186,7 @@ def test_a_run_notes_its_masks_and_is_scored_by_lesions(drawn, tmp_path):
   assert known['unet'] == split.generated.unet
   assert summary['test']['n_annotated'] == 0  # the phantom has masks of training alone
   again = evaluate.evaluate(tmp_path / 'run', dataset='isic2018', data_dir=str(data),
-                            split='train', out=tmp_path / 'out')
+                            split='train', out=tmp_path / 'out', allow_leakage=False)
   assert again['train']['n_annotated'] == 63
   with pytest.raises(errors.UserError, match='trained on 30 of the 40 train images'):
     run_folder.check_unseen(
@@ -214,7 +214,7 @@ def test_scoring_images_that_the_unet_knew_is_refused(drawn, tmp_path):
   run_folder.write_generated(folder, generated.open_maps(_split(data), 'unet'))
   with pytest.raises(errors.UserError, match=f'2 of the 14 test images .*{tested[0]}'):
     evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data), split='test',
-                      out=tmp_path / 'out')
+                      out=tmp_path / 'out', allow_leakage=False)
 
 
 def test_a_run_goes_on_with_the_same_masks_alone(drawn, tmp_path):

@@ -4,12 +4,16 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 
+from attnmel_jax import errors
+from attnmel_jax.data import builders
+from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.training import loop
@@ -19,10 +23,12 @@ from attnmel_jax.training import tensorboard
 def test_a_run_leaves_all_its_files(finished):
   folder, summary = finished
   for name in ('config.json', 'environment.json', 'metrics.jsonl', 'timing.jsonl',
-               'summary.json', 'predictions/val.csv', 'predictions/test.csv',
-               'attention/val.npz', 'attention/test.npz', 'attention/test.png'):
+               'summary.json', 'leakage.json', 'predictions/val.csv',
+               'predictions/test.csv', 'attention/val.npz', 'attention/test.npz',
+               'attention/test.png'):
     assert (folder / name).is_file(), name
   assert json.loads((folder / 'summary.json').read_text()) == summary
+  assert summary['leakage'] == {'allowed': False, 'found': [], 'near_duplicates': {}}
   with (folder / 'predictions' / 'test.csv').open() as file:
     rows = list(csv.DictReader(file))
   assert list(rows[0]) == ['image', 'label', 'other', 'melanoma']
@@ -89,6 +95,44 @@ def _check_events(folder):
   assert [step for step, _ in pictures] == [3, 6]
   assert all(image.encoded_image_string.startswith(b'\x89PNG') and image.width > 100
              for _, image in pictures)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_space(
+    finished, config, tmp_path):
+  folder, summary = finished
+  (tmp_path / 'timing.jsonl').symlink_to('/dev/full')
+  with pytest.raises(errors.UserError,
+                     match='cannot be written .No space left on device.; free'):
+    run_lib.run(config, tmp_path, quiet=True)
+  (tmp_path / 'timing.jsonl').unlink()
+  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert ((tmp_path / 'metrics.jsonl').read_bytes()
+          == (folder / 'metrics.jsonl').read_bytes())
+
+
+def test_a_damaged_state_is_made_again(finished, config, tmp_path, capsys):
+  folder, summary = finished
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+  (tmp_path / 'summary.json').unlink()
+  latest = tmp_path / 'checkpoints' / 'latest'
+  arrays = max((latest / '6').rglob('*'), key=lambda p: p.stat().st_size)
+  content = bytearray(arrays.read_bytes())
+  content[len(content) // 2] ^= 1
+  arrays.write_bytes(content)
+  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert f'{latest}/6 is not whole' in capsys.readouterr().err
+  for name in ('metrics.jsonl', 'predictions/test.csv'):
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_data_prepared_anew_are_refused(finished, config, tmp_path):
+  folder, _ = finished
+  root = pathlib.Path(config['data_dir'])
+  shutil.copytree(root, tmp_path / 'data')
+  path, = (tmp_path / 'data' / 'isic2017').glob('validation-*/*/metadata.json')
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'fingerprint': '0' * 64}))
+  with pytest.raises(errors.UserError, match='the validation data are not those that'):
+    run_lib.run(config | {'data_dir': str(tmp_path / 'data')}, folder, quiet=True)
 
 
 @pytest.fixture
@@ -191,6 +235,43 @@ def test_a_fold_writes_its_division_and_scores_its_test_images(config, tmp_path)
       scored = {row['image'] for row in csv.DictReader(predictions)}
     assert scored == parts[name]
     assert summary[name]['n'] == len(scored)
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
+    prepared, config, tmp_path):
+  table = ['image,label,split']
+  for split, number in (('train', 24), ('validation', 8), ('test', 8)):
+    rows = phantom.rows(year=2017, split=split, total=number, size=60, seed=4,
+                        artefact_bias={})
+    for row in rows:
+      name, ill = f'{row.image_id}.jpg', row.case.diagnosis == 'melanoma'
+      photograph = phantom.YEARS[2017].encode(row.image_id, row.case)[0][name]
+      (tmp_path / name).write_bytes(photograph)
+      table.append(f'{name},{"melanoma" if ill else "other"},{split}')
+  copied = table[1].split(',')[0]
+  shutil.copy(tmp_path / copied, tmp_path / 'copy.jpg')
+  table.append(f'copy.jpg,{table[1].split(",")[1]},test')
+  (tmp_path / 'labels.csv').write_text('\n'.join(table))
+  builders.prepare_folder(
+      tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
+      data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
+  config |= {'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',
+             'model': 'vgg16_gap', 'num_epochs': 1, 'batch_size': 8,
+             'oversample_factors': (1, 1)}
+  pair = f'train and test share 1 near-duplicate pairs: {copied[:-4]} = copy '
+  for _ in range(2):
+    with pytest.raises(errors.UserError, match=f'{pair}.*--config.allow_leakage=True'):
+      run_lib.run(config, tmp_path / 'run', quiet=True)
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+  summary = run_lib.run(config | {'allow_leakage': True}, tmp_path / 'run', quiet=True)
+  assert summary['leakage']['allowed']
+  assert summary['leakage']['found'][0].startswith(pair)
+  assert summary['test']['n'] == 9
+  assert summary['test']['without_near_duplicates']['n'] == 8
+  line = run_lib.result_line(summary, 'test', tmp_path)
+  assert '; without near-duplicates (8 synthetic images) ap' in line
+  assert f'; leakage: {pair}' in line
 
 
 def test_the_result_is_one_line(finished):

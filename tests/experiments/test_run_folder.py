@@ -1,5 +1,7 @@
 """Whose folder a run folder is."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -61,6 +63,23 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
     pass
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+  names = ('.summary.json.7.tmp', 'attention/.test.png.7.tmp')
+  kept = ('summary.json', 'attention/test.png', 'evaluations/x/.summary.json.8.tmp')
+  for name in names + kept:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text('')
+  with run_folder.claim(tmp_path):
+    assert not any((tmp_path / name).exists() for name in names)
+    assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_fields_that_bind_nothing_may_be_missing_or_change(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  run_folder.bind(tmp_path, CONFIG | {'allow_leakage': True, 'tensorboard': True},
+                  {'train': 'f'}, {})
+
+
 def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
   (tmp_path / 'file').write_text('')
   with (pytest.raises(errors.UserError, match='cannot be written'),
@@ -74,3 +93,27 @@ def test_a_folder_without_a_run_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(errors.UserError, match='cannot be read'):
     run_folder.read_config(tmp_path)
+
+
+@pytest.mark.parametrize('number', [
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize('name', [None, 'metrics.jsonl'])
+def test_a_folder_that_cannot_be_written_any_more_is_one_line(tmp_path, number, name):
+  error = OSError(number, os.strerror(number))
+  if name:
+    error.filename = str(tmp_path / name)
+  with pytest.raises(errors.UserError) as caught, run_folder.claim(tmp_path):
+    raise error
+  assert str(caught.value).startswith(
+      f'workdir={tmp_path} cannot be written ({os.strerror(number)})')
+  with run_folder.claim(tmp_path):  # the lock is free again
+    pass
+
+
+@pytest.mark.parametrize('error', [
+    FileNotFoundError(errno.ENOENT, 'none', 'weights.pth'),
+    PermissionError(errno.EACCES, 'forbidden', '/elsewhere/weights.pth'),
+    BrokenPipeError(errno.EPIPE, 'Broken pipe')])
+def test_other_errors_are_not_blamed_on_the_folder(tmp_path, error):
+  with pytest.raises(type(error)), run_folder.claim(tmp_path):
+    raise error

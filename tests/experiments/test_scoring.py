@@ -1,6 +1,7 @@
 """Choice of checkpoint, threshold and pictured images."""
 
 import dataclasses
+import functools
 import types
 
 import numpy as np
@@ -60,10 +61,10 @@ def _part(ids, photographs=None):
       ids=ids, groups=ids, rows=np.arange(len(ids)) + 1, prepared=prepared)
 
 
-def _score(predictions, part):
+def _score(predictions, part, without=()):
   return scoring.score(
       predictions, part, scoring.image_scores(predictions, part, 8),
-      ('other', 'melanoma'), _CONFIG, threshold=0.5, temperature=None)
+      ('other', 'melanoma'), _CONFIG, threshold=0.5, temperature=None, without=without)
 
 
 def _write(folder, split, predictions, part, class_names=('other', 'melanoma')):
@@ -158,3 +159,18 @@ def test_the_scores_of_each_image_are_written(tmp_path):
   for name, values in table.scores.items():
     assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
   assert result['groups'] == 3
+
+
+def test_near_duplicates_are_scored_with_and_without(tmp_path):
+  part = _part('abcd')
+  report = functools.partial(
+      scoring.report, tmp_path, 'test', _FOUR, part, ('other', 'melanoma'),
+      _CONFIG, threshold=0.5, temperature=None)
+  whole = report(near_duplicates=())
+  assert 'without_near_duplicates' not in whole
+  again = report(near_duplicates=['b'])
+  rest = again.pop('without_near_duplicates')
+  assert again == whole
+  assert (whole['n'], rest['n']) == (4, 3)
+  assert whole['auc']['estimate'] == 0.75  # b, a melanoma, is below c
+  assert rest['auc']['estimate'] == 1

@@ -60,7 +60,9 @@ def test_scores_and_files_of_a_part(tmp_path):
       prepared=prepared, rows=np.arange(1, 5), ids=ids, groups=ids)
   config = {'bootstrap_draws': 100, 'bootstrap_seed': 0}
   scores = segmentation.report(
-      tmp_path, 'validation', _predictions(jaccard, maps=3), part, config)
+      tmp_path, 'validation', _predictions(jaccard, maps=3), part, config,
+      near_duplicates=())
+  assert 'without_near_duplicates' not in scores
   assert (scores['n'], scores['n_annotated']) == (4, 3)
   assert scores['jaccard']['estimate'] == pytest.approx(0.7)
   assert scores['thresholded_jaccard']['estimate'] == pytest.approx(1.6 / 3)
@@ -70,6 +72,13 @@ def test_scores_and_files_of_a_part(tmp_path):
   np.testing.assert_array_equal(
       table.scores['thresholded_jaccard'], [0, 0.7, np.nan, 0.9])
   assert (tmp_path / 'masks' / 'val.png').is_file()
+  again = segmentation.report(
+      tmp_path, 'validation', _predictions(jaccard, maps=3), part, config,
+      near_duplicates=('d',))
+  rest = again.pop('without_near_duplicates')
+  assert again == scores
+  assert (rest['n'], rest['n_annotated']) == (3, 2)
+  assert rest['jaccard']['estimate'] == pytest.approx(0.6)
 
 
 def test_a_unet_leaves_all_its_files(segmenter):
@@ -101,7 +110,7 @@ def test_a_unet_leaves_all_its_files(segmenter):
 def test_a_unet_scores_a_prepared_split(segmenter, tmp_path):
   folder, summary, data = segmenter
   again = evaluate.evaluate(folder, dataset='isic2018_task1', data_dir=str(data),
-                            split='train', out=tmp_path)
+                            split='train', out=tmp_path, allow_leakage=False)
   table = image_tables.read(tmp_path / 'predictions' / 'train_images.csv')
   own = image_tables.read(folder / 'predictions' / 'test_images.csv')
   scored = dict(zip(table.ids, table.scores['jaccard'], strict=True))
@@ -114,7 +123,7 @@ def test_without_masks_there_is_nothing_to_score(segmenter, tmp_path):
   folder, _, data = segmenter
   with pytest.raises(errors.UserError, match='no test image .* has a lesion mask'):
     evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data), split='test',
-                      out=tmp_path)
+                      out=tmp_path, allow_leakage=False)
 
 
 def test_a_stopped_unet_goes_on(segmenter, shallow, tmp_path, monkeypatch):

@@ -138,6 +138,45 @@ def test_the_division_is_written_image_by_image(years, tmp_path):
     assert written == list(zip(part.ids, part.groups, strict=True))
 
 
+def test_a_division_of_an_older_version_is_refused(years, tmp_path):
+  task_lib.write_split(
+      tmp_path / 'split.csv', task_lib.open_task(_config(isic2018_cv, years, fold=2)))
+  task = task_lib.open_task(_config(isic2018_cv, years, fold=2))
+  task_lib.write_split(tmp_path / 'split.csv', task)
+  moved = dataclasses.replace(
+      task.parts['train'], rows=task.parts['train'].rows[1:])
+  task.parts['train'] = moved
+  with pytest.raises(errors.UserError, match=r'split\.csv divided .* --workdir'):
+    task_lib.write_split(tmp_path / 'split.csv', task)
+
+
+@pytest.mark.parametrize(('synthetic', 'joined'), [(True, False), (False, True)])
+def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, joined):
+  opened = builders.open_split
+
+  def renamed(*arguments, **named):
+    split = opened(*arguments, **named)
+    ids = split.ids.copy()
+    ids[:2] = 'ISIC_0025226', 'ISIC_0030074'
+    return dataclasses.replace(split, ids=ids, synthetic=synthetic)
+
+  monkeypatch.setattr(builders, 'open_split', renamed)
+  part, _ = task_lib.open_part(_config(isic2018_cv, years), 'train')
+  assert (part.groups[0] == part.groups[1]) == joined
+
+
+def test_shared_lesions_stop_unless_naive_or_allowed(years):
+  config = _config(isic2018_cv, years)
+  parts = task_lib.open_task(config | {'group_folds': False}).parts
+  with pytest.raises(errors.UserError, match='lesion.*--config.allow_leakage=True'):
+    task_lib._check_disjoint(parts, True)
+  other = dataclasses.replace(parts['test'], prepared=dataclasses.replace(
+      parts['test'].prepared, split='test'))
+  with pytest.raises(errors.UserError, match='train and test share'):
+    task_lib._check_disjoint(
+        {'train': parts['train'], 'test': other}, False)
+
+
 def test_the_official_split_is_not_written_again(config):
   assert not task_lib.is_divided(task_lib.open_task(config))
 

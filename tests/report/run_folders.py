@@ -40,7 +40,8 @@ def config(experiment, **fields):
 
 
 def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
-          threshold=0.45, synthetic=False, per_lesion=1, fingerprint='a', **summary):
+          threshold=0.45, synthetic=False, per_lesion=1, fingerprint='a', leakage=(),
+          **summary):
   """A finished run whose predictions depend on its model, prior, seed and fold.
 
   A fold's images are those whose lesion leaves it as remainder.
@@ -55,6 +56,7 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
     synthetic: is written to the summary.
     per_lesion: images of each lesion.
     fingerprint: of the training data.
+    leakage: lines on what flatters the scores.
     **summary: more scores of the split.
 
   Returns:
@@ -92,6 +94,7 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
       'fingerprints': {'train': fingerprint}})
   prediction_files.write_json(folder / 'summary.json', {
       'best': {'step': 7}, 'synthetic': synthetic, 'class_names': list(names),
+      'leakage': {'allowed': bool(leakage), 'found': list(leakage)},
       'threshold': threshold if len(names) == 2 else None, 'temperature': 1.5,
       split: {'n': len(ids), 'disc_radius': 0.4, 'n_annotated': len(ids) - 1,
               **summary}})

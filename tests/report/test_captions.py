@@ -87,3 +87,26 @@ def test_what_published_numbers_are_of():
   assert '999 test images (MEL 111, NV 670' in fourth[0]
   assert 'ignores lesions' in fourth[0]
   assert 'two sets of images' in fourth[1]
+
+
+def test_leakage_is_a_stamp(tmp_path):
+  lines = [('train and test share 1 lesions: x',), ('a',), (), ('b',), ('c', 'a'),
+           ('d',)]
+  runs = [run_folders.write(tmp_path / str(seed), run_folders.config(
+      'isic2017', seed=seed), leakage=own) for seed, own in enumerate(lines)]
+  stamp = _scored(runs)[-1]
+  assert stamp == (
+      'Leakage in 5 of 6 runs, which flatters scores: train and test share 1 lesions: '
+      'x; a; b; and 2 more.')
+  assert isinstance(stamp, table_lib.Stamp)
+  assert not [text for text in _scored(runs[2:3]) if 'Leakage' in text]
+
+
+def test_near_duplicates_are_told(tmp_path):
+  own = run_folders.config('isic2017')
+  runs = [run_folders.write(tmp_path / 'a', own),
+          run_folders.write(tmp_path / 'b', own | {'seed': 1},
+                            without_near_duplicates={'n': 38})]
+  assert any(text.startswith('2 of these images look like one that')
+             for text in _scored(runs))
+  assert not [text for text in _scored(runs[:1]) if 'look' in text]

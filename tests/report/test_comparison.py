@@ -113,3 +113,16 @@ def test_pictures_are_linked_from_the_page(root, tmp_path):
   lines = comparison.pictures(comparison.find_runs(root).runs, tmp_path / 'out')
   assert lines == ['a, test:', '', '![test](../a/attention/test.png)', '']
   assert comparison.pictures([], tmp_path) == ['No run has attention maps.']
+
+
+def test_scores_without_near_duplicates_and_leakage_are_told(root):
+  path = root / 'a' / 'summary.json'
+  summary = json.loads(path.read_text())
+  summary['test']['without_near_duplicates'] = {'n': 18, 'auc': {
+      'estimate': 0.6, 'low': 0.5, 'high': 0.7}}
+  summary['leakage'] = {'allowed': True, 'found': ['x', 'y']}
+  path.write_text(json.dumps(summary))
+  rows = comparison.rows(comparison.find_runs(root).runs, 'test')
+  assert [(row['run'], row['n'], row['AUC'], row.get('leakage')) for row in rows] == [
+      ('a', 20, 0.7, 'x; y'), ('a without near-duplicates', 18, 0.6, 'x; y'),
+      ('b', 20, 0.8, None)]

@@ -80,6 +80,22 @@ def test_the_page_and_its_files(runs, tmp_path):
   assert '| fold | 70 |' in report.overview
 
 
+def test_leakage_is_on_every_table_of_the_run(runs, tmp_path):
+  line = 'train and test share 2 lesions: a, b'
+  for path in (runs / 'isic2017' / 'mel_cnn', runs / 'isic2018_task1' / 'unet'):
+    summary = json.loads((path / 'summary.json').read_text())
+    summary['leakage'] = {'allowed': True, 'found': [line]}
+    (path / 'summary.json').write_text(json.dumps(summary))
+  out = tmp_path / 'out'
+  report = _write(runs, out)
+  made_from = ('table_3_2', 'table_3_3', 'segmentation', 'test.csv', 'validation.csv')
+  for name in report.files:
+    leaky = name.startswith(made_from) or name == 'report.md'
+    assert (line in (out / name).read_text()) == leaky, name
+  assert f'**Leakage in 1 of 2 runs, which flatters scores: {line}.**' in report.text
+  assert f'**Leakage in mel_cnn, which flatters scores: {line}.**' in report.overview
+
+
 def test_a_second_report_replaces_the_first(runs, tmp_path):
   out = tmp_path / 'out'
   _write(runs, out)
@@ -101,6 +117,16 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   _write(runs, out)
   left = {path.name for path in (out / 'figures').iterdir()}
   assert 'notes.md' in left and left < drawn
+
+
+def test_figures_of_a_killed_report_are_listed(runs, tmp_path):
+  out = tmp_path / 'out'
+  _write(runs, out)
+  listed = json.loads((out / 'written.json').read_text())
+  (out / 'written.json').unlink()  # it was killed before
+  (out / 'figures' / 'own.png').write_bytes(b'')
+  _write(runs, out)
+  assert json.loads((out / 'written.json').read_text()) == listed
 
 
 def test_a_manifest_of_others_removes_nothing(runs, tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ def _write(folder, *, experiment='isic2017', model='attnmel_cnn', roi='none', se
 
 def test_seeds_and_systems_share_a_group(tmp_path):
   runs = [_write(tmp_path / f'{model}{seed}', model=model, seed=seed,
-                 more={'data_dir': f'/{seed}', 'log_every_steps': seed + 1})
+                 more={'data_dir': f'/{seed}', 'log_every_steps': seed + 1,
+                       'allow_leakage': seed == 0})
           for model in ('mel_cnn', 'attnmel_cnn') for seed in (2, 0)]
   found = _gather(runs)
   assert not found.left_out
@@ -123,8 +124,11 @@ def test_a_test_set_that_arrived_later_is_found(tmp_path):
   later = tmp_path / 'run' / 'evaluations' / 'isic2017-test'
   tested = _write(tmp_path / 'other', rows=20)
   shutil.copytree(tmp_path / 'other' / 'predictions', later / 'predictions')
-  (later / 'summary.json').write_text(json.dumps(dict(tested.summary)))
+  (later / 'summary.json').write_text(json.dumps(
+      dict(tested.summary) | {'leakage': {'found': ['b', 'a']}}))
+  run.summary['leakage']['found'] = ['a']
   (group,) = _gather([run]).groups
+  assert group.members[0].leakage == ('a', 'b')
   assert group.split == 'test'
   assert len(group.example.folds) == 20
   assert group.members[0].scores['n'] == 20

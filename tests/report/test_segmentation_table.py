@@ -44,3 +44,10 @@ def test_what_is_missing_and_what_is_drawn():
   (row,) = run_folders.texts(table)
   assert (row['images'], row['Jaccard'], row['thresholded Jaccard']) == (
       '–', 'undefined', '–')
+
+
+def test_leakage_is_told():
+  runs = [_run('a', test=_scores(0.7, 12)),
+          _run('b', test=_scores(0.6, 12), leakage={'found': ['x']})]
+  (stamp,) = segmentation_table.main(runs, split='auto').head.context
+  assert stamp == 'Leakage in 1 of 2 runs, which flatters scores: x.'

@@ -38,6 +38,18 @@ def test_a_csv_has_all_digits_and_a_column_for_each_bound():
       ['c', '-0.25', '-0.5', '0.125', '', 'undefined']]
 
 
+def test_a_csv_holds_stamps():
+  head = _table().head._replace(context=(
+      table_lib.Stamp('Do, not miss.'), table_lib.Bold('Miss.')))
+  table = _table()._replace(head=head)
+  rows = list(csv.reader(io.StringIO(table_lib.to_csv(table))))
+  plain = list(csv.reader(io.StringIO(table_lib.to_csv(_table()))))
+  assert rows == [row + [last] for row, last in zip(
+      plain, ['warning', *['Do, not miss.'] * 3], strict=True)]
+  assert '**Do, not miss.**' in table_lib.to_markdown(table)
+  assert r'\textbf{Do, not miss.}' in table_lib.to_latex(table)
+
+
 def test_markdown_shows_what_latex_and_a_reader_of_html_see():
   lines = table_lib.to_markdown(_table()).splitlines()
   assert lines[0] == 'A & B_c. 50 % of {all}. **Synthetic $data.** Last\\*.'

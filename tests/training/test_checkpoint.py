@@ -1,18 +1,23 @@
 """Checkpoints that come back bit by bit, and those that a kill cut short."""
 
+import contextlib
+import errno
 import math
 import pathlib
+import resource
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
+from attnmel_jax.training import manifest
 from attnmel_jax.training import state as state_lib
 
 TX = state_lib.optimiser(momentum=0.9, nesterov=True)
@@ -139,6 +144,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
   state = _state(3)
   with checkpoint.Checkpoints(tmp_path, create=True) as checkpoints:
     checkpoints.save_best(state, {'step': 3})
+  (tmp_path / 'best' / '3' / manifest.NAME).unlink()  # else it is seen before
   for path in (tmp_path / 'best').rglob('*'):
     if path.is_file() and path.stat().st_size > 10:
       path.write_bytes(path.read_bytes()[:10])
@@ -151,3 +157,169 @@ def test_reading_makes_no_folder(tmp_path):
   with pytest.raises(errors.UserError, match='holds no best checkpoint'):
     checkpoint.Checkpoints(tmp_path / 'run', create=False)
   assert not (tmp_path / 'run').exists()
+
+
+def _damage(path: pathlib.Path, how: str) -> None:
+  content = bytearray(path.read_bytes())
+  if how == 'flip':
+    content[len(content) // 2] ^= 1
+  else:
+    del content[len(content) // 2:]
+  path.write_bytes(content)
+
+
+def _largest(folder: pathlib.Path) -> pathlib.Path:
+  """The file that holds the arrays."""
+  return max((p for p in (folder / 'tree').rglob('*') if p.is_file()),
+             key=lambda p: p.stat().st_size)
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """Checkpoints of steps 2 and 4, the best of step 2."""
+  with checkpoint.Checkpoints(tmp_path, create=True) as checkpoints:
+    checkpoints.save_latest(_state(2), {'best_score': 0.5})
+    checkpoints.save_best(_state(2), {'step': 2})
+    checkpoints.save_latest(_state(4), {'best_score': 0.5})
+  return tmp_path
+
+
+@pytest.mark.parametrize('how', ['flip', 'truncate'])
+def test_a_damaged_newest_state_is_left_for_the_one_before(saved, how, capsys):
+  _damage(_largest(saved / 'latest' / '4'), how)
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    assert checkpoints.latest_step() == 2
+    state, meta = checkpoints.restore_latest(_state(0))
+    _assert_same(state, _state(2))
+    assert meta == {'best_score': 0.5}
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1
+    assert said.startswith(f'warning: checkpoint {saved}/latest/4 is not whole (tree/')
+    assert said.endswith(' has another sha256); going on from step 2\n')
+    checkpoints.save_latest(_state(4), {'best_score': 0.7})
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    state, meta = checkpoints.restore_latest(_state(0))
+    _assert_same(state, _state(4))
+    assert meta == {'best_score': 0.7}
+  assert not capsys.readouterr().err
+
+
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_seen(saved):
+  files = sorted(p for p in (saved / 'latest' / '4').rglob('*')
+                 if p.is_file() and p.stat().st_size)
+  assert len(files) > 5
+  for path in files:
+    content = path.read_bytes()
+    _damage(path, 'flip')
+    with checkpoint.Checkpoints(saved, create=False) as checkpoints:
+      assert checkpoints.latest_step() == 2, path
+    path.write_bytes(content)
+  with checkpoint.Checkpoints(saved, create=False) as checkpoints:
+    assert checkpoints.latest_step() == 4
+
+
+def test_all_states_damaged_are_one_line(saved):
+  for step in (2, 4):
+    _damage(_largest(saved / 'latest' / str(step)), 'flip')
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    for call in (checkpoints.latest_step,
+                 lambda: checkpoints.restore_latest(_state(0))):
+      with pytest.raises(errors.UserError) as caught:
+        call()
+      message = str(caught.value)
+      assert f'all checkpoints in {saved}/latest are damaged (4: tree/' in message
+      assert ' has another sha256; 2: tree/' in message
+      assert f'delete {saved} and the same command starts anew' in message
+      assert '\n' not in message
+  assert _steps(saved / 'latest') == ['2', '4']  # nothing is thrown away
+
+
+def test_a_damaged_best_is_told_before_the_steps_that_are_left(saved):
+  _damage(_largest(saved / 'best' / '2'), 'flip')
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    assert checkpoints.latest_step() == 4
+    for call in (lambda: checkpoints.restore_best(_state(0).variables()),
+                 lambda: checkpoints.restore_latest(_state(0))):
+      with pytest.raises(errors.UserError,
+                         match='the best checkpoint .*/best/2 is damaged') as caught:
+        call()
+      assert f'delete {saved} and the summary.json beside it' in str(caught.value)
+
+
+def test_a_damaged_best_from_beyond_the_resumed_state_is_replaced(saved):
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    checkpoints.save_best(_state(5), {'step': 5})
+  _damage(_largest(saved / 'best' / '5'), 'truncate')
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    assert int(checkpoints.restore_latest(_state(0))[0].step) == 4
+    checkpoints.save_best(_state(5), {'step': 5})
+    _assert_same(checkpoints.restore_best(_state(0).variables())[0],
+                 _state(5).variables())
+
+
+def test_a_state_whose_save_was_cut_short_is_left_for_a_whole_one(saved, capsys):
+  (saved / 'latest' / '4' / manifest.NAME).unlink()
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    assert checkpoints.latest_step() == 2
+  assert 'saving it was cut short' in capsys.readouterr().err
+  assert _steps(saved / 'latest') == ['2']
+
+
+def test_without_any_manifest_the_newest_is_taken_and_that_is_said(saved, capsys):
+  for path in saved.rglob(manifest.NAME):
+    path.unlink()
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    _assert_same(checkpoints.restore_latest(_state(0))[0], _state(4))
+    checkpoints.restore_best(_state(0).variables())
+  for line, step in zip(capsys.readouterr().err.splitlines(),
+                        ('latest/4', 'best/2'), strict=True):
+    assert line.startswith(f'warning: checkpoint {saved}/{step} is taken unverified')
+
+
+@contextlib.contextmanager
+def _largest_file(size: int):
+  """The system refuses files beyond `size` bytes, as a full disk would."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_loses_nothing(saved):
+  big = _state(6)
+  big = big.replace(params=parallel.replicated(
+      {'w': np.random.default_rng(0).normal(size=(200, 200))}))
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    for save in (checkpoints.save_latest, checkpoints.save_best):
+      with (_largest_file(20_000), pytest.raises(
+          errors.UserError, match='6 cannot be written .File too large.*go.s on from')):
+        save(big, {})
+  with checkpoint.Checkpoints(saved, create=True) as checkpoints:
+    _assert_same(checkpoints.restore_latest(_state(0))[0], _state(4))
+    _assert_same(checkpoints.restore_best(_state(0).variables())[0],
+                 _state(2).variables())
+    checkpoints.save_latest(big, {})
+    assert checkpoints.latest_step() == 6
+  assert _steps(saved / 'latest') == ['4', '6']
+
+
+@pytest.mark.parametrize('error', [
+    OSError(errno.ENOSPC, 'No space left on device'),
+    OSError(errno.EROFS, 'Read-only file system', 'a/b'),
+    ValueError('RESOURCE_EXHAUSTED: writing "d": [OS error 28: No space left on '
+               'device]\nmore')])
+def test_storage_that_refuses_is_told_in_one_line(tmp_path, monkeypatch, error):
+  raised = [error, ValueError('something else')]
+
+  def refuse(*_, **__):
+    raise raised.pop(0)
+
+  with checkpoint.Checkpoints(tmp_path, create=True) as checkpoints:
+    monkeypatch.setattr(ocp.CheckpointManager, 'save', refuse)
+    with pytest.raises(errors.UserError, match='cannot be written') as caught:
+      checkpoints.save_latest(_state(2), {})
+    assert '\n' not in str(caught.value)
+    with pytest.raises(ValueError, match='something else'):
+      checkpoints.save_latest(_state(2), {})

@@ -252,6 +252,32 @@ def test_a_cut_line_of_the_restored_step_goes(tmp_path):
   assert path.read_text() == '{"step": 1}\n'
 
 
+@pytest.mark.parametrize('damage, told', [
+    ('{"step": 2, "loss": 1.', '1 lines are damaged, 1 of the first 4 steps have none'),
+    ('\xff', '1 lines are damaged, 1 of'), ('[2]', '1 lines are damaged, 1 of'),
+    (None, '0 lines are damaged, 1 of the first 4 steps')])
+def test_lost_lines_before_the_restored_step_are_told(tmp_path, capsys, damage, told):
+  path = tmp_path / 'metrics.jsonl'
+  lines = [f'{{"step": {step}}}' for step in (1, 2, 3, 4, 5)]
+  kept = ''.join(f'{line}\n' for line in lines[:4] if '2' not in line)
+  lines[1:2] = [] if damage is None else [damage]
+  path.write_text('\n'.join(lines) + '\n', encoding='latin-1')
+  loop.MetricsFile(path, 4).close()
+  assert path.read_text() == kept
+  said = capsys.readouterr().err
+  assert told in said
+  assert said.startswith(f'warning: {path}: ')
+  assert said.count('\n') == 1
+
+
+def test_whole_lines_are_no_reason_for_a_warning(tmp_path, capsys):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "v": 1}\n{"step": 3}\n{"st')
+  for step in (2, 2, 0):
+    loop.MetricsFile(path, step).close()
+  assert capsys.readouterr().err == ''
+
+
 def test_numbers_come_back_from_the_metrics_as_they_were(tmp_path):
   file = loop.MetricsFile(tmp_path / 'metrics.jsonl', 0, None)
   value = float(np.float32(0.1))

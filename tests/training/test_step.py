@@ -32,6 +32,17 @@ def test_1_and_4_devices_train_alike(tmp_path, name, backbone):
   assert one['loss of step 0'] != one['loss of step 19']
 
 
+@pytest.mark.slow
+def test_any_number_of_devices_trains_alike(tmp_path):
+  one, *others = on_devices.train_on(
+      [1, 2, 4, 8], ['small', '', '20', '1'], tmp_path)
+  for other in others:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+      np.testing.assert_allclose(other[key], value, rtol=0,
+                                 atol=1e-9 * np.abs(value).max() + 1e-13, err_msg=key)
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'float64', 'bfloat16'])
 @pytest.mark.parametrize(('name', 'backbone'), [
     ('attnmel_cnn', 'vgg16_bn'), ('vgg16', 'vgg16')])

@@ -50,3 +50,13 @@ def test_no_line_for_no_step(tmp_path, clock):
   log = _start(path, clock, 0, [(2., 'steps', 1)])
   assert log.images_per_second == 32 / 20
   assert timing.summarise(path)['images_per_second'] is None
+
+
+def test_a_start_after_a_line_that_was_cut_short(tmp_path, clock):
+  path = tmp_path / 'timing.jsonl'
+  _start(path, clock, 0, [(2., 'steps', 11)])
+  with path.open('a') as file:
+    file.write('{"step": 40, "what": "ste')
+  _start(path, clock, 11, [(4., 'steps', 22)])
+  summary = timing.summarise(path)
+  assert (summary['starts'], summary['steps']) == (2, 22)
