@@ -83,7 +83,6 @@ def test_runs_from_another_folder_without_waiting_for_jax(program):
      ['--config.nesterov', 'maybe']),
     (['--config'], ['Missing value', '--config']),
     (['--no-act'], ['no-act']),  # not one that is on or off
-    (['--no-quiet'], ['no-quiet']),
     (['--acd=print'], ["'acd'", 'Did you mean', 'act']),
     (['config=configs/isic2017.py'], ["'config=configs/isic2017.py'", '--name=value']),
     (['--act=full'], ['No space left on device', 'space left']),

@@ -18,7 +18,7 @@ from tests.commands import prepare_phantom
 
 COMMANDS = [(page, shown) for page in documentation.PAGES
             for shown in documentation.commands(page.read_text())]
-_NEEDS = re.compile(r'needs .*\b(download|GPU|TPU|cluster|PyTorch|hosts)\b')
+_NEEDS = re.compile(r'needs .*\b(download|GPU|TPU|cluster|PyTorch|TensorBoard|hosts)\b')
 
 
 def test_commands_are_found_with_all_their_lines():
@@ -71,7 +71,7 @@ def test_what_is_not_run_says_why_and_has_flags_that_exist(page, shown):
     source = (documentation.ROOT / 'launch' / f'{name}.py').read_text()
     source += (documentation.ROOT / 'launch' / 'command.py').read_text()
     for flag, field in re.findall(r'--(\w[\w-]*)(?:\.(\w+))?', arguments):
-      known = (f"'{flag}'", f"'{flag.removeprefix('no')}'")
+      known = (f"'{flag}'", f"'{flag.removeprefix('no').removeprefix('-')}'")
       assert flag == 'help' or any(name in source for name in known), flag
       assert not field or field in common.get_config(), field
 

@@ -231,6 +231,7 @@ def test_a_signal_before_the_first_step_is_not_lost(home):
     assert process.returncode == 143, messages
 
 
+@pytest.mark.slow
 def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
   for arguments, said in (
       (['--num_processes=2'], 'give either --distributed alone or all of'),

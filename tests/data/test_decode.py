@@ -144,6 +144,7 @@ def _difference(data: bytes, *, scale: int, crop_ratio: float, resize_size: int
   return np.abs(reduced[0].astype(int) - plain).max()
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, database=None, derandomize=True)
 @given(height=st.integers(700, 1101), width=st.integers(700, 1503),
        quality=st.integers(80, 95), subsampling=st.sampled_from([0, 1, 2]),

@@ -97,6 +97,7 @@ def _check_events(folder):
              for _, image in pictures)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_space(
     finished, config, tmp_path):
   folder, summary = finished
@@ -199,9 +200,11 @@ def test_the_plan_counts_without_weights(config):
 
 
 @pytest.mark.parametrize('model, backbone, roi', [
-    ('vgg16', 'vgg16_bn', 'none'), ('vgg16_gap', 'vgg16', 'none'),
-    ('mel_cnn', 'vgg16_bn', 'none'), ('attnmel_cnn', 'vgg16', 'background'),
-    ('attnmel_cnn', 'vgg16_bn', 'dermo')])
+    pytest.param('vgg16', 'vgg16_bn', 'none', marks=pytest.mark.slow),
+    ('vgg16_gap', 'vgg16', 'none'),
+    pytest.param('mel_cnn', 'vgg16_bn', 'none', marks=pytest.mark.slow),
+    ('attnmel_cnn', 'vgg16', 'background'),
+    pytest.param('attnmel_cnn', 'vgg16_bn', 'dermo', marks=pytest.mark.slow)])
 def test_every_named_system_runs(config, tmp_path, model, backbone, roi):
   config |= {'model': model, 'backbone': backbone, 'roi': roi, 'num_epochs': 1}
   summary = run_lib.run(config, tmp_path, quiet=True)

@@ -126,6 +126,7 @@ def test_softmax_attention_sums_to_one(getkey):
     np.testing.assert_allclose(attention.sum((1, 2)), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_and_returns_float32(getkey):
   images = jax.random.normal(getkey(), (2, 32, 32, 3))
   model = _create('attnmel_cnn', backbone='vgg16_bn')

@@ -92,7 +92,9 @@ def test_logits_and_maps_in_float32(model, backbone):
     np.testing.assert_allclose(attention, golden[tap], rtol=1e-4)
 
 
-@pytest.mark.parametrize(('model', 'backbone'), SYSTEMS)
+@pytest.mark.parametrize(('model', 'backbone'), [
+    pytest.param(*system, marks=[pytest.mark.slow] * (system[0] == 'vgg16'))
+    for system in SYSTEMS])  # the dense layers are large
 def test_loss_and_gradients_in_float64(model, backbone, float64):
   golden = np.load(FOLDER / f'{model}-{backbone}.npz')
   weights = inputs.weights(model, backbone)

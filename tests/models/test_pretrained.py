@@ -236,6 +236,7 @@ def test_pth_with_torch(tmp_path):
     pretrained.load_file(path)
 
 
+@pytest.mark.slow
 def test_rescaled_layers_have_unit_activation_and_keep_their_shape():
   variables, _ = pretrained.convert(
       _initial('vgg16', 'vgg16'), _weights('vgg16'), backbone='vgg16')

@@ -52,6 +52,7 @@ def test_micro_batches_train_like_the_large_batch(float64, accumulate_steps):
   assert first['dice_loss_pool4'] > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'backbone', 'changed'), [
     ('attnmel_cnn', 'vgg16', {'accumulate_steps': 4, 'remat': True}),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (

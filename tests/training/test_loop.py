@@ -262,7 +262,7 @@ def test_lost_lines_before_the_restored_step_are_told(tmp_path, capsys, damage, 
   kept = ''.join(f'{line}\n' for line in lines[:4] if '2' not in line)
   lines[1:2] = [] if damage is None else [damage]
   path.write_text('\n'.join(lines) + '\n', encoding='latin-1')
-  loop.MetricsFile(path, 4).close()
+  loop.MetricsFile(path, 4, None).close()
   assert path.read_text() == kept
   said = capsys.readouterr().err
   assert told in said
@@ -274,7 +274,7 @@ def test_whole_lines_are_no_reason_for_a_warning(tmp_path, capsys):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "v": 1}\n{"step": 3}\n{"st')
   for step in (2, 2, 0):
-    loop.MetricsFile(path, step).close()
+    loop.MetricsFile(path, step, None).close()
   assert capsys.readouterr().err == ''
 
 
