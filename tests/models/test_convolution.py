@@ -48,7 +48,8 @@ def _xla(x, kernel):
 
 
 @pytest.mark.parametrize('shape', [
-    *SHAPES[:9], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[9:])])
+    *SHAPES[:9],
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[9:])])
 def test_value_and_gradients_are_exact_in_float64(shape, float64):
   operands = _operands(shape, jnp.float64)
   ours = jax.jit(functools.partial(_pull_back, convolution.conv3x3))(*operands)
