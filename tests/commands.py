@@ -14,6 +14,14 @@ TINY = ('--config=configs/isic2017.py', *(f'--config.{setting}' for setting in S
         '--config.passes_per_epoch=2', '--config.checkpoint_every_steps=4',
         '--config.log_every_steps=1', '--config.roi=lesion')
 
+# Of two runs, for a file that --grid names.
+GRID = '''
+def get_grid():
+  return {'config': 'configs/isic2017.py', 'seeds': (0,), 'folds': (0,),
+          'systems': {'Mel-CNN': {'model': 'mel_cnn'},
+                      'AttnMel-CNN-Lesion': {'roi': 'lesion'}}}
+'''
+
 
 def environment(home: pathlib.Path, **more: str) -> dict[str, str]:
   """Of a user whose home folder is `home`; `more` is added."""

@@ -31,6 +31,7 @@ from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import manifest
+from tests.commands import GRID
 from tests.commands import SMALL
 from tests.commands import command
 from tests.commands import environment
@@ -42,12 +43,6 @@ _GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 36}
 _KILLS_A_ROUND = 5  # of one folder, which is left alone then
 _POLL = 0.0005      # seconds
 _TIME_LIMIT = 600
-_GRID = '''
-def get_grid():
-  return {'config': 'configs/isic2017.py', 'seeds': (0,), 'folds': (0,),
-          'systems': {'Mel-CNN': {'model': 'mel_cnn'},
-                      'AttnMel-CNN-Lesion': {'roi': 'lesion'}}}
-'''
 
 
 @dataclasses.dataclass
@@ -349,7 +344,7 @@ def grid(commands: Commands, kills: int, epochs: int) -> Tally:
   tally = Tally()
   root = commands.home / 'grid'
   root.mkdir()
-  (root / 'grid.py').write_text(_GRID)
+  (root / 'grid.py').write_text(GRID)
   arguments = ['--grid=grid.py', '--quiet', *(
       f'--set={setting}' for setting in _SETTINGS if 'num_epochs' not in setting),
       f'--set=num_epochs={epochs}']

@@ -5,17 +5,12 @@ import subprocess
 
 import pytest
 
+from tests.commands import GRID
 from tests.commands import SMALL
 from tests.commands import command
 from tests.commands import environment
 from tests.commands import prepare_phantom
 
-GRID = '''
-def get_grid():
-  return {'config': 'configs/isic2017.py', 'seeds': (0,), 'folds': (0,),
-          'systems': {'Mel-CNN': {'model': 'mel_cnn'},
-                      'AttnMel-CNN-Lesion': {'roi': 'lesion'}}}
-'''
 TINY = ['--grid=grid.py', '--workdir=runs', *(f'--set={setting}' for setting in (
     *SMALL, 'passes_per_epoch=1', 'log_every_steps=1'))]
 

@@ -91,7 +91,7 @@ def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
       continue
     found = {name: learnt.parts[name].prepared.fingerprint
              for name in ('train', 'validation') if name in learnt.parts}
-    if found.items() <= bound.items():
+    if found == bound:
       return leakage_check.of_evaluation(learnt, part, out, allowed=allowed)
     why = f'those in {learnt.parts["train"].prepared.path} are others'
   return leakage_check.not_compared(why, allowed)

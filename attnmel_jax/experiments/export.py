@@ -48,7 +48,7 @@ def write(run: trained.TrainedRun, out: pathlib.Path
   environment = run_folder.read_json(run.folder / 'environment.json')
   onnx, missing = {}, ''
   try:
-    onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['image_size'])}
+    onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['resize_size'])}
   except onnx_export.Unavailable as reason:
     missing = str(reason)
   contents = {
@@ -76,12 +76,13 @@ def write(run: trained.TrainedRun, out: pathlib.Path
 def program(run: trained.TrainedRun) -> export.Exported:
   """The run's prediction step as one program, weights inside.
 
-  It takes uint8 [b, s, s, 3] of any b, s being the run's image_size, and gives
-  what `predict.eval_step` does: `probabilities`, `attention` and, of VGG-16-GAP,
-  `cam`. A run with tta averages the eight views inside.
+  It takes uint8 [b, S, S, 3] of any b, S being the run's resize_size: squares as
+  launch/prepare.py makes them. Crop and normalisation are inside. It gives what
+  `predict.eval_step` does: `probabilities`, `attention` and, of VGG-16-GAP, `cam`. A
+  run with tta averages the eight views inside.
   """
   batch, = export.symbolic_shape('b')
-  side = run.config['image_size']
+  side = run.config['resize_size']
   with convolution.plain():
     return export.export(jax.jit(_whole_step(run)), platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8))

@@ -147,8 +147,8 @@ def _judge(meetings: list[Meeting], shared: list[leakage.Common], *, group_folds
   if stops and not allowed:
     raise errors.UserError(
         f'{"; ".join(stops)}: scores would be of images that were learnt from. Leave '
-        'them out, give copies of an image one lesion (group), or go on with '
-        f'{remedy}, which every table will say')
+        'them out or give copies of an image one lesion (group), prepare again and '
+        f'name a new folder, or go on with {remedy}, which every table will say')
   return {'allowed': allowed, 'found': stops + found,
           'near_duplicates': {name: sorted(ids) for name, ids in alike.items()}}
 
@@ -189,10 +189,11 @@ def _common(item: Mapping[str, Any]) -> leakage.Common:
 
 
 def _identity(meetings: list[Meeting]) -> str:
-  """sha256 of the names, the data and the ids of what is compared."""
+  """sha256 of the names, the data, the ids and the lesions of what is compared."""
   said = [leakage.MIN_CORRELATION, [
       [meeting.first, meeting.second,
-       *([part.prepared.fingerprint, part.ids.tolist()] for part in meeting.parts)]
+       *([part.prepared.fingerprint, part.ids.tolist(), part.groups.tolist()]
+         for part in meeting.parts)]
       for meeting in meetings]]
   return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 

@@ -53,7 +53,7 @@ def prepare(path):
   left, top = (image.width - side) // 2, (image.height - side) // 2
   square = image.crop((left, top, left + side, top + side))
   square = square.resize(({resize_size}, {resize_size}), Image.Resampling.BILINEAR)
-  return np.asarray(square)[{first}:{last}, {first}:{last}]
+  return np.asarray(square)
 
 
 model = jax.export.deserialize(bytearray(pathlib.Path('{program}').read_bytes()))
@@ -124,6 +124,10 @@ def _data(run: trained.TrainedRun) -> list[str]:
 
 def _scores(run: trained.TrainedRun) -> list[str]:
   lines = ['## Scores', '']
+  unknown = {'found': ['unknown: it was not looked for']}
+  found = '; '.join(run.summary.get('leakage', unknown)['found'])
+  if found:
+    lines += [f'**Leakage, which flatters these scores: {found}.**', '']
   shown = False
   for split in ('test', 'validation'):
     scores = run.summary.get(split)
@@ -139,6 +143,12 @@ def _scores(run: trained.TrainedRun) -> list[str]:
     lines += [f'| {name} | {score["estimate"]:.3f} | {score["low"]:.3f} to '
               f'{score["high"]:.3f} |' for name, score in _intervals(scores)]
     lines.append('')
+    rest = scores.get('without_near_duplicates')
+    if rest is not None:
+      lines += [f'Without {scores["n"] - rest["n"]} images that look like one that it '
+                'learnt from or was chosen by: ' + ', '.join(
+                    f'{name} {score["estimate"]:.3f}'
+                    for name, score in _intervals(rest)) + '.', '']
   if not shown:
     lines += ['There was neither a validation nor a test set: nothing is known of how '
               'well it works.', '']
@@ -167,28 +177,27 @@ def _intervals(scores: Mapping[str, Any], prefix: str = ''
 
 def _use(run: trained.TrainedRun, program: str, platforms: Sequence[str]) -> list[str]:
   config = run.config
-  first = (config['resize_size'] - config['image_size']) // 2
   mean, std = images.NORMALISATIONS[config['normalisation']]
   code = _READER.format(
-      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'], first=first,
-      last=first + config['image_size'], program=program)
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'],
+      program=program)
   lines = [
       f'## Use: {program}', '',
       'Preparation of a photograph, in this order: EXIF orientation applied; RGB; the '
       f'central square of side int({config["crop_ratio"]} x shorter side), offsets '
       f'rounded down; resized to {config["resize_size"]} x {config["resize_size"]}, '
-      f'bilinear with antialiasing; the central {config["image_size"]} x '
-      f'{config["image_size"]}. (The training images had pixels within 2 grey levels '
-      'of this where a photograph was more than twelve times as large.)', '',
-      f'The program takes these as uint8 [b, {config["image_size"]}, '
-      f'{config["image_size"]}, 3], any number b of them, and normalises them itself: '
+      'bilinear with antialiasing. (The training images had pixels within 2 grey '
+      'levels of this where a photograph was more than twelve times as large.)', '',
+      f'The program takes these as uint8 [b, {config["resize_size"]}, '
+      f'{config["resize_size"]}, 3], any number b of them. It cuts out the central '
+      f'{config["image_size"]} x {config["image_size"]} and normalises it itself: '
       f'(x / 255 - mean) / std, mean {mean}, std {std}.'
       + (' It averages over the 8 flips and quarter turns.' if config['tta'] else ''),
       '', f'Python with jax, flatbuffers, numpy and Pillow, on {", ".join(platforms)}:',
       '',
       '```python', code.rstrip(), '```', '',
-      '`predict` gives `probabilities` [b, classes] and the maps, each over the '
-      'prepared square: `attention` by pool (empty where there are no gates)'
+      '`predict` gives `probabilities` [b, classes] and the maps, each over that '
+      'centre: `attention` by pool (empty where there are no gates)'
       + (' and `cam` [b, h, w, classes]' if config['model'] == 'vgg16_gap' else '')
       + '.', '',
       f'It was written by jax {jax.__version__}; JAX promises to read such a file for '
@@ -200,7 +209,7 @@ def _use(run: trained.TrainedRun, program: str, platforms: Sequence[str]) -> lis
 
 
 def _onnx(run: trained.TrainedRun, onnx: str) -> list[str]:
-  side = run.config['image_size']
+  side = run.config['resize_size']
   return [] if not onnx else [
       f'## Use: {onnx}', '',
       f'One image at a time: `image`, uint8 [1, {side}, {side}, 3], prepared as above, '

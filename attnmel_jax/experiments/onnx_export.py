@@ -13,8 +13,8 @@ class Unavailable(Exception):
   """There is no ONNX of this run here; the text says why, in one line."""
 
 
-def model(step: Callable[[jax.Array], dict[str, Any]], image_size: int) -> bytes:
-  """The step for one image, uint8 [1, s, s, 3], as `image`.
+def model(step: Callable[[jax.Array], dict[str, Any]], side: int) -> bytes:
+  """The step for one image, uint8 [1, S, S, 3], as `image`.
 
   The converter wants a fixed number of images where it resizes maps. Outputs are
   `probabilities` [1, K], the attention maps by tap and, of VGG-16-GAP, `cam`.
@@ -26,7 +26,7 @@ def model(step: Callable[[jax.Array], dict[str, Any]], image_size: int) -> bytes
     import jax2onnx  # noqa: PLC0415  optional
   except ImportError as error:
     raise Unavailable(f'jax2onnx is not installed ({error})') from None
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
+  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
   names = list(_flat(jax.eval_shape(step, image)))
   try:
     with convolution.plain():

@@ -147,7 +147,7 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
 
   Raises:
     UserError: the folder belongs to another config, or its data were prepared
-      anew and differ.
+      anew and differ, are gone or have been added to.
   """
   path = folder / 'config.json'
   if not path.exists():
@@ -164,12 +164,14 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
         f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '
         'name another with --workdir')
   bound = read_json(folder / 'environment.json').get('fingerprints', {})
-  for split, fingerprint in fingerprints.items():
-    if bound.get(split) != fingerprint:
+  for split in sorted(bound.keys() | fingerprints.keys()):
+    before, after = (str(found.get(split, 'none'))[:12]
+                     for found in (bound, fingerprints))
+    if bound.get(split) != fingerprints.get(split):
       raise errors.UserError(
           f'the {split} data are not those that workdir={folder} began with '
-          f'(fingerprint {fingerprint[:12]}, before {str(bound.get(split))[:12]}); '
-          'prepare the same data, or name another --workdir')
+          f'(fingerprint {after}, before {before}); prepare the same data, or name '
+          'another --workdir')
 
 
 def environment(versions: Mapping[str, str], devices: list[str]) -> dict[str, Any]:

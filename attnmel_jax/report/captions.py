@@ -28,20 +28,21 @@ def scored(estimates: estimates_lib.Estimates) -> list[str]:
   if group.split == 'validation':
     sentences.append('The validation images also chose checkpoint and threshold, which '
                      'flatters these scores.')
-  return [*sentences, *near_duplicates(group), *synthetic(group.synthetic),
+  return [*sentences, *near_duplicates([member.scores for member in group.members]),
+          *synthetic(group.synthetic),
           *leakage([member.leakage for member in group.members])]
 
 
-def near_duplicates(group: gathering.Group) -> list[str]:
-  """How many images look like some that were learnt from, or nothing."""
-  numbers = {member.scores['n'] - member.scores['without_near_duplicates']['n']
-             for member in group.members if 'without_near_duplicates' in member.scores}
+def near_duplicates(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+  """How many images of the scores look like some that were learnt from, or nothing."""
+  numbers = {scores['n'] - scores['without_near_duplicates']['n']
+             for scores in runs if 'without_near_duplicates' in scores}
   if not numbers:
     return []
   most = max(numbers)
   return [f'{most} of these images look{"s" * (most == 1)} like one that a run learnt '
-          'from or was chosen by; each run\'s summary.json holds its scores without '
-          'such near-duplicates.']
+          'from or was chosen by; the table of all runs and each summary.json hold the '
+          'scores without such near-duplicates.']
 
 
 def leakage(runs: Sequence[Sequence[str]]) -> list[table_lib.Stamp]:
@@ -52,7 +53,7 @@ def leakage(runs: Sequence[Sequence[str]]) -> list[table_lib.Stamp]:
   every = list(dict.fromkeys(line for lines in leaky for line in lines))
   more = f'; and {len(every) - _LISTED} more' if len(every) > _LISTED else ''
   return [table_lib.Stamp(
-      f'Leakage in {len(leaky)} of {len(runs)} runs, which flatters scores: '
+      f'Leakage, which flatters scores, in {len(leaky)} of {len(runs)} runs: '
       f'{"; ".join(every[:_LISTED])}{more}.')]
 
 

@@ -89,6 +89,13 @@ def run_names(runs: Sequence[FinishedRun]) -> list[str]:
           for name, run in zip(names, runs, strict=True)]
 
 
+def leakage_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """What flatters the scores of a run or an evaluation."""
+  if 'leakage' not in summary:
+    return ('unknown, as the version that made the run did not look for it',)
+  return tuple(summary['leakage']['found'])
+
+
 def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
   """One row a run that has scores of `split`: names, sizes, scores, intervals."""
   table = []
@@ -111,7 +118,7 @@ def _row(run: FinishedRun, label: str, scores: Mapping[str, Any]) -> dict[str, A
     if isinstance(score, Mapping) and 'estimate' in score:
       row |= {title: score['estimate'], f'{title} low': score['low'],
               f'{title} high': score['high']}
-  leaks = run.summary.get('leakage', {}).get('found')
+  leaks = leakage_of(run.summary)
   return row | ({'leakage': '; '.join(leaks)} if leaks else {})
 
 

@@ -148,10 +148,10 @@ def _overview(runs: Sequence[comparison.FinishedRun]
               f'{", ".join(synthetic)} were drawn by a program. These scores say that '
               'the software works, and nothing of patients.', '']
   for run in runs:
-    found = gathering.leakage_of(run.summary)
+    found = comparison.leakage_of(run.summary)
     if found:
       lines += [table_lib.sentences([table_lib.Bold(
-          f'Leakage in {run.folder.name}, which flatters scores: {"; ".join(found)}.'
+          f'Leakage, which flatters scores, in {run.folder.name}: {"; ".join(found)}.'
       )]), '']
   files = {}
   for split in ('test', 'validation'):

@@ -80,11 +80,6 @@ class Gathered(NamedTuple):
   left_out: list[str]  # a line for each run that is in none, and why
 
 
-def leakage_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
-  """What flatters the scores of a run or an evaluation; older ones do not know."""
-  return tuple(summary.get('leakage', {}).get('found', ()))
-
-
 def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]
                 ) -> dict[str, Any]:
   """The fields in which the runs of a group agree; absent ones by default."""
@@ -151,7 +146,8 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
         'images overlap: leave out --split=validation')
   for name in ('test', 'validation') if split == 'auto' else (split,):
     if name in run.summary:
-      return name, Member(run, run.folder, run.summary[name], leakage_of(run.summary))
+      return name, Member(run, run.folder, run.summary[name],
+                          comparison.leakage_of(run.summary))
     # What launch/evaluate.py scored when the data arrived later.
     later = run.folder / 'evaluations' / f'{run.config["dataset"]}-{name}'
     if (later / 'summary.json').exists():
@@ -161,7 +157,7 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
             f'{later}/summary.json holds no {name} scores; delete {later} and score '
             'the run again with launch/evaluate.py')
       return name, Member(run, later, summary[name], tuple(dict.fromkeys(
-          [*leakage_of(run.summary), *leakage_of(summary)])))
+          [*comparison.leakage_of(run.summary), *comparison.leakage_of(summary)])))
   raise errors.UserError(
       f'{run.folder} has no {"test or validation" if split == "auto" else split} '
       'scores; launch/evaluate.py makes them where the data are prepared')

@@ -7,7 +7,6 @@ from typing import Any
 from attnmel_jax.evaluation import statistics
 from attnmel_jax.report import captions
 from attnmel_jax.report import comparison
-from attnmel_jax.report import gathering
 from attnmel_jax.report import table as table_lib
 
 _COLUMNS = {'jaccard': 'Jaccard', 'thresholded_jaccard': 'thresholded Jaccard'}
@@ -22,14 +21,13 @@ def main(runs: Sequence[comparison.FinishedRun], *, split: str
     split: validation, test, or auto: test where a run has been tested.
   """
   wanted = ('test', 'validation') if split == 'auto' else (split,)
-  rows = []
-  shown = []
+  rows, shown = [], []
   for run in runs:
     part = next((part for part in wanted if part in run.summary), None)
     if part is None:
       continue
     scores = run.summary[part]
-    shown.append(run)
+    shown.append((run, scores))
     rows.append([
         *map(table_lib.Cell, (run.folder.name, run.config['dataset'], part,
                               str(scores.get('n', '–')))),
@@ -38,8 +36,9 @@ def main(runs: Sequence[comparison.FinishedRun], *, split: str
     return None
   head = table_lib.Head(
       'segmentation', 'U-Net: Jaccard index of its masks with the annotated ones',
-      (*captions.synthetic(any(run.summary['synthetic'] for run in shown)),
-       *captions.leakage([gathering.leakage_of(run.summary) for run in shown])),
+      (*captions.near_duplicates([scores for _, scores in shown]),
+       *captions.synthetic(any(run.summary['synthetic'] for run, _ in shown)),
+       *captions.leakage([comparison.leakage_of(run.summary) for run, _ in shown])),
       ('Means over images, 95 % intervals of test sampling; thresholded: an index '
        'below 0.65 counts as 0.',))
   return table_lib.Table(

@@ -125,9 +125,6 @@ def _truncate(path: pathlib.Path, step: int) -> None:
   lines = (path.read_text(errors='replace').splitlines(keepends=True)
            if path.exists() else [])
   steps = [_step_of(line) for line in lines]
-  beyond = next((row for row, at in enumerate(steps) if at is not None and at > step),
-                len(lines))
-  lines, steps = lines[:beyond], steps[:beyond]
   # A kill may have cut the last line short, one beyond `step`.
   damaged = sum(at is None and line.endswith('\n')
                 for line, at in zip(lines, steps, strict=True))
@@ -138,7 +135,8 @@ def _truncate(path: pathlib.Path, step: int) -> None:
           flush=True)
   scratch = path.with_suffix('.tmp')
   scratch.write_text(''.join(
-      line for line, at in zip(lines, steps, strict=True) if at is not None))
+      line for line, at in zip(lines, steps, strict=True)
+      if at is not None and at <= step))
   scratch.replace(path)
 
 

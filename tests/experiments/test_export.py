@@ -153,12 +153,11 @@ def _random(run, **config):
     ids=str)
 def test_every_system_is_exported(run, config):
   run = _random(run, **config)
-  images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+  images = np.random.default_rng(0).integers(0, 256, (3, 36, 36, 3), np.uint8)
   exported = jax_export.deserialize(export.program(run).serialize())
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
-  framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
   expected = parallel.unshard(system.prediction_step(run.config, 2)(
-      run.variables, parallel.shard({'image': framed})))
+      run.variables, parallel.shard({'image': images})))
   found = exported.call(images)
   assert jax.tree.structure(found) == jax.tree.structure(expected)
   tolerance = 2e-2 if config.get('dtype') == 'bfloat16' else 1e-5
@@ -172,7 +171,7 @@ def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
       return bytearray(b'program')
 
   monkeypatch.setattr(export, 'program', lambda run: Program())
-  def convert(step, image_size):
+  def convert(step, side):
     raise onnx_export.Unavailable('it is not there')
 
   monkeypatch.setattr(onnx_export, 'model', convert)
@@ -193,7 +192,7 @@ def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
   assert '# AttnMel-CNN' in paths[2].read_text()
   with pytest.raises(errors.UserError, match='--out=/dev/null/x cannot be written'):
     export.write(run, pathlib.Path('/dev/null/x'))
-  monkeypatch.setattr(onnx_export, 'model', lambda step, image_size: b'onnx')
+  monkeypatch.setattr(onnx_export, 'model', lambda step, side: b'onnx')
   paths, missing = export.write(run, tmp_path / 'out')
   assert (paths[1].name, paths[1].read_bytes(), missing) == ('model.onnx', b'onnx', '')
   assert '## Use: model.onnx' in paths[-1].read_text()

@@ -17,6 +17,7 @@ def _run(*, synthetic=False, summary=None, **config):
             'normalisation': 'isic2017', 'seed': 0} | config
   summary = {'class_names': ['other', 'melanoma'], 'best': {'step': 100},
              'synthetic': synthetic, 'threshold': 0.25, 'temperature': None,
+             'leakage': {'found': []},
              'test': {'n': 600, 'class_counts': {'other': 483, 'melanoma': 117},
                       'level': 0.95, 'ap': INTERVAL, 'threshold': 0.25,
                       'sensitivity': {'estimate': None, 'low': None, 'high': None},
@@ -41,6 +42,21 @@ def test_scores_come_with_their_intervals():
   assert 'nothing is known of how well it works' in nothing
 
 
+def test_leakage_and_near_duplicates_stand_beside_the_scores():
+  test = _run().summary['test']
+  rest = {'n': 598, 'ap': INTERVAL | {'estimate': 0.625}}
+  text = _text(_run(summary={
+      'leakage': {'found': ['train and test share 1 lesions: x']},
+      'test': test | {'without_near_duplicates': rest}}))
+  assert '**Leakage, which flatters these scores: train and test share 1' in text
+  assert 'Without 2 images that look like one that' in text
+  assert 'chosen by: ap 0.625.' in text
+  assert 'Leakage' not in _text(_run()) and 'look like' not in _text(_run())
+  older = _run()
+  older.summary.pop('leakage')
+  assert 'unknown: it was not looked for' in _text(older)
+
+
 @pytest.mark.parametrize(('dataset', 'words'), [
     ('isic2016', 'CC-0, CC-BY or CC-BY-NC'), ('isic2018', 'CC BY-NC 4.0'),
     ('folder', 'whoever owns the photographs'), ('other', 'unknown')])
@@ -63,7 +79,8 @@ def test_preparation_is_the_runs_own():
   text = _text(_run(crop_ratio=0.9, resize_size=300, image_size=256))
   assert 'int(0.9 * min(image.size))' in text
   assert '.resize((300, 300), Image.Resampling.BILINEAR)' in text
-  assert '[22:278, 22:278]' in text  # (300 - 256) / 2
+  assert 'uint8 [b, 300, 300, 3]' in text
+  assert 'the central 256 x 256' in text
   assert 'mean (0.682, 0.5312, 0.4736)' in text
   assert 'on cpu, tpu' in text
 

@@ -44,6 +44,16 @@ def test_data_prepared_anew_are_refused(tmp_path):
     run_folder.bind(tmp_path, CONFIG, {'train': 'e' * 64}, {})
 
 
+@pytest.mark.parametrize('before, after', [
+    ({'train': 'f', 'validation': 'g'}, {'train': 'f'}),
+    ({'train': 'f'}, {'train': 'f', 'validation': 'g'})])
+def test_data_that_vanish_or_appear_are_refused(tmp_path, before, after):
+  run_folder.bind(tmp_path, CONFIG, before, {})
+  with pytest.raises(errors.UserError, match='validation data are not those.* none'):
+    run_folder.bind(tmp_path, CONFIG, after, {})
+  run_folder.bind(tmp_path, CONFIG, before, {})
+
+
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
   hold = ('import pathlib, sys, time\n'
           'from attnmel_jax.experiments import run_folder\n'
@@ -78,6 +88,7 @@ def test_fields_that_bind_nothing_may_be_missing_or_change(tmp_path):
   run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
   run_folder.bind(tmp_path, CONFIG | {'allow_leakage': True, 'tensorboard': True},
                   {'train': 'f'}, {})
+  assert run_folder.read_config(tmp_path) == CONFIG  # as it began
 
 
 def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):

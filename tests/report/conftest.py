@@ -8,14 +8,17 @@ import pytest
 from attnmel_jax.data import builders
 from attnmel_jax.data import generated
 from attnmel_jax.data import phantom
+from attnmel_jax.evaluation import challenge
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report import comparison
+from attnmel_jax.report import figure_runs
 from attnmel_jax.report import figure_style
 from configs import common
 from configs.grids import common as grid_systems
 
 SIDE, SEEN = 36, 32
+ISIC2018 = {'dataset': 'isic2018', 'positive': (), 'class_names': challenge.CLASSES}
 # Those of Table 3.2.
 SYSTEMS = {name: fields for name, fields in grid_systems.SYSTEMS.items()
            if fields['model'] != 'unet' and fields['roi'] != 'generated'}
@@ -93,6 +96,7 @@ def make_run(tmp_path):
                          'fingerprints': fingerprints or {}}),
         ('summary', {'best': {'step': 1}, 'class_names': list(class_names),
                      'threshold': 0.5 if binary else None, 'synthetic': synthetic,
+                     'leakage': {'found': []},
                      split: {'n': len(ids)}})):
       (folder / f'{file}.json').write_text(json.dumps(content))
     return folder
@@ -112,3 +116,11 @@ def seven(make_run, found):
   for number, (name, fields) in enumerate(SYSTEMS.items()):
     make_run(name, predictions(60, seed=number), **fields)
   return found()
+
+
+@pytest.fixture
+def panel(make_run, found):
+  """Seven systems on the seven classes of ISIC 2018."""
+  for seed, (name, fields) in enumerate(SYSTEMS.items()):
+    make_run(name, predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
+  return figure_runs.panels(found(), split='auto')[0][0]

@@ -96,10 +96,17 @@ def test_leakage_is_a_stamp(tmp_path):
       'isic2017', seed=seed), leakage=own) for seed, own in enumerate(lines)]
   stamp = _scored(runs)[-1]
   assert stamp == (
-      'Leakage in 5 of 6 runs, which flatters scores: train and test share 1 lesions: '
+      'Leakage, which flatters scores, in 5 of 6 runs: train and test share 1 lesions: '
       'x; a; b; and 2 more.')
   assert isinstance(stamp, table_lib.Stamp)
   assert not [text for text in _scored(runs[2:3]) if 'Leakage' in text]
+
+
+def test_runs_from_before_leakage_was_looked_for_are_not_called_clean(tmp_path):
+  run = run_folders.write(tmp_path / 'a', run_folders.config('isic2017'))
+  run.summary.pop('leakage')
+  assert _scored([run])[-1].startswith(
+      'Leakage, which flatters scores, in 1 of 1 runs: unknown, as the version')
 
 
 def test_near_duplicates_are_told(tmp_path):

@@ -125,4 +125,4 @@ def test_scores_without_near_duplicates_and_leakage_are_told(root):
   rows = comparison.rows(comparison.find_runs(root).runs, 'test')
   assert [(row['run'], row['n'], row['AUC'], row.get('leakage')) for row in rows] == [
       ('a', 20, 0.7, 'x; y'), ('a without near-duplicates', 18, 0.6, 'x; y'),
-      ('b', 20, 0.8, None)]
+      ('b', 20, 0.8, 'unknown, as the version that made the run did not look for it')]

@@ -92,8 +92,8 @@ def test_leakage_is_on_every_table_of_the_run(runs, tmp_path):
   for name in report.files:
     leaky = name.startswith(made_from) or name in ('report.md', 'report.html')
     assert (line in (out / name).read_text()) == leaky, name
-  assert f'**Leakage in 1 of 2 runs, which flatters scores: {line}.**' in report.text
-  assert f'**Leakage in mel_cnn, which flatters scores: {line}.**' in report.overview
+  assert f'**Leakage, which flatters scores, in 1 of 2 runs: {line}.**' in report.text
+  assert f'**Leakage, which flatters scores, in mel_cnn: {line}.**' in report.overview
 
 
 def test_a_second_report_replaces_the_first(runs, tmp_path):

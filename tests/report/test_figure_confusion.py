@@ -1,7 +1,6 @@
 import csv
 
 import numpy as np
-import pytest
 import sklearn.metrics
 
 from attnmel_jax.evaluation import challenge
@@ -9,16 +8,6 @@ from attnmel_jax.report import figure_confusion
 from attnmel_jax.report import figure_runs
 from tests.report import conftest
 from tests.report import drawn
-
-ISIC2018 = {'dataset': 'isic2018', 'positive': (), 'class_names': challenge.CLASSES}
-
-
-@pytest.fixture
-def panel(make_run, found):
-  """Seven systems on seven classes."""
-  for seed, (name, fields) in enumerate(conftest.SYSTEMS.items()):
-    make_run(name, conftest.predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return figure_runs.panels(found(), split='auto')[0][0]
 
 
 def test_seven_systems_and_seven_classes_are_legible(panel):

@@ -1,6 +1,4 @@
-
 import numpy as np
-import pytest
 import sklearn.metrics
 
 from attnmel_jax.evaluation import challenge
@@ -8,16 +6,6 @@ from attnmel_jax.report import figure_multiclass
 from attnmel_jax.report import figure_runs
 from tests.report import conftest
 from tests.report import drawn
-
-ISIC2018 = {'dataset': 'isic2018', 'positive': (), 'class_names': challenge.CLASSES}
-
-
-@pytest.fixture
-def panel(make_run, found):
-  """Seven systems on seven classes."""
-  for seed, (name, fields) in enumerate(conftest.SYSTEMS.items()):
-    make_run(name, conftest.predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return figure_runs.panels(found(), split='auto')[0][0]
 
 
 def test_seven_systems_and_seven_classes_are_legible(panel):
@@ -30,7 +18,9 @@ def test_one_system_and_long_class_names_are_legible(make_run, found):
   make_run('a', conftest.predictions(classes=3), positive=(),
            class_names=('melanoma', 'seborrheic_keratosis', 'nevus'))
   (panel,), _ = figure_runs.panels(found(), split='auto')
-  drawn.check_texts(figure_multiclass.roc(panel))
+  figure = figure_multiclass.roc(panel)
+  drawn.check_texts(figure)
+  assert 'seborrheic keratosis (13)' in [text for text, _ in drawn.texts(figure)]
 
 
 def test_curves_and_areas_are_those_of_scikit_learn(panel):
@@ -53,7 +43,7 @@ def test_folds_are_averaged_with_a_thin_line_each(make_run, found):
   rows = conftest.predictions(70, classes=7)
   for fold in range(2):
     make_run(f'f{fold}', tuple(values[fold::2] for values in rows), fold=fold,
-             num_folds=2, **ISIC2018)
+             num_folds=2, **conftest.ISIC2018)
   (panel,), _ = figure_runs.panels(found(), split='auto')
   axis = figure_multiclass.roc(panel).axes[3]
   assert len(axis.get_lines()) == 1 + 2 + 1

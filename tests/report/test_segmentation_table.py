@@ -12,7 +12,8 @@ def _run(name, **summary):
   config = {'model': 'unet', 'roi': 'none', 'dataset': 'isic2018_task1', 'seed': 0}
   return comparison.FinishedRun(
       pathlib.Path('runs') / name, config, {},
-      {'best': {'step': 3}, 'synthetic': name == 'drawn', **summary})
+      {'best': {'step': 3}, 'synthetic': name == 'drawn', 'leakage': {'found': []},
+       **summary})
 
 
 def _scores(jaccard, n):
@@ -50,4 +51,10 @@ def test_leakage_is_told():
   runs = [_run('a', test=_scores(0.7, 12)),
           _run('b', test=_scores(0.6, 12), leakage={'found': ['x']})]
   (stamp,) = segmentation_table.main(runs, split='auto').head.context
-  assert stamp == 'Leakage in 1 of 2 runs, which flatters scores: x.'
+  assert stamp == 'Leakage, which flatters scores, in 1 of 2 runs: x.'
+
+
+def test_near_duplicates_are_told():
+  scores = _scores(0.7, 12) | {'without_near_duplicates': _scores(0.6, 10)}
+  (line,) = segmentation_table.main([_run('a', test=scores)], split='auto').head.context
+  assert line.startswith('2 of these images look like one')

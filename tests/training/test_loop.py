@@ -90,6 +90,28 @@ def _restore(folder):
             *checkpoints.restore_best(_start().variables()))
 
 
+def test_the_lines_of_a_state_are_on_the_disk_before_it(tmp_path, monkeypatch):
+  done, sync, save = [], os.fsync, checkpoint.Checkpoints.save_latest
+  metrics = tmp_path / 'metrics.jsonl'
+
+  def synced(number):
+    if os.path.samestat(os.fstat(number), metrics.stat()):
+      done.append(('sync', len(metrics.read_text().splitlines())))
+    sync(number)
+
+  def saved(self, state, meta):
+    done.append(('save', int(state.step)))
+    save(self, state, meta)
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  monkeypatch.setattr(checkpoint.Checkpoints, 'save_latest', saved)
+  _train(tmp_path)
+  saves = [row for row, (what, _) in enumerate(done) if what == 'save']
+  assert saves
+  for row in saves:
+    assert done[row - 1] == ('sync', done[row][1])
+
+
 def test_metrics_have_a_line_a_step_and_an_epoch_and_no_times(tmp_path):
   state, best = _train(tmp_path, validate=lambda s: {'auc': 0.5, 'score': 0.5})
   assert int(state.step) == 12
@@ -268,6 +290,15 @@ def test_lost_lines_before_the_restored_step_are_told(tmp_path, capsys, damage, 
   assert told in said
   assert said.startswith(f'warning: {path}: ')
   assert said.count('\n') == 1
+
+
+def test_a_damaged_number_costs_no_other_line(tmp_path, capsys):
+  path = tmp_path / 'metrics.jsonl'
+  lines = [f'{{"step": {step}}}\n' for step in (1, 2, 93, 4, 5)]
+  path.write_text(''.join(lines))
+  loop.MetricsFile(path, 4, None).close()
+  assert path.read_text() == ''.join(lines[:2] + lines[3:4])
+  assert '0 lines are damaged, 1 of the first 4 steps' in capsys.readouterr().err
 
 
 def test_whole_lines_are_no_reason_for_a_warning(tmp_path, capsys):
