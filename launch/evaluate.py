@@ -41,7 +41,8 @@ def main() -> None:
   parallel.configure_compiler()
   run = command.path(RUN.value)
   config = run_folder.read_config(run)
-  missing = sorted(run_folder.binding(common.get_config()).keys() - config.keys())
+  missing = sorted(run_folder.binding(common.get_config()).keys()
+                   - run_folder.binding(config).keys())
   if missing:
     raise errors.UserError(
         f'{run} was made before configs had {", ".join(missing)}; score it with the '

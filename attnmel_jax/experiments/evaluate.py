@@ -39,7 +39,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       the run's, a U-Net finds no masks in it, the U-Net whose masks the run learnt
       from was trained on it, or the run was.
   """
-  config = own = run_folder.read_config(run)
+  config = own = run_folder.as_of_today(run_folder.read_config(run))
   trained = run_folder.read_summary(run)
   config |= {'dataset': dataset, 'data_dir': data_dir}
   system.enable_float64(config)
@@ -79,11 +79,13 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
 def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
              out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
   """`leakage_check.of_evaluation`, if the images that the run learnt from are here."""
-  bound = run_folder.read_json(run / 'environment.json').get('fingerprints', {})
+  environment = run_folder.read_json(run / 'environment.json')
+  bound = {name: value for name, value in environment.get('fingerprints', {}).items()
+           if name != 'generated'}  # those masks need not be here
   why = ''
   for place in (config['data_dir'], data_dir):
     try:
-      # Without a prior, whose masks need not be here; the split is the same.
+      # Without a prior: the split is the same.
       learnt = task_lib.open_task(config | {
           'data_dir': place, 'roi': 'none', 'allow_leakage': True})
     except errors.UserError as error:

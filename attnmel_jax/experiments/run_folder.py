@@ -30,10 +30,16 @@ _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config that a run folder is bound to."""
-  bound = {name: value for name, value in config.items() if name not in _FREE_FIELDS}
-  if 'seed' in bound:  # before there was a split_seed, it divided the images too
-    bound.setdefault('split_seed', bound['seed'])
-  return bound
+  return {name: value for name, value in as_of_today(config).items()
+          if name not in _FREE_FIELDS}
+
+
+def as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config with the fields that an older one lacks, as its version behaved."""
+  if 'seed' not in config:
+    return dict(config)
+  # Before there was a split_seed, the seed divided the images too.
+  return {'split_seed': config['seed'], **config}
 
 
 def tuples(value: Any) -> Any:

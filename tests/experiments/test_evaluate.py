@@ -1,5 +1,6 @@
 """Finished runs scored on data that arrived later."""
 
+import json
 import shutil
 
 import pytest
@@ -89,8 +90,43 @@ def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
 
   assert compare(folder, prepared, tmp_path) == []
   assert compare(folder, tmp_path, prepared) == []
+  taught = tmp_path / 'taught'  # by generated masks
+  fingerprints = run_folder.read_json(folder / 'environment.json')['fingerprints']
+  run_folder.bind(taught, config, fingerprints | {'generated': 'f'}, {})
+  assert compare(taught, prepared, tmp_path) == []
   unknown, = compare(folder, tmp_path, tmp_path)
   assert unknown.startswith('unknown') and 'launch/prepare.py' in unknown
   run_folder.bind(tmp_path / 'other', config, {'train': 'f', 'validation': 'f'}, {})
   unknown, = compare(tmp_path / 'other', prepared, tmp_path)
   assert 'isic2017/train-' in unknown and 'are others' in unknown
+
+
+def test_runs_from_before_later_fields_are_scored(finished, prepared, tmp_path):
+  folder, summary = finished
+  old = tmp_path / 'old'
+  shutil.copytree(folder, old)
+  config = json.loads((old / 'config.json').read_text())
+  for name in ('split_seed', 'allow_leakage', 'tensorboard'):
+    config.pop(name)
+  (old / 'config.json').write_text(json.dumps(config))
+  again = evaluate.evaluate(old, dataset='isic2017', data_dir=str(prepared),
+                            split='test', out=tmp_path / 'out', allow_leakage=False)
+  assert again['test'] == summary['test']
+  assert again['leakage'] == summary['leakage'] | {'near_duplicates': {}}
+
+
+def test_validation_images_that_are_gone_leave_leakage_unknown(
+    finished, prepared, tmp_path):
+  folder, _ = finished
+  moved, data = tmp_path / 'run', tmp_path / 'data'
+  shutil.copytree(folder, moved)
+  shutil.copytree(prepared, data)
+  for path in (data / 'isic2017').glob('validation-*'):
+    shutil.rmtree(path)
+  config = json.loads((moved / 'config.json').read_text())
+  (moved / 'config.json').write_text(json.dumps(
+      config | {'data_dir': str(data), 'validation_fraction': 0.0}))
+  scored = evaluate.evaluate(moved, dataset='isic2017', data_dir=str(data),
+                             split='test', out=tmp_path / 'out', allow_leakage=False)
+  (line,) = scored['leakage']['found']
+  assert line.startswith('unknown, as the images that the run learnt from are not')
