@@ -94,6 +94,8 @@ def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
     found = {name: learnt.parts[name].prepared.fingerprint
              for name in ('train', 'validation') if name in learnt.parts}
     if found == bound:
-      return leakage_check.of_evaluation(learnt, part, out, allowed=allowed)
+      return leakage_check.of_evaluation(
+          learnt, part, out, unet=run_folder.unet_of_masks(run),
+          data_dirs=(config['data_dir'], data_dir), allowed=allowed)
     why = f'those in {learnt.parts["train"].prepared.path} are others'
   return leakage_check.not_compared(why, allowed)

@@ -10,8 +10,10 @@ nor the near-duplicates stop. Whatever flatters the scores and did not stop is `
 every table says so.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -24,6 +26,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.data import catalogue
+from attnmel_jax.data import generated
 from attnmel_jax.data import leakage
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import progress
@@ -33,6 +36,8 @@ from attnmel_jax.experiments import task as task_lib
 
 # In a run folder, or that of an evaluation: what was compared, and all that is shared.
 FILE = 'leakage.json'
+
+_UNET = 'the U-Net of the masks'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +79,19 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
   meetings = [Meeting(first, second, (task.parts[first], task.parts[second]))
               for first, second in itertools.combinations(task.parts, 2)]
   parts = [(part, stores[name]) for name, part in task.parts.items()]
-  return _judge(meetings, _shared(meetings, parts, folder),
+  unknown = []
+  if task.generated is not None and 'test' in task.parts:
+    learnt, unknown = _of_unet(task.generated.unet, [config['data_dir']],
+                               task.parts.values())
+    meetings += [Meeting(_UNET, 'test', (part, task.parts['test'])) for part in learnt]
+    parts += [(part, _undecoded(part)) for part in learnt]
+  return _judge(meetings, _shared(meetings, parts, folder), unknown,
                 group_folds=config['group_folds'], allowed=config['allow_leakage'],
                 remedy='--config.allow_leakage=True')
 
 
 def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path, *,
+                  unet: generated.Identity | None, data_dirs: Sequence[str],
                   allowed: bool) -> dict[str, Any]:
   """Compares what a run learnt from with a split that is to be scored.
 
@@ -87,6 +99,8 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
     learnt: of the run.
     part: the whole split.
     out: folder of the evaluation.
+    unet: the one whose masks the run learnt from, if it did.
+    data_dirs: where the images that it learnt from may be prepared.
     allowed: go on whatever is shared.
 
   Returns:
@@ -105,9 +119,12 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
   meetings = [Meeting(f'{own.prepared.dataset} {key}', name, (own, part))
               for key, own in teachers.items()
               if own.prepared.fingerprint != scored.fingerprint]
-  parts = [(own, pipeline.ImageStore(own.prepared, (), None))
-           for meeting in meetings for own in meeting.parts]
-  result = _judge(meetings, _shared(meetings, parts, out), group_folds=True,
+  unknown = []
+  if unet is not None:
+    masks_of, unknown = _of_unet(unet, data_dirs, [*learnt.parts.values(), part])
+    meetings += [Meeting(_UNET, name, (own, part)) for own in masks_of]
+  parts = [(own, _undecoded(own)) for meeting in meetings for own in meeting.parts]
+  result = _judge(meetings, _shared(meetings, parts, out), unknown, group_folds=True,
                   allowed=allowed, remedy='--allow_leakage')
   alike = result['near_duplicates'].pop(name, None)
   return result | {'near_duplicates': {scored.split: alike} if alike else {}}
@@ -127,8 +144,29 @@ def lines(leaks: Mapping[str, Any]) -> list[str]:
             for name, ids in leaks['near_duplicates'].items())]
 
 
-def _judge(meetings: list[Meeting], shared: list[leakage.Common], *, group_folds: bool,
-           allowed: bool, remedy: str) -> dict[str, Any]:
+def _of_unet(unet: generated.Identity, data_dirs: Sequence[str],
+             tested: Iterable[task_lib.Part]) -> tuple[list[task_lib.Part], list[str]]:
+  """What a U-Net learnt from, or a line on why that cannot be looked at.
+
+  Its data set may not know the lesions of images that the parts `tested` know.
+  """
+  lesions = {name: lesion for part in tested for name, lesion in zip(
+      part.prepared.ids.tolist(), part.prepared.groups.tolist(), strict=True)}
+  why = ''
+  for place in dict.fromkeys(data_dirs):
+    try:
+      return task_lib.open_learnt(unet, place, lesions), []
+    except errors.UserError as error:
+      why = why or str(error)
+  return [], [f'unknown for copies of the images of {_UNET}: {why}']
+
+
+def _undecoded(part: task_lib.Part) -> pipeline.ImageStore:
+  return pipeline.ImageStore(part.prepared, (), None)
+
+
+def _judge(meetings: list[Meeting], shared: list[leakage.Common], unknown: list[str], *,
+           group_folds: bool, allowed: bool, remedy: str) -> dict[str, Any]:
   stops, found = [], []
   alike: dict[str, set[str]] = {}
   for meeting, common in zip(meetings, shared, strict=True):
@@ -149,7 +187,7 @@ def _judge(meetings: list[Meeting], shared: list[leakage.Common], *, group_folds
         f'{"; ".join(stops)}: scores would be of images that were learnt from. Leave '
         'them out or give copies of an image one lesion (group), prepare again and '
         f'name a new folder, or go on with {remedy}, which every table will say')
-  return {'allowed': allowed, 'found': stops + found,
+  return {'allowed': allowed, 'found': stops + found + unknown,
           'near_duplicates': {name: sorted(ids) for name, ids in alike.items()}}
 
 

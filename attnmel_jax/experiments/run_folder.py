@@ -97,11 +97,17 @@ def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
       'path': str(maps.path), 'fingerprint': maps.fingerprint, 'unet': maps.unet})
 
 
+def unet_of_masks(folder: pathlib.Path) -> generated.Identity | None:
+  """The U-Net whose masks a run learnt from; None where it learnt from no such."""
+  path = folder / 'generated_masks.json'
+  return read_json(path)['unet'] if path.exists() else None
+
+
 def check_unseen(folder: pathlib.Path, ids: Sequence[str], tested: str) -> None:
   """`generated.check_unseen` of the U-Net, if any, whose masks a run learnt from."""
-  path = folder / 'generated_masks.json'
-  if path.exists():
-    generated.check_unseen(read_json(path)['unet'], ids, tested)
+  unet = unet_of_masks(folder)
+  if unet is not None:
+    generated.check_unseen(unet, ids, tested)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,40 @@ def open_task(config: Mapping[str, Any]) -> Task:
   return Task(names, parts, region)
 
 
+def open_learnt(unet: generated.Identity, data_dir: str,
+                lesions: Mapping[str, str]) -> list[Part]:
+  """The images that trained a U-Net or chose its checkpoint, a part for each split.
+
+  Args:
+    unet: its identity.
+    data_dir: folder of prepared data; '' for the default one.
+    lesions: image id -> lesion, of images whose own data set may not know it.
+
+  Raises:
+    UserError: some of them are not prepared there.
+  """
+  config = {**unet['config'], 'data_dir': data_dir}
+  parts = []
+  missing = set(unet['trained_on'])
+  for split in ('train', 'validation'):
+    try:
+      part, _ = open_part(config, split)
+    except errors.UserError:
+      continue
+    prepared = part.prepared
+    groups = np.array([lesions.get(name, own) for name, own in zip(
+        prepared.ids.tolist(), prepared.groups.tolist(), strict=True)])
+    rows = np.flatnonzero(np.isin(prepared.ids, unet['trained_on']))
+    missing -= set(prepared.ids[rows].tolist())
+    parts.append(Part(dataclasses.replace(prepared, groups=groups), rows, part.labels))
+  if missing:
+    raise errors.UserError(
+        f'{len(missing)} of the {len(unet["trained_on"])} images that the U-Net learnt '
+        f'from are not prepared as {config["dataset"]} in '
+        f'{builders.resolve_data_dir(data_dir)}')
+  return [part for part in parts if len(part.rows)]
+
+
 def _check_disjoint(parts: Mapping[str, Part], group_folds: bool) -> None:
   """Raises UserError if parts share an image, or a lesion not meant to be divided."""
   for (first, one), (second, other) in itertools.combinations(parts.items(), 2):

@@ -14,6 +14,7 @@ from attnmel_jax.data import builders
 from attnmel_jax.data import generated
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import generation
+from attnmel_jax.experiments import leakage_check
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
@@ -215,6 +216,27 @@ def test_scoring_images_that_the_unet_knew_is_refused(drawn, tmp_path):
   with pytest.raises(errors.UserError, match=f'2 of the 14 test images .*{tested[0]}'):
     evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data), split='test',
                       out=tmp_path / 'out', allow_leakage=False)
+
+
+def test_the_images_that_taught_the_unet_are_compared_with_the_tests(drawn, tmp_path):
+  _, data = drawn
+  config = _classifier(data)
+  task = task_lib.open_task(config)
+  known = task.generated.unet
+  part, = task_lib.open_learnt(known, str(data), {known['trained_on'][4]: 'L'})
+  assert sorted(part.ids) == known['trained_on']
+  assert dict(zip(part.ids, part.groups, strict=True)) == {
+      name: name for name in known['trained_on']} | {known['trained_on'][4]: 'L'}
+  found = leakage_check.of_run(
+      config, task, task_lib.open_stores(config, task), tmp_path)
+  assert found['found'] == []
+  compared = run_folder.read_json(tmp_path / 'leakage.json')['shared']
+  assert compared[-1]['parts'] == ['the U-Net of the masks', 'test']
+  with pytest.raises(errors.UserError, match='1 of the 31 images .* isic2018_task1 in'):
+    task_lib.open_learnt(
+        known | {'trained_on': [*known['trained_on'], 'ISIC_9']}, str(data), {})
+  with pytest.raises(errors.UserError, match='30 of the 30 images that the U-Net'):
+    task_lib.open_learnt(known, str(tmp_path), {})
 
 
 def test_a_run_goes_on_with_the_same_masks_alone(drawn, tmp_path):

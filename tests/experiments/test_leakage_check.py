@@ -35,8 +35,9 @@ def _part(ids, *, groups=None, dataset='isic2017', split='train', fingerprint='f
   return task_lib.Part(prepared, np.arange(count), np.zeros(count, np.int32))
 
 
-def _task(**parts):
-  return types.SimpleNamespace(parts=parts)
+def _task(unet=None, **parts):
+  maps = None if unet is None else types.SimpleNamespace(unet=unet)
+  return types.SimpleNamespace(parts=parts, generated=maps)
 
 
 def _stores(task):
@@ -45,8 +46,8 @@ def _stores(task):
 
 def _check(task, folder, **config):
   return leakage_check.of_run(
-      {'group_folds': True, 'allow_leakage': False} | config, task, _stores(task),
-      folder)
+      {'group_folds': True, 'allow_leakage': False, 'data_dir': ''} | config, task,
+      _stores(task), folder)
 
 
 NOTHING = {'allowed': False, 'found': [], 'near_duplicates': {}}
@@ -119,7 +120,7 @@ def test_shared_images_and_lesions_of_different_splits_always_stop(
 
 def test_images_are_looked_at_once(tmp_path):
   task = _task(train=_part(['a', 'b']), test=_part(['a2'], split='test'))
-  config = {'group_folds': True, 'allow_leakage': False}
+  config = {'group_folds': True, 'allow_leakage': False, 'data_dir': ''}
 
   def read():
     stores = _stores(task)
@@ -151,7 +152,8 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
 
   def evaluate(*ids, allowed=False, **place):
     return leakage_check.of_evaluation(
-        learnt, _part(list(ids), **(place or elsewhere)), tmp_path, allowed=allowed)
+        learnt, _part(list(ids), **(place or elsewhere)), tmp_path, unet=None,
+        data_dirs=(), allowed=allowed)
 
   assert evaluate('d', 'e') == NOTHING  # its own test images taught it nothing
   for ids, said in ((['a', 'e'], 'isic2017 train and isic2016 test share 1 images: a'),
@@ -170,10 +172,11 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
 def test_a_runs_own_images_are_scored_if_that_is_asked_for(tmp_path):
   learnt = _task(train=_part(['a', 'b']), validation=_part(['b2'], split='validation'))
   own = leakage_check.of_evaluation(
-      learnt, learnt.parts['train'], tmp_path, allowed=False)
+      learnt, learnt.parts['train'], tmp_path, unet=None, data_dirs=(), allowed=False)
   assert own['found'] == ['the run learnt from isic2017 train, or from a part of it']
   validation = leakage_check.of_evaluation(
-      learnt, learnt.parts['validation'], tmp_path, allowed=False)
+      learnt, learnt.parts['validation'], tmp_path, unet=None, data_dirs=(),
+      allowed=False)
   assert validation == NOTHING | {'near_duplicates': {'validation': ['b2']}}
 
 
@@ -182,3 +185,50 @@ def test_images_that_are_not_at_hand_leave_it_unknown():
   assert leakage_check.lines(found) == [
       'leakage: unknown, as the images that the run learnt from are not at hand (not '
       'prepared)']
+
+
+@pytest.fixture
+def _unet(monkeypatch):
+  """Learnt from the photographs a and e; is prepared in the folder 'here' alone."""
+  def open_learnt(unet, data_dir, lesions):
+    if data_dir != 'here':
+      raise errors.UserError(f'not prepared in {data_dir}')
+    return [_part(unet['trained_on'], groups=[
+        lesions.get(name, name) for name in unet['trained_on']], dataset='task1')]
+  monkeypatch.setattr(task_lib, 'open_learnt', open_learnt)
+  return {'trained_on': ['a1', 'e1']}
+
+
+@pytest.mark.usefixtures('_undecoded')
+@pytest.mark.parametrize(('tested', 'said'), [
+    ({'ids': ['d', 'e2']}, '1 near-duplicate pairs: e1 = e2 (correlation 1.000)'),
+    # The lesion of a1 is known where the run's own images are listed.
+    ({'ids': ['d', 'f'], 'groups': ['d', 'A']}, '1 lesions: A')])
+def test_what_taught_the_unet_of_the_masks_stops_tests(_unet, tmp_path, tested, said):
+  train = _part(['a1', 'b'], groups=['A', 'b'])
+  with pytest.raises(errors.UserError, match='^train and test share 1 lesions: A; .*'
+                     if 'A' in said else '^the U-Net of the masks and test share 1 n'):
+    _check(_task(_unet, train=train, test=_part(**tested, split='test')), tmp_path,
+           data_dir='here')
+  found = _check(_task(_unet, train=train, test=_part(**tested, split='test')),
+                 tmp_path, data_dir='here', allow_leakage=True)
+  assert found['found'][-1] == f'the U-Net of the masks and test share {said}'
+  # Masks may well be of training images that the U-Net knew.
+  assert _check(_task(_unet, train=train, test=_part(['d'], split='test')), tmp_path,
+                data_dir='here') == NOTHING
+  with pytest.raises(errors.UserError, match='of the masks and isic2018 test'):
+    leakage_check.of_evaluation(
+        _task(train=train), _part(**tested, dataset='isic2018', split='test'), tmp_path,
+        unet=_unet, data_dirs=('away', 'here'), allowed=False)
+
+
+@pytest.mark.usefixtures('_undecoded')
+def test_a_unet_whose_images_are_away_leaves_leakage_unknown(_unet, tmp_path):
+  test = _part(['e2'], split='test')
+  found = _check(_task(_unet, train=_part(['b']), test=test), tmp_path, data_dir='away')
+  evaluated = leakage_check.of_evaluation(
+      _task(train=_part(['b'])), test, tmp_path, unet=_unet, data_dirs=('away',),
+      allowed=False)
+  assert found == evaluated == NOTHING | {'found': [
+      'unknown for copies of the images of the U-Net of the masks: not prepared in '
+      'away']}
