@@ -43,3 +43,35 @@ def prepare_phantom(home: pathlib.Path, *, train: int, validation: int, test: in
       ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
     subprocess.run(command(name, *arguments), cwd=home, env=environment(home),
                    check=True, timeout=300)
+
+
+# A U-Net's run, of configs/isic2018_task1.py, that `train_unet` makes.
+UNET = 'runs/isic2018_task1/unet-lesion-fold0-seed0'
+_UNET_SETTINGS = ('resize_size=36', 'image_size=32', 'width=0.0625', 'batch_size=8',
+                  'num_epochs=1', 'num_folds=4', 'bootstrap_draws=100',
+                  'overlay_images=0')
+
+
+def train_unet(home: pathlib.Path, *, images: int) -> str:
+  """Leaves the run `UNET` in the home folder, and prepared images to draw masks of.
+
+  Returns:
+    What the training prints on stdout.
+  """
+  prepare = ('prepare', '--source=archives2018', '--resize_size=36', '--crop_ratio=1')
+  for name, *arguments in (
+      ('phantom', '--year=2018', '--out=archives2018', f'--train={images}',
+       '--validation=0', '--test=0', '--segmentation=24', '--size=48'),
+      (*prepare, '--dataset=isic2018'), (*prepare, '--dataset=isic2018_task1'),
+      ('main', '--config=configs/isic2018_task1.py', '--quiet',
+       *(f'--config.{setting}' for setting in _UNET_SETTINGS))):
+    done = subprocess.run(command(name, *arguments), cwd=home, timeout=300, text=True,
+                          env=environment(home), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def masks_folder(home: pathlib.Path, name: str) -> pathlib.Path:
+  """Where launch/generate_masks.py leaves its masks after `train_unet`."""
+  return (home / 'attnmel_data' / 'isic2018'
+          / f'train-crop1.0-side36-bilinear-generated-{name}')

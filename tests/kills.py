@@ -7,16 +7,13 @@ alone. The others are killed at random moments, training also where a checkpoint
 just being written, and started again with the same command line until they end. All
 that came of them has to be the same: parameters, state of the optimiser, BatchNorm
 statistics, metrics.jsonl, predictions, attention maps and scores of a training; ids,
-labels and pixels of a prepared data set; the files of a report. Prints a tally; exits
-with 1 if anything differs.
+labels and pixels of a prepared data set; generated masks; the files of a report. Prints
+a tally; exits with 1 if anything differs.
 """
 
 import argparse
-import collections
 from collections.abc import Callable
-import dataclasses
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,88 +28,18 @@ from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import system
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import manifest
+from tests import killing
 from tests.commands import GRID
 from tests.commands import SMALL
-from tests.commands import command
-from tests.commands import environment
+from tests.commands import UNET
+from tests.commands import masks_folder
 from tests.commands import prepare_phantom
+from tests.commands import train_unet
 
 _SETTINGS = (*SMALL, 'passes_per_epoch=1', 'checkpoint_every_steps=3',
              'log_every_steps=1')
 _GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 36}
 _KILLS_A_ROUND = 5  # of one folder, which is left alone then
-_POLL = 0.0005      # seconds
-_TIME_LIMIT = 600
-
-
-@dataclasses.dataclass
-class Tally:
-  """What was killed, when, and what came of it."""
-
-  moments: collections.Counter = dataclasses.field(
-      default_factory=collections.Counter)  # what the kill left behind -> kills
-  compared: int = 0  # folders that were killed, started again and finished
-  differences: list[str] = dataclasses.field(default_factory=list)
-  warnings: list[str] = dataclasses.field(default_factory=list)  # of the commands
-
-  @property
-  def kills(self) -> int:
-    """Of processes that were alive."""
-    return sum(self.moments.values())
-
-  def line(self, name: str) -> str:
-    """'train: 50 kills (...), 10 folders compared, 0 differences'."""
-    moments = ', '.join(f'{n} {what}' for what, n in self.moments.most_common())
-    return (f'{name}: {self.kills} kills ({moments}), {self.compared} compared, '
-            f'{len(self.differences)} differences, {len(self.warnings)} warnings')
-
-
-@dataclasses.dataclass
-class Attempt:
-  """One start of a command, killed or not."""
-
-  killed: bool
-  status: int
-  log: str
-
-
-class Commands:
-  """Starts commands of a user whose home folder is `home`, and kills them."""
-
-  def __init__(self, home: pathlib.Path, seed: int):
-    self.home, self.rng = home, np.random.default_rng(seed)
-
-  def start(self, folder: pathlib.Path, name: str, *arguments: str,
-            kill: Callable[[subprocess.Popen], None] | None) -> Attempt:
-    """Runs a command in `folder`; `kill` returns at the moment to kill it."""
-    log = folder / f'{name}.log'
-    with log.open('w') as file, subprocess.Popen(
-        command(name, *arguments), cwd=folder, env=environment(self.home),
-        stdout=file, stderr=file, process_group=0) as process:
-      killed = False
-      if kill is not None:
-        kill(process)
-        killed = process.poll() is None
-        process.send_signal(signal.SIGKILL)
-      status = process.wait(timeout=_TIME_LIMIT)
-    return Attempt(killed and status == -signal.SIGKILL, status, log.read_text())
-
-  def alone(self, folder: pathlib.Path, name: str, *arguments: str) -> float:
-    """Leaves a command alone; the seconds it took."""
-    start = time.monotonic()
-    attempt = self.start(folder, name, *arguments, kill=None)
-    assert attempt.status == 0, attempt.log
-    return time.monotonic() - start
-
-  def after(self, seconds: float) -> Callable[[subprocess.Popen], None]:
-    """A kill at a random moment of the first `seconds`, or at the end before."""
-    deadline = time.monotonic() + self.rng.uniform(0, seconds)
-    return lambda process: _wait(process, lambda: time.monotonic() > deadline)
-
-
-def _wait(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
-  while process.poll() is None and not happened():
-    time.sleep(_POLL)
 
 
 def _size(path: pathlib.Path) -> int:
@@ -149,9 +76,9 @@ def _moment(folder: pathlib.Path) -> str:
   return 'elsewhere'
 
 
-def train(commands: Commands, kills: int, epochs: int) -> Tally:
+def train(commands: killing.Commands, kills: int, epochs: int) -> killing.Tally:
   """Kills launch/main.py; about half of the time while it saves."""
-  tally, rng = Tally(), commands.rng
+  tally, rng = killing.Tally(), commands.rng
   root = commands.home / 'train'
   root.mkdir()
   arguments = ('--config=configs/isic2017.py', '--config.roi=lesion', *(
@@ -170,13 +97,13 @@ def train(commands: Commands, kills: int, epochs: int) -> Tally:
 
     def kill(process: subprocess.Popen) -> None:
       if kind != 'any':  # after the first step
-        _wait(process, lambda: _size(folder / 'timing.jsonl') > before)
+        killing.wait(process, lambda: _size(folder / 'timing.jsonl') > before)
       if kind == 'saving':
-        _wait(process, lambda: bool(set(_checkpoints(folder)) - saved))
+        killing.wait(process, lambda: bool(set(_checkpoints(folder)) - saved))
       if kind == 'manifest':
-        _wait(process, lambda: _without_manifest(folder))
+        killing.wait(process, lambda: _without_manifest(folder))
       deadline = time.monotonic() + delay
-      _wait(process, lambda: time.monotonic() > deadline)
+      killing.wait(process, lambda: time.monotonic() > deadline)
     return kill
 
   while tally.kills < kills:
@@ -201,7 +128,7 @@ def train(commands: Commands, kills: int, epochs: int) -> Tally:
   return tally
 
 
-def _warnings(attempt: Attempt) -> list[str]:
+def _warnings(attempt: killing.Attempt) -> list[str]:
   return [line for line in attempt.log.splitlines() if line.startswith('warning: ')]
 
 
@@ -252,9 +179,9 @@ def _differing_files(whole: pathlib.Path, other: pathlib.Path, files: list[str]
   return differences
 
 
-def prepare(commands: Commands, kills: int) -> Tally:
+def prepare(commands: killing.Commands, kills: int) -> killing.Tally:
   """Kills launch/prepare.py; after each kill a split is whole or not there."""
-  tally = Tally()
+  tally = killing.Tally()
   archives = commands.home / 'archives'
 
   def arguments(data_dir: pathlib.Path) -> tuple[str, ...]:
@@ -299,9 +226,54 @@ def _prepared(data_dir: pathlib.Path) -> dict[str, tuple]:
   return found
 
 
-def report(commands: Commands, kills: int) -> Tally:
+def generate_masks(commands: killing.Commands, kills: int) -> killing.Tally:
+  """Kills launch/generate_masks.py; mostly while it writes the masks."""
+  tally, images = killing.Tally(), 400
+  home = commands.home / 'unet'
+  home.mkdir()
+  unet = killing.Commands(home, int(commands.rng.integers(2**31)))
+  train_unet(home, images=images)
+
+  def arguments(name: str) -> tuple[str, ...]:
+    return (f'--run={UNET}', '--dataset=isic2018', f'--name={name}')
+
+  def moment(folder: pathlib.Path) -> Callable[[subprocess.Popen], None]:
+    if unet.rng.random() < 0.3:
+      return unet.after(seconds)
+    enough = len(list(folder.glob('*.png'))) + unet.rng.integers(1, images // 2)
+    return lambda process: killing.wait(
+        process, lambda: len(list(folder.glob('*.png'))) >= min(enough, images))
+
+  seconds = unet.alone(home, 'generate_masks', *arguments('whole'))
+  expected = _files(masks_folder(home, 'whole'))
+  while tally.kills < kills:
+    name = f'killed{tally.compared}'
+    folder = masks_folder(home, name)
+    for _ in range(_KILLS_A_ROUND):
+      attempt = unet.start(home, 'generate_masks', *arguments(name),
+                           kill=moment(folder))
+      if not attempt.killed:
+        break
+      found = _files(folder)
+      left = len([file for file in found if file.endswith('.png')])
+      tally.moments['left all masks' if left == images else 'left some masks' if left
+                    else 'left no masks'] += 1
+      tally.differences += [f'{folder / file} is not whole' for file in found
+                            if found[file] != expected[file]]
+      if 'index.json' in found and left < images:
+        tally.differences.append(f'{folder} says that all masks are there')
+      if tally.kills == kills:
+        break
+    unet.alone(home, 'generate_masks', *arguments(name))
+    tally.compared += 1
+    if _files(folder) != expected:
+      tally.differences.append(f'{folder} differs')
+  return tally
+
+
+def report(commands: killing.Commands, kills: int) -> killing.Tally:
   """Kills launch/report.py; a file under its own name is whole after each kill."""
-  tally = Tally()
+  tally = killing.Tally()
 
   def folder(name: str) -> pathlib.Path:
     made = commands.home / name
@@ -339,9 +311,9 @@ def _files(folder: pathlib.Path) -> dict[str, bytes]:
           if path.is_file() and not path.name.endswith('.tmp')}
 
 
-def grid(commands: Commands, kills: int, epochs: int) -> Tally:
+def grid(commands: killing.Commands, kills: int, epochs: int) -> killing.Tally:
   """Kills launch/grid.py; the run that it had started lives on, which it is told of."""
-  tally = Tally()
+  tally = killing.Tally()
   root = commands.home / 'grid'
   root.mkdir()
   (root / 'grid.py').write_text(GRID)
@@ -359,7 +331,7 @@ def grid(commands: Commands, kills: int, epochs: int) -> Tally:
       tally.moments['anywhere'] += 1
       if tally.kills == kills:
         break
-    deadline = time.monotonic() + _TIME_LIMIT
+    deadline = time.monotonic() + killing.TIME_LIMIT
     while (attempt := commands.start(root, 'grid', *arguments, workdir, kill=None)
            ).status == 1 and 'in use by another process' in attempt.log:
       assert time.monotonic() < deadline, attempt.log
@@ -378,17 +350,18 @@ def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--kills', type=int, default=50, help='of training')
   parser.add_argument('--others', type=int, default=10,
-                      help='of each of prepare, report and grid')
+                      help='of each of prepare, generate_masks, report and grid')
   parser.add_argument('--epochs', type=int, default=12, help='of each training')
   parser.add_argument('--seed', type=int, default=0, help='of the moments')
   options = parser.parse_args(argv)
   bad = False
   with tempfile.TemporaryDirectory(prefix='kills-') as home:
-    commands = Commands(pathlib.Path(home), options.seed)
+    commands = killing.Commands(pathlib.Path(home), options.seed)
     prepare_phantom(commands.home, train=24, validation=12, test=12)
     for name, kill in (
         ('train', lambda: train(commands, options.kills, options.epochs)),
         ('prepare', lambda: prepare(commands, options.others)),
+        ('generate_masks', lambda: generate_masks(commands, options.others)),
         ('report', lambda: report(commands, options.others)),
         ('grid', lambda: grid(commands, options.others, 2))):
       tally = kill()

@@ -11,7 +11,7 @@ def test_killed_at_any_moment_commands_end_as_if_left_alone(capsys):
   tally = capsys.readouterr().out
   assert status == 0, tally
   assert 'train: 3 kills' in tally
-  for name in ('prepare', 'report', 'grid'):
+  for name in ('prepare', 'generate_masks', 'report', 'grid'):
     assert f'{name}: 1 kills' in tally
 
 
