@@ -1,4 +1,4 @@
-"""Tables 3.1 to 3.4 and Figures 3.1 to 3.5 of the thesis, from run folders.
+"""Tables 3.1 to 3.4 and Figures 3.1 to 3.5 of the thesis, and of one's own data.
 
   python launch/report.py --runs=runs --out=report
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
@@ -22,6 +22,7 @@ from attnmel_jax.report import comparison
 from attnmel_jax.report import document
 from attnmel_jax.report import sections
 from configs import common
+from configs import folder
 from configs import isic2016
 from configs import isic2017
 from configs import isic2018
@@ -44,7 +45,7 @@ IMAGES = flags.DEFINE_bool(
     'is written, with their maps and names, for data that must not leave')
 
 _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
-                'isic2018_cv': isic2018_cv}
+                'isic2018_cv': isic2018_cv, 'folder': folder}
 
 
 def main() -> None:

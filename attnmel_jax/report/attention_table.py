@@ -26,9 +26,9 @@ NOTES = (
     'Always against the lesion mask after the centre crop, whatever prior trained.',
     'Protocol: upsample the map, rescale it to [0, 1], cut at 0.5, mean Jaccard index '
     'over the annotated images; CAM is of the predicted class. The released protocol '
-    'cuts CAM at its own few cells before upsampling, always for melanoma; the '
-    'published CAM stands beside both. Mass inside: share of the rescaled map on the '
-    'lesion; pointing game: whether its highest pixel is.',
+    'cuts CAM at its own few cells before upsampling, always for the positive class. '
+    'Mass inside: share of the rescaled map on the lesion; pointing game: whether its '
+    'highest pixel is.',
     'Best threshold: of 0.05 to 0.95, found on the scored masks, in hindsight. The '
     'disc\'s radius, a share of the side, is too. Baselines: all ones marks '
     'everything, the disc knows that lesions are central, Otsu\'s threshold that '
@@ -63,37 +63,39 @@ def maps(estimates: estimates_lib.Estimates) -> list[Map]:
   return found + [baselines[name] for name in _BASELINES if name in baselines]
 
 
-def main(estimates: estimates_lib.Estimates | None, *, complete: bool,
+def main(estimates: estimates_lib.Estimates | None, *,
+         published: Mapping[str, Mapping[str, str]], complete: bool,
          head: table_lib.Head) -> table_lib.Table:
   """Jaccard index ours, published and their difference; mass, pointing, threshold.
 
   Args:
     estimates: of a group; None where there is no run.
+    published: system -> map -> Jaccard index as printed; without any, no column is
+      of it.
     complete: with the rows of the thesis that have no run.
     head: of the table.
   """
   own = maps(estimates) if estimates else []
   rows = []
-  for entry in _in_order(own, complete):
+  for entry in _in_order(own, published if complete else {}):
     present = entry in own
-    published = None
+    printed = None
     if entry.name not in _BASELINES:
-      published = published_lib.JACCARD.get(entry.system, {}).get(
-          entry.name.removesuffix(_RELEASED))
+      printed = published.get(entry.system, {}).get(entry.name.removesuffix(_RELEASED))
     cells = [_cell(estimates, entry, kind) if present else table_lib.NO_RUN
              for kind in _KINDS]
     difference = table_lib.NOTHING
-    if present and published:
+    if present and printed:
       estimate = estimates.values(entry.system, f'jaccard_{entry.name}')[0]
-      difference = table_lib.number(estimate - float(published), signed=True)
+      difference = table_lib.number(estimate - float(printed), signed=True)
+    beside = [table_lib.Cell(printed) if printed else table_lib.NOTHING, difference]
     rows.append([
-        table_lib.Cell(entry.label), cells[0],
-        table_lib.Cell(published) if published else table_lib.NOTHING, difference,
+        table_lib.Cell(entry.label), cells[0], *(beside if published else ()),
         *cells[1:], *(_best(estimates, entry) if present else [table_lib.NO_RUN] * 2)])
+  columns = ('Jaccard published', 'Jaccard difference') if published else ()
   return table_lib.Table(
-      head,
-      ('map', 'Jaccard', 'Jaccard published', 'Jaccard difference', 'mass inside',
-       'pointing game', 'best threshold', 'Jaccard there'), rows)
+      head, ('map', 'Jaccard', *columns, 'mass inside', 'pointing game',
+             'best threshold', 'Jaccard there'), rows)
 
 
 def compare(estimates: estimates_lib.Estimates, reference: str, *,
@@ -155,12 +157,14 @@ def _cell(estimates: estimates_lib.Estimates, entry: Map, kind: str) -> table_li
       estimates.interval(entry.system, f'{kind}_{entry.name}'), signed=False)
 
 
-def _in_order(own: Sequence[Map], complete: bool) -> list[Map]:
-  """Attention maps, CAM, baselines; the published ones first, in their order."""
-  published = [Map(system, name, f'{system} {_title(name)}')
-               for system, names in published_lib.JACCARD.items() for name in names]
-  kept = [entry for entry in published if complete or entry in own]
-  kept += [entry for entry in own if entry not in published]
+def _in_order(own: Sequence[Map], published: Mapping[str, Mapping[str, str]]
+              ) -> list[Map]:
+  """Attention maps, CAM, baselines; those of Table 3.3 first, in its order."""
+  thesis = [Map(system, name, f'{system} {_title(name)}')
+            for system, names in published_lib.JACCARD.items() for name in names]
+  kept = [entry for entry in thesis
+          if entry in own or entry.name in published.get(entry.system, {})]
+  kept += [entry for entry in own if entry not in thesis]
 
   def kind(entry):
     return (entry.name in _BASELINES, entry.name.startswith('cam'))

@@ -21,7 +21,7 @@ def main(published: published_lib.Published,
   """AP and AUC: ours, published, difference; the ticks as published.
 
   Args:
-    published: table of the thesis.
+    published: table of the thesis, or a task of which nothing is published.
     estimates: of a group; None where there is no run.
     complete: with the rows of the thesis that have no run.
     head: of the table.
@@ -29,7 +29,8 @@ def main(published: published_lib.Published,
   columns = ['system']
   for metric in published.metrics:
     title = published_lib.TITLES[metric]
-    columns += [title, f'{title} published', f'{title} difference']
+    columns += [title, f'{title} published', f'{title} difference'][
+        :_width(published)]
   columns += [f'{tick} (published)' for tick in published.ticks] + ['seeds']
   rows = []
   for row in published.competitors if complete else ():
@@ -42,10 +43,15 @@ def main(published: published_lib.Published,
     system = row.name
     cells = [table_lib.Cell(system)]
     for metric in published.metrics:
-      cells += beside(estimates, row, metric)
+      cells += beside(estimates, row, metric)[:_width(published)]
     seeds = str(len(ours[system])) if system in ours else '–'
     rows.append([*cells, *_ticks(row, published), table_lib.Cell(seeds)])
   return table_lib.Table(head, tuple(columns), rows)
+
+
+def _width(published: published_lib.Published) -> int:
+  """Columns of a score: ours, and where anything is published two more."""
+  return 3 if published.systems else 1
 
 
 def rows_of(published: published_lib.Published,

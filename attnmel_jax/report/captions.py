@@ -126,6 +126,8 @@ def settings(group: gathering.Group, *, experiment: str, defaults: Mapping[str, 
 
 def beside(published: published_lib.Published, split: str) -> list[str]:
   """What the published numbers are of, and what a difference from them is."""
+  if not published.systems:
+    return []
   sentences = [f'What is marked as published is the thesis\'s: of {published.images}.']
   if split != 'test' or published.number == '3.4':
     sentences.append('A difference from them is one between two sets of images.')

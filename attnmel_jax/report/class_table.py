@@ -1,4 +1,4 @@
-"""Table 3.4: recall of each of the seven classes, their mean, and areas."""
+"""Table 3.4 and its like: recall of each of many classes, their mean, and areas."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def main(published: published_lib.Published,
   """Three rows a system: ours, published, difference.
 
   Args:
-    published: table of the thesis.
+    published: table of the thesis, or a task of which nothing is published.
     estimates: of a group; None where there is no run.
     complete: with the rows of the thesis that have no run.
     head: of the table.
@@ -38,10 +38,12 @@ def main(published: published_lib.Published,
           table_lib.Cell(system), table_lib.Cell(kind),
           *(column[i] for column in columns), area[i],
           table_lib.Cell(seeds) if kind == 'ours' else table_lib.NOTHING])
-  return table_lib.Table(
-      head,
-      ('system', '', *published.class_names, 'AVG', 'AUC, mean of classes', 'seeds'),
-      rows)
+  columns = ('system', '', *published.class_names, 'AVG', 'AUC, mean of classes',
+             'seeds')
+  if not published.systems:  # all rows are ours
+    columns = (columns[0], *columns[2:])
+    rows = [[row[0], *row[2:]] for row in rows]
+  return table_lib.Table(head, columns, rows)
 
 
 def areas(estimates: estimates_lib.Estimates, *, head: table_lib.Head

@@ -59,7 +59,7 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
   _check_split(found.runs, plan.split)
   sections = _sections(found.runs, plan, left_out)
   overview, files = _overview(found.runs)
-  lines = ['# Report', '', 'The tables of the thesis from finished runs. Each table is '
+  lines = ['# Report', '', 'Tables of finished runs. Each is '
            'also a .csv, .md and .tex file.', '', *_pages(sections), *overview,
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
@@ -93,21 +93,21 @@ def _sections(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan,
               left_out: list[str]) -> list[sections_lib.Section]:
   """All tables; adds a line to `left_out` for each run that none of them holds."""
   sections = []
-  placed = [run.folder for run in runs if run.config['model'] == 'unet']
-  for task in sections_lib.TASKS:
-    own = [run for run in runs if sections_lib.belongs(run, task)]
-    placed += [run.folder for run in own]
+  tasks = sections_lib.tasks(runs)
+  # Whose runs are all of their own tasks does not ask for the thesis's numbers.
+  others = any(own and not task.systems for task, own in tasks) and not any(
+      own and task.systems for task, own in tasks)
+  for task, own in tasks:
+    if others and not own:
+      continue
     gathered = gathering.gather(own, split=plan.split, defaults=plan.defaults)
     left_out += gathered.left_out
-    sections += sections_lib.of_task(task, gathered.groups, plan)
+    if gathered.groups or task.systems:
+      sections += sections_lib.of_task(task, gathered.groups, plan)
   segmentation = segmentation_table.main(
       [run for run in runs if run.config['model'] == 'unet'], split=plan.split)
   if segmentation is not None:
     sections.append(sections_lib.Section('U-Net', [], [segmentation], []))
-  left_out += [
-      f'{run.folder}: no table of the thesis is of {run.config["dataset"]} with the '
-      f'classes {", ".join(run.summary["class_names"])}'
-      for run in runs if run.folder not in placed]
   return sections
 
 

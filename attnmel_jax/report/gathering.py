@@ -174,9 +174,10 @@ def _unit(system: str, seed: int, folds: Mapping[int, Member], split: str,
   read, members = [], []
   for fold, member in sorted(folds.items()):
     try:
-      read.append(systems.read(
-          member.folder, scoring.FILE_NAMES[split], fold=fold,
-          threshold=member.run.summary['threshold']))
+      found = systems.read(member.folder, scoring.FILE_NAMES[split], fold=fold,
+                           threshold=member.run.summary['threshold'])
+      _check_classes(member, found)
+      read.append(found)
       members.append(member)
     except errors.UserError as error:
       left_out.append(f'{member.run.folder}: {error}')
@@ -185,6 +186,16 @@ def _unit(system: str, seed: int, folds: Mapping[int, Member], split: str,
   except errors.UserError as error:
     left_out += [f'{member.run.folder}: {error}' for member in members]
     return None
+
+
+def _check_classes(member: Member, found: systems.Run) -> None:
+  """Raises UserError unless predictions and summary are of the same classes."""
+  classes = tuple(member.run.summary['class_names'])
+  if tuple(found.predictions.class_names) != classes:
+    raise errors.UserError(
+        f'the predictions are of {", ".join(found.predictions.class_names)}, '
+        f'summary.json of {", ".join(classes)}; delete summary.json and run the '
+        'launch/main.py command of the run again')
 
 
 def _join(groups: list[tuple[tuple, Group]], key: tuple, unit: Unit,

@@ -1,6 +1,7 @@
 """What the thesis calls the systems, and what the challenges call the data sets."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 _SYSTEMS = {
@@ -44,6 +45,16 @@ def system_position(name: str) -> tuple[int, str]:
 def dataset_name(dataset: str) -> str:
   """'isic2017' -> 'ISIC 2017'; an unknown name as it is."""
   return _DATASETS.get(dataset, dataset)
+
+
+def task_title(dataset: str, classes: Sequence[str]) -> str:
+  """'ISIC 2017, melanoma against the rest', or how many classes there are."""
+  task = f'{len(classes)} classes'
+  if len(classes) == 2:
+    rest = 'the rest' if classes[0] == 'other' else class_name(classes[0])
+    task = f'{class_name(classes[1])} against {rest}'
+  title = f'{dataset_name(dataset)}, {task}'
+  return title[0].upper() + title[1:]
 
 
 def class_name(name: str) -> str:

@@ -5,6 +5,7 @@ Ticks are the thesis's columns.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # Names of scores, as `evaluation.systems` has them, and of the columns of a table.
@@ -25,9 +26,9 @@ class Row(NamedTuple):
 
 
 class Published(NamedTuple):
-  """One table of the thesis."""
+  """One table of the thesis; or a task of which nothing is published."""
 
-  number: str
+  number: str                    # 'folder' for a task of that data set
   title: str
   dataset: str
   class_names: tuple[str, ...]   # the positive one last, or all in order
@@ -35,7 +36,17 @@ class Published(NamedTuple):
   metrics: tuple[str, ...]
   ticks: tuple[str, ...]
   competitors: tuple[Row, ...]   # systems of others, with their reference
-  systems: tuple[Row, ...]
+  systems: tuple[Row, ...]       # none: nothing is published
+
+  @property
+  def stem(self) -> str:
+    """With which the names of its files begin."""
+    return f'table_{self.number.replace(".", "_")}'
+
+  @property
+  def label(self) -> str:
+    """What its tables are called."""
+    return f'Table {self.number}' if self.systems else self.title
 
 
 def _row(metrics, ticks, name, scores, marks):
@@ -49,6 +60,21 @@ def _rows(metrics, ticks, lines):
 
 
 _BINARY = ('ap', 'auc')
+
+
+def _recalls(class_names):
+  return (*(f'recall_{name}' for name in class_names), 'balanced_accuracy')
+
+
+def unpublished(number: str, title: str, dataset: str, class_names: Sequence[str]
+                ) -> Published:
+  """A task of one's own. Args: as the fields; all classes, of two the positive last."""
+  binary = len(class_names) == 2
+  return Published(
+      number, title, dataset, tuple(class_names[1:] if binary else class_names), '',
+      _BINARY if binary else _recalls(class_names), (), (), ())
+
+
 _TICKS_3_1 = ('Lesion', 'Interp', 'Ensemble')
 _TICKS_3_2 = ('Lesion', 'Dermo', 'Interp', 'Ensemble', 'External')
 
@@ -94,7 +120,7 @@ JACCARD = {
 # Images of each class behind the published Table 3.4.
 CLASSES_3_4 = {'MEL': 111, 'NV': 670, 'BCC': 51, 'AKIEC': 32, 'BKL': 110, 'DF': 11,
                'VASC': 14}
-_RECALLS = (*(f'recall_{name}' for name in CLASSES_3_4), 'balanced_accuracy')
+_RECALLS = _recalls(CLASSES_3_4)
 
 TABLE_3_4 = Published(
     '3.4', 'ISIC 2018, seven classes: recall of each and their mean', 'isic2018',

@@ -13,13 +13,14 @@ from attnmel_jax.report import estimates as estimates_lib
 from attnmel_jax.report import gathering
 from attnmel_jax.report import sections
 from configs import common
+from configs import folder as own_photographs
 from configs import isic2016
 from configs import isic2017
 from configs import isic2018
 from configs import isic2018_cv
 
 EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
-               'isic2018_cv': isic2018_cv}
+               'isic2018_cv': isic2018_cv, 'folder': own_photographs}
 SEVEN = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
 BINARY = {'isic2016': ('other', 'malignant'), 'isic2017': ('other', 'melanoma')}
 MAPS = {'attnmel_cnn': ('pool3', 'pool4'), 'vgg16_gap': ('cam', 'cam_released')}
@@ -41,7 +42,7 @@ def config(experiment, **fields):
 
 def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
           threshold=0.45, synthetic=False, per_lesion=1, fingerprint='a', leakage=(),
-          **summary):
+          classes=(), **summary):
   """A finished run whose predictions depend on its model, prior, seed and fold.
 
   A fold's images are those whose lesion leaves it as remainder.
@@ -57,12 +58,13 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
     per_lesion: images of each lesion.
     fingerprint: of the training data.
     leakage: lines on what flatters the scores.
+    classes: names of the classes, where they are not those of the thesis.
     **summary: more scores of the split.
 
   Returns:
     The run.
   """
-  names = BINARY.get(own['dataset'], SEVEN)
+  names = classes or BINARY.get(own['dataset'], SEVEN)
   lesions = np.arange(rows) // per_lesion
   kept = lesions % own['num_folds'] == own['fold']
   labels = (lesions // own['num_folds'] % len(names)).astype(np.int32)[kept]

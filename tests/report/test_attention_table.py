@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax.report import attention_table
+from attnmel_jax.report import published as published_lib
 from attnmel_jax.report import table as table_lib
 from tests.report import run_folders
 
@@ -31,9 +32,9 @@ def _column(run, name):
   return np.array([float(cell) if cell else np.nan for cell in cells])
 
 
-def _rows(runs, complete=True):
-  table = attention_table.main(
-      run_folders.estimates(runs), complete=complete, head=HEAD)
+def _rows(runs, complete=True, published=published_lib.JACCARD):
+  table = attention_table.main(run_folders.estimates(runs), published=published,
+                               complete=complete, head=HEAD)
   return {row['map']: row for row in run_folders.texts(table)}
 
 
@@ -80,8 +81,17 @@ def test_only_what_there_is_where_the_thesis_is_not_repeated(tmp_path):
       'centred disc (radius 0.40)', "Otsu's threshold"]
 
 
+def test_a_task_of_ones_own_has_no_published_numbers(tmp_path):
+  rows = _rows([_write(tmp_path / 'a')], published={})
+  assert list(rows)[:3] == ['AttnMel-CNN pool-3', 'AttnMel-CNN pool-4', 'all ones']
+  assert list(rows['AttnMel-CNN pool-4']) == [
+      'map', 'Jaccard', 'mass inside', 'pointing game', 'best threshold',
+      'Jaccard there']
+
+
 def test_without_runs_the_published_numbers_stay():
-  table = attention_table.main(None, complete=True, head=HEAD)
+  table = attention_table.main(
+      None, published=published_lib.JACCARD, complete=True, head=HEAD)
   rows = run_folders.texts(table)
   assert len(rows) == 7
   assert rows[5] == {

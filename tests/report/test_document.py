@@ -68,7 +68,8 @@ def test_the_page_and_its_files(runs, tmp_path):
   assert r'\textbf{Synthetic data: ' in (out / 'table_3_4.tex').read_text()
   assert 'Synthetic' not in (out / 'table_3_2.md').read_text()
   assert len(report.left_out) == 3
-  for words in ('begun is not finished', 'vgg16: ', 'classes a, b, c'):
+  for words in ('begun is not finished', 'vgg16: ',
+                'other: the predictions are of other, melanoma, summary.json of a, b'):
     assert any(words in line for line in report.left_out), words
     assert f'- {[line for line in report.left_out if words in line][0]}' in text
   assert '## All runs' in report.overview

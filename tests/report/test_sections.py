@@ -18,7 +18,7 @@ def _sections(task, runs, **asked):
 
 
 def _write(folder, experiment, **fields):
-  options = {name: fields.pop(name) for name in ('calibration', 'rows')
+  options = {name: fields.pop(name) for name in ('calibration', 'rows', 'classes')
              if name in fields}
   return run_folders.write(folder, run_folders.config(experiment, **fields), **options)
 
@@ -94,6 +94,46 @@ def test_without_runs_the_published_numbers_are_a_file():
   assert third.files_alone[0].head.name == 'table_3_3'
   assert third.lines == [
       'No run with maps: table_3_3 holds the published numbers alone.']
+
+
+def test_other_tasks_have_tables_of_their_own_without_published_numbers(tmp_path):
+  runs = [_write(tmp_path / f'{classes}-{roi}', 'folder', roi=roi, classes=classes,
+                 rows=60) for classes in (('other', 'wart'), ('a', 'b', 'c'))
+          for roi in ('none', 'lesion')]
+  runs.append(_write(tmp_path / 'nevus', 'isic2017', classes=('other', 'nevus')))
+  runs.append(_write(tmp_path / 'thesis', 'isic2017'))
+  tasks = sections.tasks(runs)
+  assert [(task.label, task.stem, [run.folder.name for run in own])
+          for task, own in tasks] == [
+      ('Table 3.1', 'table_3_1', []), ('Table 3.2', 'table_3_2', ['thesis']),
+      ('Table 3.4', 'table_3_4', []),
+      ('Own photographs, 3 classes', 'table_folder', [
+          "('a', 'b', 'c')-none", "('a', 'b', 'c')-lesion"]),
+      ('Own photographs, wart against the rest', 'table_folder_task2', [
+          "('other', 'wart')-none", "('other', 'wart')-lesion"]),
+      ('ISIC 2017, nevus against the rest', 'table_isic2017', ['nevus'])]
+  three, = _sections(*tasks[3], num_draws=5)
+  assert _names(three) == [
+      'table_folder', 'table_folder_auc', 'table_folder_comparisons',
+      'table_folder_attention', 'table_folder_attention_comparisons']
+  assert three.tables[0].columns == (
+      'system', 'a', 'b', 'c', 'AVG', 'AUC, mean of classes', 'seeds')
+  two, = _sections(*tasks[4])
+  assert two.title == 'Own photographs, wart against the rest'
+  assert _names(two) == [f'table_folder_task2{kind}' for kind in (
+      '', '_operating_points', '_comparisons', '_attention', '_attention_comparisons')]
+  main = two.tables[0]
+  assert main.columns == ('system', 'AP', 'AUC', 'seeds')
+  assert main.head.title == 'Own photographs, wart against the rest. Scores'
+  assert 'differ from configs/folder.py: none' in ' '.join(main.head.context)
+  assert [row['system'] for row in run_folders.texts(main)] == [
+      'AttnMel-CNN', 'AttnMel-CNN-Lesion']
+  compared = run_folders.texts(two.tables[2])
+  assert [row['score'] for row in compared] == [
+      'AP', 'AUC', 'balanced accuracy', 'sensitivity', 'specificity']
+  assert compared[1]['other test'].startswith('DeLong')
+  assert not any('ublished' in sentence for table in (*three.tables, *two.tables)
+                 for sentence in (*table.columns, *table.head.caption()))
 
 
 @pytest.mark.parametrize('dataset, model, names, number', [
