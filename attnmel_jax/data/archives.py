@@ -189,7 +189,7 @@ class Reader:
     files = sorted(p for p in path.rglob('*')
                    if p.is_file() or p.is_symlink() and not p.exists())
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      return list(pool.map(_file_member, files))
+      return list(pool.map(file_member, files))
 
   def read(self, member: Member) -> bytes:
     """Content of a member.
@@ -212,7 +212,8 @@ def reason(error: Exception) -> str:
   return ' '.join(text.split())[:200] or type(error).__name__
 
 
-def _file_member(path: pathlib.Path) -> Member:
+def file_member(path: pathlib.Path) -> Member:
+  """A file on its own; OSError where it cannot be read."""
   crc = 0
   with path.open('rb') as file:
     while chunk := file.read(1 << 20):

@@ -110,11 +110,15 @@ def _prepare(
   """Reads the files of all splits, then writes those that changed, or none."""
   root = data_dir / name
   with staging.folder(root) as stage:
-    schema, splits = read(available_splits(
+    prepared = available_splits(
         name, data_dir=data_dir, crop_ratio=geometry.crop_ratio,
-        resize_size=geometry.resize_size))
+        resize_size=geometry.resize_size)
+    schema, splits = read(prepared)
     problems = [note for files in splits.values() for note in files.bad]
     problems += sources.repeated_ids(splits)
+    if name == catalogue.FOLDER:
+      problems += sources.left_over(splits, {
+          split: geometry.folder(name, split, data_dir) for split in prepared})
     wanted = [files for split, files in splits.items() if sources.needs_writing(
         files, geometry.folder(name, split, data_dir))]
     for files in wanted:

@@ -10,22 +10,28 @@ or test. Other columns are passed over. The id of an image is its file name
 without the ending.
 """
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
+import difflib
 import hashlib
 import io
 import pathlib
-import zlib
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
+from attnmel_jax.data import decode
 from attnmel_jax.data import labels
+from attnmel_jax.data import zips
 
 MASK_KINDS = ('binary', 'probability')
 _REQUIRED = ('image', 'label')
 _COLUMNS = (*_REQUIRED, 'mask', 'group', 'split')
+# A class is suspected to be another one misspelt if it is so much rarer, and so alike
+# (difflib's ratio: 'melanom' and 'melanoma' 0.93, 'nevus' and 'naevus' 0.91).
+_RARE, _ALIKE = 10, 0.85
 
 
 def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[str],
@@ -53,6 +59,9 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
   rows = _read_table(table)
   named = {row['label'] for row in rows.values()} - {''}
   names = tuple(classes) or tuple(sorted(named))
+  _tell_similar_classes(table.name, collections.Counter(
+      row['label'] for row in rows.values() if row['label'] in names))
+  _tell_divided_groups(table.name, rows)
   splits = {}
   for split in catalogue.SPLITS:
     chosen = {number: row for number, row in rows.items() if row['split'] == split}
@@ -68,6 +77,31 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
     splits[first.split] = archives.SplitFiles(
         first.split, first.examples, first.digests, (*first.bad, *unknown))
   return archives.Schema(catalogue.FOLDER, names, ()), splits
+
+
+def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
+  """Prints which rare classes look like a misspelt one."""
+  for rare, count in sorted(counts.items()):
+    for name, often in sorted(counts.items()):
+      alike = difflib.SequenceMatcher(None, rare.casefold(), name.casefold()).ratio()
+      if count * _RARE < often and alike >= _ALIKE:
+        print(f'{table}: the classes {rare!r} ({count}) and {name!r} ({often}) are '
+              'told apart; if one is misspelt, mend it, or name all with --classes')
+
+
+def _tell_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> None:
+  """Prints which groups are in several splits: a run would stop on them."""
+  first: dict[str, tuple[int, str]] = {}
+  told = set()
+  for number, row in rows.items():
+    group, split = row['group'], row['split']
+    if not group:
+      continue
+    other, before = first.setdefault(group, (number, split))
+    if split != before and group not in told:
+      told.add(group)
+      print(f'{table} rows {other} and {number}: group {group} is in {before} and '
+            f'{split}; runs will stop: they would be scored with what they learn from')
 
 
 def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
@@ -145,11 +179,17 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
     return None
   path = source / row[column]
   try:
-    data = path.read_bytes()
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+      raise decode.Unusable('is a folder' if path.is_dir() else 'is no plain file')
+    zips.check_bytes(path.stat().st_size)
+    return archives.file_member(path)
   except OSError as error:
     bad.append(f'{origin}: {column} {row[column]} cannot be read ({error.strerror})')
-    return None
-  return archives.Member(path, '', len(data), zlib.crc32(data))
+  except decode.Unusable as error:
+    bad.append(f'{origin}: {column} {row[column]} {error}')
+  except ValueError:  # a NUL
+    bad.append(f'{origin}: {column} {row[column]!r} is no name of a file')
+  return None
 
 
 def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str

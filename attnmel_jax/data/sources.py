@@ -59,14 +59,43 @@ def _print_unannotated(spec: archives.Dataset, split: str,
 
 def repeated_ids(splits: Mapping[str, archives.SplitFiles]) -> list[str]:
   """Notes on images that are in two splits: trained on and scored."""
-  first: dict[str, str] = {}
+  first: dict[str, tuple[str, str]] = {}
   notes = []
   for split, files in splits.items():
     for example in files.examples:
+      origin = example.origin or example.image.name
       if example.id in first:
-        notes.append(f'{example.image.name}: duplicate id {example.id}, in '
-                     f'{first[example.id]} and {split}')
-      first.setdefault(example.id, split)
+        before, there = first[example.id]
+        notes.append(f'{origin}: duplicate id {example.id}, in {before} and {split}'
+                     + (f', also in {there}' if example.origin else ''))
+      first.setdefault(example.id, (split, origin))
+  return notes
+
+
+def left_over(splits: Mapping[str, archives.SplitFiles],
+              before: Mapping[str, pathlib.Path]) -> list[str]:
+  """Notes on images that are in a split of an earlier table, too.
+
+  Prints which earlier splits stay.
+
+  Args:
+    splits: of the table.
+    before: prepared split -> its folder.
+  """
+  notes = []
+  for split, path in before.items():
+    if split in splits:
+      continue
+    known = set(storage.read_index(path).get('ids', ()))
+    shared = [example for files in splits.values() for example in files.examples
+              if example.id in known]
+    if shared:
+      notes.append(
+          f'{shared[0].origin}: {shared[0].id}, like {len(shared) - 1} others, is in '
+          f'the {split} split of an earlier table, of which this one has no row; delete '
+          f'{path}, or prepare into another --data_dir')
+    else:
+      print(f'{split}: kept from an earlier table; if it is not meant, delete {path}')
   return notes
 
 

@@ -2,6 +2,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import builders
 from attnmel_jax.data import folder
+from attnmel_jax.data import zips
 from tests.data import conftest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -87,8 +89,11 @@ def test_classes_may_be_given_in_order(source, tmp_path):
 @pytest.mark.parametrize('change, expected', [
     (('masks/a.png', 'masks/x.png'), 'labels.csv row 2: mask masks/x.png cannot be '
      'read (No such file or directory)'),
-    (('photos/b.png', 'photos'), 'labels.csv row 3: image photos cannot be read (Is a '
-     'directory)'),
+    (('photos/b.png', 'photos'), 'labels.csv row 3: image photos is a folder'),
+    (('photos/b.png', '/dev/zero'), 'labels.csv row 3: image /dev/zero is no plain '
+     'file'),
+    (('photos/b.png', 'photos/b\0.png'), "labels.csv row 3: image 'photos/b\\x00.png' "
+     'is no name of a file'),
     (('photos/b.png', ''), 'labels.csv row 3: image is missing'),
     (('melanoma', ''), "labels.csv row 3: label '' is missing"),
     (('photos/b', 'photos/a'), 'labels.csv row 3: duplicate id a, also in labels.csv '
@@ -111,6 +116,50 @@ def test_errors_name_the_row(source, change, expected):
 def test_what_tables_may_hold(source, change, expected):
   assert change[0] in TABLE
   assert _problems(source, TABLE.replace(*change)) == expected
+
+
+def test_a_pipe_is_not_waited_for_and_a_vast_file_not_read(source, monkeypatch):
+  os.mkfifo(source / 'photos' / 'pipe.png')
+  assert _problems(source, TABLE.replace('photos/b.png', 'photos/pipe.png')) == [
+      'labels.csv row 3: image photos/pipe.png is no plain file']
+  with (source / 'photos' / 'vast.png').open('wb') as file:
+    file.truncate(zips.LARGEST + 1)  # sparse
+  monkeypatch.setattr(zlib, 'crc32', None)
+  vast, = _problems(source, 'image,label\nphotos/vast.png,nevus\n')
+  assert vast.startswith('labels.csv row 2: image photos/vast.png has 5368709')
+
+
+def test_a_misspelt_class_and_a_divided_group_are_told(source, capsys):
+  rows = ''.join(f'photos/{k}.png,melanoma,,,\n' for k in range(30))
+  _problems(source, f'{TABLE}photos/d.png,Melanom,,patient1,test\n{rows}')
+  assert capsys.readouterr().out.splitlines() == [
+      "labels.csv: the classes 'Melanom' (1) and 'melanoma' (31) are told apart; if "
+      'one is misspelt, mend it, or name all with --classes',
+      'labels.csv rows 2 and 5: group patient1 is in train and test; runs will stop: '
+      'they would be scored with what they learn from']
+
+
+def test_a_split_of_an_earlier_table_does_not_stay_in_silence(
+    source, tmp_path, capsys):
+  _prepare(source, tmp_path)
+  path = _open(tmp_path, 'test').path
+  (source / 'labels.csv').write_text(TABLE.replace(',,test', ',,'))
+  with pytest.raises(errors.UserError, match=(
+      '1 bad file: labels.csv row 4: c, like 0 others, is in the test split of an '
+      f'earlier table, of which this one has no row; delete {path}, or prepare into')):
+    _prepare(source, tmp_path)
+  capsys.readouterr()
+  (source / 'labels.csv').write_text(TABLE.partition('photos/c')[0])
+  assert _prepare(source, tmp_path) == {'train': 2}
+  assert f'test: kept from an earlier table; if it is not meant, delete {path}' in (
+      capsys.readouterr().out)
+
+
+def test_an_image_in_two_splits_is_named_with_both_rows(source, tmp_path):
+  (source / 'labels.csv').write_text(TABLE + 'photos/a.png,nevus,,,test\n')
+  with pytest.raises(errors.UserError, match=(
+      'labels.csv row 5: duplicate id a, in train and test, also in labels.csv row 2')):
+    _prepare(source, tmp_path)
 
 
 def test_nan_is_no_group_and_no_split(source, tmp_path):
