@@ -92,8 +92,8 @@ def left_over(splits: Mapping[str, archives.SplitFiles],
     if shared:
       notes.append(
           f'{shared[0].origin}: {shared[0].id}, like {len(shared) - 1} others, is in '
-          f'the {split} split of an earlier table, of which this one has no row; delete '
-          f'{path}, or prepare into another --data_dir')
+          f'the {split} split of an earlier table, of which this one has no row; '
+          f'delete {path}, or prepare into another --data_dir')
     else:
       print(f'{split}: kept from an earlier table; if it is not meant, delete {path}')
   return notes
