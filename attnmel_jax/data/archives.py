@@ -21,6 +21,7 @@ import zipfile
 import zlib
 
 from attnmel_jax import errors
+from attnmel_jax.data import files
 from attnmel_jax.data import labels
 from attnmel_jax.data import zips
 
@@ -199,8 +200,7 @@ class Reader:
       decode.Unusable: a link, or larger than any photograph.
     """
     if not member.entry:
-      zips.check_bytes(member.path.stat().st_size)
-      return member.path.read_bytes()
+      return files.read(member.path)
     return zips.read(self._zips[member.path], member.entry)
 
 

@@ -233,6 +233,7 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
   storage.check_features(path)
   index = storage.read_index(path)
   try:
+    storage.check_index(index)
     source = tfds.builder_from_directory(path).as_data_source(
         split, decoders={name: tfds.decode.SkipDecoding() for name in _MAPS})
     opened = PreparedSplit(
@@ -264,8 +265,6 @@ def _check_index(split: PreparedSplit) -> None:
   for name in ('ids', 'labels', 'groups', 'has_lesion', 'has_dermo'):
     if getattr(split, name).shape != (len(split),):
       raise storage.damaged(split.path, f'{name} are not one for each image')
-  if split.ids.dtype.kind != 'U' or len(set(split.ids)) != len(split):
-    raise storage.damaged(split.path, 'ids are no different names')
   if not -1 <= split.labels.min() <= split.labels.max() < max(
       len(split.class_names), 1):
     raise storage.damaged(split.path, f'labels are from {split.labels.min()} to '

@@ -19,6 +19,7 @@ import urllib.request
 import zipfile
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import progress
@@ -230,6 +231,6 @@ def _size(path: pathlib.Path) -> int:
 
 def _recorded_size(path: pathlib.Path) -> int | None:
   try:
-    return json.loads(_record(path).read_text())['size']
+    return json_files.read(_record(path))['size']
   except (OSError, ValueError, KeyError):
     return None

@@ -23,12 +23,13 @@ from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import decode
+from attnmel_jax.data import files
 from attnmel_jax.data import labels
-from attnmel_jax.data import zips
 
 MASK_KINDS = ('binary', 'probability')
 _REQUIRED = ('image', 'label')
 _COLUMNS = (*_REQUIRED, 'mask', 'group', 'split')
+_TAKEN = ('image', 'label')  # columns of predictions, beside one for each class
 # A class is suspected to be another one misspelt if it is so much rarer, and so alike
 # (difflib's ratio: 'melanom' and 'melanoma' 0.93, 'nevus' and 'naevus' 0.91).
 _RARE, _ALIKE = 10, 0.85
@@ -53,6 +54,9 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
   errors.check_choice('mask_kind', mask_kind, MASK_KINDS)
   if len(set(classes)) != len(classes):
     raise errors.UserError(f'--classes={",".join(classes)} names a class twice')
+  for name in classes:
+    if why := _bad_class(name):
+      raise errors.UserError(f'--classes: {name!r} {why}; call it otherwise')
   if not source.is_dir():
     raise errors.UserError(f'--source={source} is no folder; give the folder that the '
                            'paths in the table start from')
@@ -79,12 +83,23 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
   return archives.Schema(catalogue.FOLDER, names, ()), splits
 
 
+def _bad_class(name: str) -> str:
+  """Why a class cannot have this name; '' if it can."""
+  if name in _TAKEN:
+    return 'is what a column of every table of predictions is called'
+  if not name.isprintable():
+    return 'holds what does not print'
+  return 'has more than 100 characters' if len(name) > 100 else ''
+
+
 def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
   """Prints which rare classes look like a misspelt one."""
   for rare, count in sorted(counts.items()):
     for name, often in sorted(counts.items()):
-      alike = difflib.SequenceMatcher(None, rare.casefold(), name.casefold()).ratio()
-      if count * _RARE < often and alike >= _ALIKE:
+      first, second = rare.casefold(), name.casefold()
+      alike = difflib.SequenceMatcher(None, first, second).ratio()
+      same = first == second and rare < name
+      if same or (count * _RARE < often and alike >= _ALIKE):
         print(f'{table}: the classes {rare!r} ({count}) and {name!r} ({often}) are '
               'told apart; if one is misspelt, mend it, or name all with --classes')
 
@@ -121,8 +136,8 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
   missing = [name for name in _REQUIRED if name not in columns]
   if missing:
     raise errors.UserError(
-        f'{table} has no column {" and ".join(missing)}; it has {", ".join(columns)}, '
-        f'and image,label[,mask][,group][,split] are known')
+        f'{table} has no column {" and ".join(missing)}; its first line, cut at '
+        f'commas, is {columns!r}, and image,label[,mask][,group][,split] are known')
   if not rows:
     raise errors.UserError(f'{table} has no row below its header')
   twice = [name for name in _COLUMNS if columns.count(name) > 1]
@@ -138,6 +153,8 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
     print(f'{table.name}: not used: {", ".join(unused)}')
   known = {number: {name: labels.clean(row.get(name)) for name in _COLUMNS}
            for number, row in rows.items()}
+  for row in known.values():  # the files are called what they are called
+    row |= {name: labels.composed(row[name]) for name in ('label', 'group')}
   return {number: {**row, 'split': row['split'] or 'train'}
           for number, row in known.items()}
 
@@ -156,9 +173,13 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
     if label < 0:
       known = f'is none of {", ".join(names)}' if row['label'] else 'is missing'
       bad.append(f'{origin}: label {row["label"]!r} {known}')
+    elif why := _bad_class(row['label']):
+      bad.append(f'{origin}: label {row["label"]!r} {why}')
+    if not row['group'].isprintable():
+      bad.append(f'{origin}: group {row["group"]!r} holds what does not print')
     if image is None:
       continue
-    image_id = pathlib.PurePath(row['image']).stem
+    image_id = labels.composed(pathlib.PurePath(row['image']).stem)
     if image_id in examples:
       bad.append(f'{origin}: duplicate id {image_id}, also in {origins[image_id]}')
       continue
@@ -179,9 +200,7 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
     return None
   path = source / row[column]
   try:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-      raise decode.Unusable('is a folder' if path.is_dir() else 'is no plain file')
-    zips.check_bytes(path.stat().st_size)
+    files.check(path)
     return archives.file_member(path)
   except OSError as error:
     bad.append(f'{origin}: {column} {row[column]} cannot be read ({error.strerror})')

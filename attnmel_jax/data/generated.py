@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import records
 from attnmel_jax.data import splits
 from attnmel_jax.data import staging
@@ -95,7 +96,8 @@ def open_maps(split: Any, name: str) -> Maps:
     maps = Maps(path, tuple(index['ids']), index['side'], index['fingerprint'],
                 index['unet'])
     prepared = index['prepared']
-  except (KeyError, TypeError) as error:
+    json_files.check_types(index['unet'], {'config': dict, 'trained_on': list[str]})
+  except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
         f'{path / "index.json"} is damaged; delete {path} and run {command}') from error
   if prepared != split.fingerprint:
@@ -103,6 +105,10 @@ def open_maps(split: Any, name: str) -> Maps:
         f'the generated masks {path} were made for other images than those prepared '
         f'now (fingerprint {prepared[:12]}, now {split.fingerprint[:12]}); delete that '
         f'folder and run {command}')
+  if maps.ids != tuple(split.ids.tolist()) or maps.side != split.side:
+    raise errors.UserError(
+        f'{path / "index.json"} is damaged: its images are not those that it names by '
+        f'their fingerprint; delete {path} and run {command}')
   return maps
 
 
@@ -142,7 +148,9 @@ def state(split: Any, name: str, config: Mapping[str, Any]) -> str:
   except errors.UserError:
     return 'foreign'
   own = json.loads(json.dumps(config))
-  if identity['prepared'] != split.fingerprint or identity['unet']['config'] != own:
+  unet = identity.get('unet')
+  if identity.get('prepared') != split.fingerprint or not isinstance(unet, dict) or (
+      unet.get('config') != own):
     return 'foreign'
   return 'finished' if (path / 'index.json').exists() else 'begun'
 
@@ -246,7 +254,7 @@ def _read_map(path: pathlib.Path, name: str, side: int) -> np.ndarray:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    return json.loads(path.read_bytes())
+    return json_files.read(path)
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path} cannot be read: {error}; delete {path.parent} and '
                            'run launch/generate_masks.py again') from error

@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import phantom_artefacts as artefacts
 from attnmel_jax.data import phantom_diagnoses as diagnoses
 from attnmel_jax.data import phantom_drawing as drawing
@@ -222,7 +223,7 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
   marker_path = out / MARKER
   if marker_path.is_file():
     try:
-      marker = json.loads(marker_path.read_text())
+      marker = json_files.read(marker_path)
       before = marker['parameters']
       written = marker['sha256']
     except (ValueError, KeyError, TypeError) as error:

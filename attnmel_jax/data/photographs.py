@@ -13,10 +13,15 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.data import decode
+from attnmel_jax.data import files
 from attnmel_jax.data import records
 from attnmel_jax.data import storage
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
+# Photographs in other formats, which are not read: that is told of each.
+_OTHER_ENDINGS = ('.tif', '.tiff', '.webp', '.heic', '.heif', '.gif', '.dcm')
+# Marks a folder of earlier results, whose pictures are no photographs.
+RECORD = 'predictions.json'
 # The archives of ISIC 2017 hold these maps beside the photographs.
 _NO_PHOTOGRAPHS = '_superpixels'
 
@@ -41,8 +46,9 @@ class Decoded:
 def find(paths: Iterable[pathlib.Path], *, excluded: pathlib.Path) -> list[Photograph]:
   """The photographs that are named, and those in the named folders and below.
 
-  In folders, files with other endings than ENDINGS, hidden ones and the superpixels
-  of ISIC 2017 are passed over.
+  In folders, files with the endings of no picture, hidden ones, the superpixels of
+  ISIC 2017 and folders of earlier results are passed over. Pictures of formats that
+  are not read are found, so that `read` names them.
 
   Args:
     paths: files and folders.
@@ -74,12 +80,13 @@ def _walk(folder: pathlib.Path, excluded: pathlib.Path) -> Iterator[pathlib.Path
   def fail(error):
     raise error
 
-  for root, folders, files in os.walk(folder, onerror=fail):
+  for root, folders, present in os.walk(folder, onerror=fail):
     folders[:] = sorted(name for name in folders if not name.startswith('.')
-                        and pathlib.Path(root, name).resolve() != excluded)
-    for name in sorted(files):
+                        and pathlib.Path(root, name).resolve() != excluded
+                        and not pathlib.Path(root, name, RECORD).exists())
+    for name in sorted(present):
       stem, ending = os.path.splitext(name)
-      if (ending.lower() in ENDINGS and not name.startswith('.')
+      if (ending.lower() in ENDINGS + _OTHER_ENDINGS and not name.startswith('.')
           and not stem.endswith(_NO_PHOTOGRAPHS)):
         yield pathlib.Path(root, name)
 
@@ -113,7 +120,7 @@ def printable(path: str | os.PathLike) -> str:
 def read(photograph: Photograph, geometries: Sequence[storage.Geometry]) -> Decoded:
   """Decodes one file, once for each of the different geometries."""
   try:
-    data = photograph.path.read_bytes()
+    data = files.read(photograph.path)
     squares = {geometry: decode.read_image(
         data, crop_ratio=geometry.crop_ratio, resize_size=geometry.resize_size)[0]
                for geometry in geometries}

@@ -1,10 +1,10 @@
 """Where a prepared split lies, and whether its folder may be opened."""
 
 import dataclasses
-import json
 import pathlib
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import decode
 
 # A change of what is stored raises this; folders of another one are not opened.
@@ -17,6 +17,10 @@ _TRUSTED = frozenset('tensorflow_datasets.core.features.' + name for name in (
 # Keys of other spellings that TFDS takes class names from; we write none of them.
 _OTHER_SPELLINGS = frozenset(
     ('type', 'content', 'python_class_name', 'jsonFeature', 'json_feature'))
+
+_INDEX = {'ids': list[str], 'groups': list[str], 'labels': list[int],
+          'has_lesion': list[bool], 'has_dermo': list[bool], 'class_names': list[str],
+          'dermo_attributes': list[str], 'fingerprint': str, 'synthetic': bool}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +43,42 @@ class Geometry:
 def read_index(folder: pathlib.Path) -> dict:
   """The metadata that the builder wrote; {} where they cannot be read."""
   try:
-    index = json.loads((folder / 'metadata.json').read_bytes())
+    return json_files.read(folder / 'metadata.json')
   except (OSError, ValueError):
     return {}
-  return index if isinstance(index, dict) else {}
+
+
+def check_index(index: dict) -> None:
+  """Raises ValueError where the metadata are not as the builder writes them.
+
+  Ids become the names of files, so none may lead out of its folder.
+  """
+  json_files.check_types(index, _INDEX)
+  ids, names, attributes = (
+      index[name] for name in ('ids', 'class_names', 'dermo_attributes'))
+  for name in ids:
+    if name in ('', '.', '..') or '/' in name or '\0' in name or not _is_text(name):
+      raise ValueError(f'id {name!a} names no file')
+  if len(set(ids)) != len(ids):
+    raise ValueError('an id is there twice')
+  if len(set(names)) != len(names):
+    raise ValueError('a class is there twice')
+  if len(attributes) > 8:  # bits of the map
+    raise ValueError(f'{len(attributes)} attributes do not fit a map')
+
+
+def _is_text(name: str) -> bool:
+  try:
+    name.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def check_features(folder: pathlib.Path) -> None:
   """Raises UserError if features.json names code other than TFDS's own."""
   try:
-    pending = [json.loads((folder / 'features.json').read_bytes())]
+    pending = [json_files.read(folder / 'features.json')]
   except (OSError, ValueError) as error:
     raise damaged(folder, error) from error
   while pending:

@@ -11,10 +11,7 @@ import struct
 import zipfile
 
 from attnmel_jax.data import decode
-
-# Of a file, unpacked: twice the pixels that are allowed, as a BMP. More is a mistake,
-# or a bomb.
-LARGEST = 1 << 29
+from attnmel_jax.data import files
 
 
 def opened(path: pathlib.Path) -> zipfile.ZipFile:
@@ -33,19 +30,13 @@ def read(archive: zipfile.ZipFile, entry: str) -> bytes:
     RuntimeError: encrypted.
   """
   info = archive.getinfo(entry)
-  check_bytes(info.file_size)
+  files.check_size(info.file_size)
   if stat.S_ISLNK(info.external_attr >> 16):
     raise decode.Unusable('is a link; put the file itself into the archive')
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
     raise decode.Unusable('is packed by another method than deflate; pack it again')
   with _as_bad_zip(), archive.open(info) as file:
     return file.read(info.file_size + 1)  # to the end, where the CRC is compared
-
-
-def check_bytes(size: int) -> None:
-  """Raises decode.Unusable if a file of this size cannot be meant."""
-  if size > LARGEST:
-    raise decode.Unusable(f'has {size} bytes, more than {LARGEST}')
 
 
 @contextlib.contextmanager

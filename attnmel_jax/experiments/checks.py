@@ -1,84 +1,23 @@
-"""A config is refused before any work where a field cannot be right."""
+"""A config is refused before any work where it cannot be right."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
-import math
 from typing import Any
 
 from attnmel_jax import errors
-from attnmel_jax import images
 from attnmel_jax.data import generated
-from attnmel_jax.data import pipeline
-from attnmel_jax.data import sampling
-from attnmel_jax.models import attention
-from attnmel_jax.models import classifiers
+from attnmel_jax.experiments import fields
 from attnmel_jax.models import vgg
-
-_CHOICES = {
-    'roi': pipeline.REGIONS,
-    'sampler': sampling.SAMPLERS,
-    'model': (*classifiers.NAMES, 'unet'),
-    'backbone': vgg.BACKBONES,
-    'gate_norm': attention.NORMS,
-    'dtype': classifiers.DTYPES,
-    'normalisation': images.NORMALISATIONS,
-}
-
-
-def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
-  return (lambda v: v >= low), f'must be at least {low}'
-
-
-def _above(low: float) -> tuple[Callable[[Any], bool], str]:
-  return (lambda v: v > low), f'must be above {low}'
-
-
-def _share(lowest_included: bool) -> tuple[Callable[[Any], bool], str]:
-  if lowest_included:
-    return (lambda v: 0 <= v < 1), 'must be at least 0 and below 1'
-  return (lambda v: 0 < v <= 1), 'must be above 0 and at most 1'
-
-
-_SEED = (lambda v: 0 <= v < 2**32), 'must be at least 0 and below 2**32'
-_RANGES = {
-    'crop_ratio': _share(False),
-    'resize_size': _at_least(32),
-    'image_size': ((lambda v: v >= 32 and v % 32 == 0), 'must be a multiple of 32'),
-    'cache_gib': _at_least(0),
-    'num_folds': _at_least(1),
-    'validation_fraction': _share(True),
-    'width': _above(0),
-    'gate_width': _at_least(1),
-    'dropout_rate': _share(True),
-    'focal_gamma': _at_least(0),
-    'batch_size': _at_least(1),
-    'accumulate_steps': _at_least(1),
-    'num_epochs': _at_least(1),
-    'passes_per_epoch': _at_least(1),
-    'learning_rate': _above(0),
-    'decay_every_epochs': _at_least(1),
-    'decay_factor': _above(0),
-    'momentum': _share(True),
-    'weight_decay': _at_least(0),
-    'seed': _SEED,
-    'split_seed': _SEED,
-    'log_every_steps': _at_least(1),
-    'checkpoint_every_steps': _at_least(1),
-    'bootstrap_draws': _at_least(100),
-    'bootstrap_seed': _SEED,
-    'overlay_images': _at_least(0),
-}
-
-
-_ELEMENTS = {'positive': (str,), 'dermo_attributes': (str,), 'taps': (str,),
-             'dice_weights': (int, float), 'oversample_factors': (int,)}
 
 
 def check(config: Mapping[str, Any]) -> None:
-  """Raises UserError for the first field that is unknown, or contradicts another."""
-  _check_values(config)
+  """Raises UserError for the first field that is wrong, or contradicts another."""
+  fields.check(config)
   _check_taps(config)
   generated.check_name(config['generated_masks'])
+  if config['image_size'] % 32:
+    raise errors.UserError(
+        f'image_size={config["image_size"]} is out of range: it must be a multiple of '
+        '32')
   if config['image_size'] > config['resize_size']:
     raise errors.UserError(
         f'image_size={config["image_size"]} is larger than '
@@ -126,31 +65,9 @@ def _check_unet(config: Mapping[str, Any]) -> None:
           f'{name}={needed!r}')
 
 
-def _check_values(config: Mapping[str, Any]) -> None:
-  """Each field by itself."""
-  for name, types in _ELEMENTS.items():
-    if not all(isinstance(item, types) and not isinstance(item, bool)
-               for item in config[name]):
-      kind = ' or '.join(t.__name__ for t in types)
-      raise errors.UserError(f'{name}={config[name]!r} has to hold {kind} only')
-  for name, value in config.items():
-    numbers = value if isinstance(value, tuple) else (value,)
-    if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
-      raise errors.UserError(f'{name}={value} is out of range: it must be finite')
-  if len(set(config['positive'])) != len(config['positive']):
-    raise errors.UserError(f'positive={config["positive"]} names a class twice')
-  for name, allowed in _CHOICES.items():
-    errors.check_choice(name, config[name], allowed)
-  for name, (holds, rule) in _RANGES.items():
-    if not holds(config[name]):
-      raise errors.UserError(f'{name}={config[name]} is out of range: it {rule}')
-
-
 def _check_taps(config: Mapping[str, Any]) -> None:
   for tap in config['taps']:
     errors.check_choice('taps', tap, vgg.TAPS)
-  if len(set(config['taps'])) != len(config['taps']):
-    raise errors.UserError(f'taps={config["taps"]} names a tap twice')
   if config['model'] == 'attnmel_cnn' and not config['taps']:
     raise errors.UserError(
         "taps=() leaves no gate; choose model='vgg16_gap', or taps of "
@@ -159,7 +76,3 @@ def _check_taps(config: Mapping[str, Any]) -> None:
     raise errors.UserError(
         f'dice_weights={config["dice_weights"]} has to hold one weight for each of '
         f'taps={config["taps"]}')
-  if any(weight < 0 for weight in config['dice_weights']):
-    raise errors.UserError(
-        f'dice_weights={config["dice_weights"]} is out of range: every weight is at '
-        'least 0')

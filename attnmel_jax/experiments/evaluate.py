@@ -79,8 +79,8 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
 def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
              out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
   """`leakage_check.of_evaluation`, if the images that the run learnt from are here."""
-  environment = run_folder.read_json(run / 'environment.json')
-  bound = {name: value for name, value in environment.get('fingerprints', {}).items()
+  known = run_folder.read_environment(run)['fingerprints']
+  bound = {name: value for name, value in known.items()
            if name != 'generated'}  # those masks need not be here
   why = ''
   for place in (config['data_dir'], data_dir):

@@ -45,7 +45,7 @@ def write(run: trained.TrainedRun, out: pathlib.Path
   Raises:
     UserError: `out` cannot be written.
   """
-  environment = run_folder.read_json(run.folder / 'environment.json')
+  environment = run_folder.read_environment(run.folder)
   onnx, missing = {}, ''
   try:
     onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['resize_size'])}

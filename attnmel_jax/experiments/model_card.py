@@ -3,14 +3,17 @@
 After Mitchell et al. 2019. The Python of the card runs as it stands: a test does.
 """
 
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import re
 from typing import Any
 
 import jax
 
 from attnmel_jax import images
+from attnmel_jax.evaluation import calibration
 from attnmel_jax.experiments import trained
 
 _CHALLENGE = 'https://challenge.isic-archive.com/data/'
@@ -85,15 +88,17 @@ def text(run: trained.TrainedRun, environment: Mapping[str, Any], *, program: st
 def _head(run: trained.TrainedRun) -> list[str]:
   config = run.config
   prior = config.get('roi', 'none')
+  dataset = _plain(config.get('dataset', 'unknown data'))
   lines = [
-      f'# {_SYSTEMS[config["model"]]}, trained on {config.get("dataset")}', '',
+      f'# {_SYSTEMS[config["model"]]}, trained on {dataset}', '',
       '**Research software, no medical device.** It is not meant for diagnosis, nor to '
       'decide on the care of a person.', '']
   if run.summary['synthetic']:
     lines += ['**Trained on synthetic images**, drawn by a program. Its scores say '
               'that the software works, and nothing of patients.', '']
   return [*lines,
-          f'Classes, in the order of the outputs: {", ".join(run.class_names)}. '
+          'Classes, in the order of the outputs: '
+          f'{", ".join(map(_plain, run.class_names))}. '
           f'Backbone {config["backbone"]}, width {config["width"]}; prior of the '
           f'attention: {prior}.', '',
           '## Intended use', '',
@@ -109,7 +114,8 @@ def _data(run: trained.TrainedRun) -> list[str]:
     terms = _TERMS.get(dataset, 'unknown: find the terms of its images first')
   lines = [
       '## Data and terms', '',
-      f'Data set: {dataset}. Terms of its images: {terms}.', '',
+      f'Data set: {_plain(str(dataset))}. Terms of its images: {terms}.', '',
+      *_learnt_from(run),
       'A model inherits the terms of the images that it learnt from, whatever the '
       'licence of the code is. Images under a non-commercial licence (NC) make a '
       'model for non-commercial use; their attribution goes with it.']
@@ -122,44 +128,100 @@ def _data(run: trained.TrainedRun) -> list[str]:
   return lines
 
 
+def _learnt_from(run: trained.TrainedRun) -> list[str]:
+  """How many images trained the model; nothing where an older run does not say."""
+  counted = run.summary.get('trained_on')
+  if not counted:
+    return []
+  return [f'Trained on {_counts(counted)}.', '']
+
+
+def _counts(counted: Mapping[str, Any]) -> str:
+  """'90 images of 80 lesions (nevus 60, melanoma 30)'."""
+  classes = ', '.join(f'{_plain(name)} {count}'
+                      for name, count in counted['class_counts'].items())
+  return f'{counted["n"]} images of {counted["groups"]} lesions ({classes})'
+
+
+def _plain(text: str) -> str:
+  """A name from outside, in one line that Markdown and HTML take for text."""
+  return re.sub(r'([\\`*_{}\[\]<>|#!&])', r'\\\1', ' '.join(text.split()))
+
+
 def _scores(run: trained.TrainedRun) -> list[str]:
   lines = ['## Scores', '']
   unknown = {'found': ['unknown: it was not looked for']}
   found = '; '.join(run.summary.get('leakage', unknown)['found'])
   if found:
-    lines += [f'**Leakage, which flatters these scores: {found}.**', '']
-  shown = False
+    lines += [f'**Leakage, which flatters these scores: {_plain(found)}.**', '']
+  shown = set()
   for split in ('test', 'validation'):
     scores = run.summary.get(split)
     if scores is None:
       continue
-    shown = True
-    counts = ', '.join(f'{name} {count}'
-                       for name, count in scores['class_counts'].items())
-    lines += [f'{split.capitalize()} images: {scores["n"]} ({counts}). Estimates with '
-              f'{scores["level"]:.0%} bootstrap intervals, which hold the sampling of '
-              'these images and not the choice of seed.', '',
+    intervals = dict(_intervals(scores))
+    shown |= intervals.keys()
+    lines += [f'### {split.capitalize()}', '',
+              f'{_counts(scores)}. Estimates with {scores["level"]:.0%} bootstrap '
+              'intervals, which hold the sampling of these images and not the choice '
+              'of seed.' + _CHOSEN[split], '',
               '| score | estimate | interval |', '|---|---|---|']
-    lines += [f'| {name} | {score["estimate"]:.3f} | {score["low"]:.3f} to '
-              f'{score["high"]:.3f} |' for name, score in _intervals(scores)]
+    lines += [f'| {_plain(name)} | {score["estimate"]:.3f} | {score["low"]:.3f} to '
+              f'{score["high"]:.3f} |' for name, score in intervals.items()]
     lines.append('')
+    annotated = scores.get('n_annotated')
+    if annotated and any(name.startswith(_OF_MAPS) for name in intervals):
+      lines += [f'Scores of maps ({", ".join(_OF_MAPS)}) are of the {annotated} images '
+                'with a lesion mask.', '']
     rest = scores.get('without_near_duplicates')
     if rest is not None:
       lines += [f'Without {scores["n"] - rest["n"]} images that look like one that it '
                 'learnt from or was chosen by: ' + ', '.join(
-                    f'{name} {score["estimate"]:.3f}'
+                    f'{_plain(name)} {score["estimate"]:.3f}'
                     for name, score in _intervals(rest)) + '.', '']
   if not shown:
     lines += ['There was neither a validation nor a test set: nothing is known of how '
               'well it works.', '']
   if run.summary.get('threshold') is not None:
     lines.append(
-        f'Sensitivity and specificity call an image {run.class_names[1]} where its '
-        f'probability is at least {run.summary["threshold"]:.4f}.')
-  if run.summary.get('temperature') is not None:
+        'Sensitivity and specificity call an image '
+        f'{_plain(run.class_names[1])} where its probability is at least '
+        f'{run.summary["threshold"]:.4f}.')
+  temperature = run.summary.get('temperature')
+  if temperature is not None:
+    inside = 1.01 * calibration.COLDEST < temperature < 0.99 * calibration.HOTTEST
+    bound = '' if inside else ', where its search ends: they say little of it'
     lines.append('Probabilities are as the network gives them; the validation images '
-                 f'ask for a temperature of {run.summary["temperature"]:.3f}.')
-  return lines
+                 f'ask for a temperature of {temperature:.3f}{bound}.')
+  return [*lines, '', *_glossary(shown)]
+
+
+# What is said of the scores of a split.
+_CHOSEN = {'test': '', 'validation': ' These images also chose the checkpoint, the '
+           'threshold and the temperature, which flatters these scores.'}
+_OF_MAPS = ('jaccard', 'mass', 'pointing')
+_MEANINGS = {
+    'ap': 'area under the precision-recall curve (average precision)',
+    'auc': 'area under the ROC curve; of a class, of that class against the rest',
+    'sensitivity': 'share of the positive images that are called so',
+    'specificity': 'share of the others that are not',
+    'recall': 'share of the images of a class that are called so',
+    'balanced accuracy': 'mean recall of the classes',
+    'jaccard': 'of a map, rescaled to 0 to 1 and cut at 0.5, and the lesion mask: '
+               'common area over that of both',
+    'mass': 'share of a rescaled map that lies on the lesion',
+    'pointing': 'share of the images in which its highest pixel lies on the lesion',
+    'all ones': 'for comparison, a map that marks everything',
+    'disc': 'for comparison, a disc in the middle, its radius chosen on these masks',
+    'otsu': 'for comparison, what is dark in the photograph',
+}
+
+
+def _glossary(shown: Collection[str]) -> list[str]:
+  """What the words in the names of scores mean."""
+  found = [f'{word}: {meaning}' for word, meaning in _MEANINGS.items()
+           if any(word in name for name in shown)]
+  return [f'Scores are shares of 1. {"; ".join(found)}.'] if found else []
 
 
 def _intervals(scores: Mapping[str, Any], prefix: str = ''

@@ -17,7 +17,6 @@ import csv
 import dataclasses
 import io
 import itertools
-import json
 import pathlib
 import shutil
 from typing import Any
@@ -26,6 +25,7 @@ import jax
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import decode
 from attnmel_jax.data import photographs as photographs_lib
 from attnmel_jax.data import progress
@@ -36,8 +36,8 @@ from attnmel_jax.experiments import ensemble
 from attnmel_jax.experiments import photographs_page
 from attnmel_jax.experiments import trained
 
-TABLE, PAGE, OVERLAYS, RECORD = (
-    'predictions.csv', 'index.html', 'overlays', 'predictions.json')
+TABLE, PAGE, OVERLAYS = 'predictions.csv', 'index.html', 'overlays'
+RECORD = photographs_lib.RECORD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +141,8 @@ def clear(out: pathlib.Path) -> None:
 
 def _is_ours(out: pathlib.Path) -> bool:
   try:
-    return 'finished' in json.loads((out / RECORD).read_bytes())
-  except (OSError, ValueError, TypeError):
+    return 'finished' in json_files.read(out / RECORD)
+  except (OSError, ValueError):
     return False
 
 

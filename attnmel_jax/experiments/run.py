@@ -125,7 +125,9 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
   def finish():
     decided = method.decisions(predictions.get('validation'))
     summary = {'best': best, 'synthetic': task.synthetic,
-               'class_names': list(task.class_names), 'leakage': leaks, **decided}
+               'class_names': list(task.class_names),
+               'trained_on': task_lib.counts(task.parts['train'], task.class_names),
+               'leakage': leaks, **decided}
     for name, predicted in predictions.items():
       summary[name] = method.report(
           folder, name, predicted, task.parts[name],

@@ -12,20 +12,24 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import fcntl
-import json
 import pathlib
 import platform
 import subprocess
 from typing import Any
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import generated
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import fields
 
 # These bind no folder: fingerprints say which data a run learnt from, wherever they
 # lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
 # Nor do older folders lack them.
 _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
+
+_SUMMARY = {'class_names': list[str], 'threshold': (int, float, type(None)),
+            'temperature': (int, float, type(None)), 'best': dict, 'synthetic': bool}
 
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,13 +46,10 @@ def as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
   return {'split_seed': config['seed'], **config}
 
 
-def tuples(value: Any) -> Any:
+def tuples(fields_: Mapping[str, Any]) -> dict[str, Any]:
   """JSON's lists back to the tuples of a config."""
-  if isinstance(value, list):
-    return tuple(tuples(item) for item in value)
-  if isinstance(value, dict):
-    return {name: tuples(item) for name, item in value.items()}
-  return value
+  return {name: tuple(value) if isinstance(value, list) else value
+          for name, value in fields_.items()}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     UserError: it is missing or damaged.
   """
   try:
-    return json.loads(path.read_text())
+    return json_files.read(path)
   except FileNotFoundError:
     raise errors.UserError(
         f'{path} does not exist; name a whole run folder, as launch/main.py makes one'
@@ -68,8 +69,19 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-  """The config of a run, as a plain dict with tuples."""
-  return tuples(read_json(folder / 'config.json'))
+  """The config of a run, as a plain dict with tuples.
+
+  Raises:
+    UserError: it is missing, or a field cannot be one of a run.
+  """
+  config = tuples(read_json(folder / 'config.json'))
+  try:
+    fields.check(config)
+  except errors.UserError as error:
+    raise errors.UserError(
+        f'{folder / "config.json"} is damaged, or of another version: {error}'
+    ) from None
+  return config
 
 
 def read_summary(folder: pathlib.Path) -> dict[str, Any]:
@@ -84,11 +96,39 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any]:
         f'{folder} is not finished: it has no summary.json; run its launch/main.py '
         'command again')
   summary = read_json(folder / 'summary.json')
-  if not {'class_names', 'threshold', 'best', 'synthetic'} <= summary.keys():
+  try:
+    json_files.check_types({'temperature': None, **summary}, _SUMMARY)
+    for split in ('validation', 'test'):
+      json_files.check_types(summary.get(split, {'n': 0}), {'n': int})
+    if 'leakage' in summary:
+      json_files.check_types(summary['leakage'], {'found': list[str]})
+  except ValueError as error:
     raise errors.UserError(
-        f'{folder / "summary.json"} is damaged; delete it and run the launch/main.py '
-        'command of the run again')
+        f'{folder / "summary.json"} is damaged ({error}); delete it and run the '
+        'launch/main.py command of the run again') from None
   return summary
+
+
+def read_environment(folder: pathlib.Path) -> dict[str, Any]:
+  """What `environment` said when a run began; older ones lack some of it.
+
+  Returns:
+    Its fields, with `commit`, `devices` and `fingerprints` (split -> of its data) in
+    any case.
+
+  Raises:
+    UserError: it is missing or damaged.
+  """
+  path = folder / 'environment.json'
+  found = {'commit': 'unknown', 'devices': [], 'fingerprints': {}, **read_json(path)}
+  try:
+    json_files.check_types(
+        found, {'commit': str, 'devices': list[str], 'fingerprints': dict})
+    json_files.check_types(found['fingerprints'], dict.fromkeys(
+        found['fingerprints'], str))
+  except ValueError as error:
+    raise errors.UserError(f'{path} is damaged: {error}') from None
+  return found
 
 
 def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
@@ -100,7 +140,15 @@ def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
 def unet_of_masks(folder: pathlib.Path) -> generated.Identity | None:
   """The U-Net whose masks a run learnt from; None where it learnt from no such."""
   path = folder / 'generated_masks.json'
-  return read_json(path)['unet'] if path.exists() else None
+  if not path.exists():
+    return None
+  unet = read_json(path).get('unet')
+  try:
+    json_files.check_types({'unet': unet}, {'unet': dict})
+    json_files.check_types(unet, {'config': dict, 'trained_on': list[str]})
+  except ValueError as error:
+    raise errors.UserError(f'{path} is damaged: {error}') from None
+  return unet
 
 
 def check_unseen(folder: pathlib.Path, ids: Sequence[str], tested: str) -> None:
@@ -175,7 +223,7 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
     raise errors.UserError(
         f'workdir={folder} holds a run of another config ({"; ".join(differing)}); '
         'name another with --workdir')
-  bound = read_json(folder / 'environment.json').get('fingerprints', {})
+  bound = read_environment(folder)['fingerprints']
   for split in sorted(bound.keys() | fingerprints.keys()):
     before, after = (str(found.get(split, 'none'))[:12]
                      for found in (bound, fingerprints))

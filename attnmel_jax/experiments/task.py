@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import csv
 import dataclasses
 import io
@@ -324,6 +325,14 @@ def schedule(config: Mapping[str, Any], steps_per_pass: int) -> loop.Schedule:
       decay_factor=config['decay_factor'],
       checkpoint_every_steps=config['checkpoint_every_steps'],
       log_every_steps=config['log_every_steps'])
+
+
+def counts(part: Part, class_names: Sequence[str]) -> dict[str, Any]:
+  """Images, lesions, and images of each class of the task, as scores name them."""
+  number = np.bincount(part.row_labels[part.row_labels >= 0],
+                       minlength=len(class_names))
+  return {'n': len(part.rows), 'groups': len(np.unique(part.groups)),
+          'class_counts': dict(zip(class_names, number.tolist(), strict=False))}
 
 
 def describe(part: Part) -> dict[str, int]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import re
@@ -27,6 +26,7 @@ import safetensors
 import safetensors.numpy
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import download
 from attnmel_jax.models import convolution
 from attnmel_jax.models import vgg
@@ -116,8 +116,8 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
 
 def _recorded_sha256(record: pathlib.Path) -> str:
   try:
-    digest = json.loads(record.read_text())['sha256']
-  except (OSError, ValueError, KeyError, TypeError):
+    digest = json_files.read(record)['sha256']
+  except (OSError, ValueError, KeyError):
     digest = None
   if not isinstance(digest, str) or len(digest) != 64:
     raise errors.UserError(f'{record} is damaged; remove it and the weights beside it, '

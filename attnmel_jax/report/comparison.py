@@ -66,20 +66,13 @@ def find_runs(root: pathlib.Path) -> Found:
 
 def _read(folder: pathlib.Path) -> FinishedRun:
   config = run_folder.read_config(folder)
-  summary = run_folder.read_json(folder / 'summary.json')
-  environment = run_folder.read_json(folder / 'environment.json')
-  for name, content, fields in (
-      ('config', config, {'model', 'roi', 'dataset', 'seed'}),
-      ('summary', summary, {'best', 'synthetic'}), ('environment', environment, set())):
-    missing = fields - content.keys() if isinstance(content, dict) else {'all fields'}
-    if missing:
-      raise errors.UserError(
-          f'{folder / name}.json lacks {", ".join(sorted(missing))}; delete '
-          f'{folder / "summary.json"} and run the launch/main.py command of the run '
-          'again')
-  if config['model'] != 'unet':
-    run_folder.read_summary(folder)  # raises where a classifier's lacks a field
-  return FinishedRun(folder, config, environment, summary)
+  missing = {'model', 'roi', 'dataset', 'seed'} - config.keys()
+  if missing:
+    raise errors.UserError(
+        f'{folder / "config.json"} lacks {", ".join(sorted(missing))}; delete '
+        f'{folder} and run the launch/main.py command of the run again')
+  return FinishedRun(folder, config, run_folder.read_environment(folder),
+                     run_folder.read_summary(folder))
 
 
 def run_names(runs: Sequence[FinishedRun]) -> list[str]:
@@ -191,12 +184,12 @@ def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Descr
   config = {**defaults, **run.config}
   return Description(
       name, run.summary['best'].get('step'),
-      run.environment.get('commit', 'unknown'),
-      ', '.join(run.environment.get('devices', ['unknown machine'])),
+      run.environment['commit'],
+      ', '.join(run.environment['devices']) or 'unknown machine',
       {field: without_path(values[1]) for field, values in
        differing_fields([defaults, config]).items()},
       sorted(defaults.keys() - run.config.keys()),
-      run.environment.get('fingerprints', {}))
+      run.environment['fingerprints'])
 
 
 def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:

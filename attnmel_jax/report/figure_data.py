@@ -94,7 +94,7 @@ def _open(one: figure_runs.Scored, split: str, data_dir: pathlib.Path
   # A run that divided the images itself took them all from the training split.
   name = split if split in available and config['num_folds'] == 1 else 'train'
   prepared = builders.open_split(config['dataset'], name, **geometry)
-  bound = one.run.environment.get('fingerprints', {})
+  bound = one.run.environment['fingerprints']
   for other in {name, 'train'} & set(bound) & set(available):
     found = builders.open_split(config['dataset'], other, **geometry).fingerprint
     if found != bound[other]:

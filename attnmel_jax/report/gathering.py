@@ -124,7 +124,7 @@ def gather(runs: Sequence[comparison.FinishedRun], *, split: str,
 
 def _alike(run: comparison.FinishedRun, defaults: Mapping[str, Any]) -> str:
   """What the runs of a group have in common, as text."""
-  learnt = run.environment.get('fingerprints', {})
+  learnt = run.environment['fingerprints']
   return json.dumps([settings_of(run.config, defaults), learnt.get('train'),
                      learnt.get('validation'), run.summary['class_names'],
                      run.summary['synthetic']], sort_keys=True)

@@ -262,4 +262,17 @@ def _read(manager: ocp.CheckpointManager, template: Any, step: int | None
     raise errors.UserError(
         f'checkpoint {folder} cannot be read ({type(error).__name__}); delete that '
         'folder and start again') from error
+  _check_shapes(folder, template, restored.tree)
   return restored.tree, restored.meta
+
+
+def _check_shapes(folder: pathlib.Path, template: Any, tree: Any) -> None:
+  """Raises UserError for a parameter of another shape, which Orbax lets pass."""
+  for (path, expected), found in zip(
+      jax.tree_util.tree_leaves_with_path(template), jax.tree.leaves(tree),
+      strict=True):
+    if np.shape(found) != np.shape(expected):
+      raise errors.UserError(
+          f'checkpoint {folder} is of another network than the config: '
+          f'{jax.tree_util.keystr(path)} is {np.shape(found)} instead of '
+          f'{np.shape(expected)}; put back the config.json and summary.json of its run')

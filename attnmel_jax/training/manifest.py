@@ -4,9 +4,9 @@ Orbax does not see a flipped bit in an array, and restores it.
 """
 
 import hashlib
-import json
 import pathlib
 
+from attnmel_jax import json_files
 from attnmel_jax.evaluation import prediction_files
 
 NAME = 'sha256.json'  # within the folder; file -> sha256 of its bytes
@@ -21,7 +21,7 @@ def write(folder: pathlib.Path) -> None:
 def fault(folder: pathlib.Path) -> str:
   """What speaks against `folder`: '' nothing, ABSENT, or how it was damaged."""
   try:
-    expected = json.loads((folder / NAME).read_bytes())
+    expected = json_files.read(folder / NAME)
   except FileNotFoundError:
     return ABSENT
   except (OSError, ValueError):
@@ -30,8 +30,6 @@ def fault(folder: pathlib.Path) -> str:
     found = _digests(folder)
   except OSError as error:
     return f'{error.filename} cannot be read: {error.strerror}'
-  if not isinstance(expected, dict):
-    return f'{NAME} lists no files'
   return next((what.format(name) for what, names in (
       ('{} is missing', expected.keys() - found.keys()),
       ('{} was added', found.keys() - expected.keys()),

@@ -21,7 +21,7 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
-from attnmel_jax.data import zips
+from attnmel_jax.data import files
 from tests.data import conftest
 
 DATA = 'ISIC-2017_Training_Data.zip'
@@ -462,7 +462,7 @@ FOLDERS = {
 
 @pytest.mark.parametrize('name', FOLDERS)
 def test_mutated_folders(tmp_path, unpacked, fingerprint, capsys, monkeypatch, name):
-  monkeypatch.setattr(zips, 'LARGEST', 1 << 20)
+  monkeypatch.setattr(files, 'LARGEST', 1 << 20)
   mutate, outcome = FOLDERS[name]
   mutate(unpacked)
   _check(tmp_path, unpacked, outcome, fingerprint, capsys)

@@ -481,7 +481,7 @@ def test_no_connection_is_made(source, data_dir, monkeypatch):
 
 @pytest.mark.parametrize('file', [
     'metadata.json', 'features.json', 'dataset_info.json'])
-@pytest.mark.parametrize('content', [None, '', '{"id": ', '[]'])
+@pytest.mark.parametrize('content', [None, '', '{"id": ', '[]', '[' * 100_000])
 def test_damaged_json_is_one_line(source, data_dir, file, content):
   _prepare(source, data_dir)
   path = _open(data_dir).path / file
@@ -498,11 +498,23 @@ def test_damaged_json_is_one_line(source, data_dir, file, content):
     ({'labels': [0, 1, 2, 0, 1, 3]}, 'labels are from 0 to 3, of 3 classes'),
     ({'labels': [0, 1, 2, 0, 1, -2]}, 'labels are from -2'),
     ({'labels': 'abcdef'}, ''),
-    ({'ids': ['a'] * 6}, 'ids are no different names'),
-    ({'ids': list(range(6))}, 'ids are no different names'),
+    ({'ids': ['a'] * 6}, 'an id is there twice'),
+    ({'ids': list(range(6))}, 'ids is of another type'),
+    ({'ids': ['../../evil', *'bcdef']}, "id '../../evil' names no file"),
+    ({'ids': ['/home/evil', *'bcdef']}, 'names no file'),
+    ({'ids': ['', *'bcdef']}, 'names no file'), ({'ids': ['..', *'bcdef']}, 'names no'),
+    ({'ids': ['\udc80', *'bcdef']}, 'names no file'),
+    ({'ids': ['a\0', *'bcdef']}, 'names no file'),
+    ({'groups': [1] * 6}, 'groups is of another type'),
+    ({'labels': [0.5] * 6}, 'labels is of another type'),
+    ({'class_names': ['a', 'a', 'b']}, 'a class is there twice'),
+    ({'dermo_attributes': list('abcdefghi')}, '9 attributes do not fit a map'),
+    ({'synthetic': 'no'}, 'synthetic is of another type'),
+    ({'fingerprint': None}, 'fingerprint is of another type'),
     ({'ids': []}, '6 records, 0 ids'),
     ({'groups': ['a', ['b']]}, ''),
-    ({'has_lesion': True}, 'has_lesion are not one'),
+    ({'has_lesion': True}, 'has_lesion is of another type'),
+    ({'has_lesion': [True]}, 'has_lesion are not one'),
     ({'class_names': 5}, '')])
 def test_an_index_that_contradicts_itself_is_damaged(source, data_dir, change, words):
   _prepare(source, data_dir)
@@ -574,7 +586,8 @@ def test_an_index_that_differs_from_its_records_names_the_image(
   path = _open(data_dir).path / 'metadata.json'
   index = json.loads(path.read_text())
   before = index[field][3]
-  index[field][3] = f'{before}x' if field == 'ids' else 1 - int(before)
+  index[field][3] = (f'{before}x' if field == 'ids' else not before
+                     if isinstance(before, bool) else 1 - before)
   path.write_text(json.dumps(index))
   split = _open(data_dir)
   split.load(2)

@@ -9,8 +9,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
+from attnmel_jax.data import files
 from attnmel_jax.data import folder
-from attnmel_jax.data import zips
 from tests.data import conftest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -118,12 +118,39 @@ def test_what_tables_may_hold(source, change, expected):
   assert _problems(source, TABLE.replace(*change)) == expected
 
 
+@pytest.mark.parametrize('label, why', [
+    ('image', 'is what a column of every table of predictions is called'),
+    ('a\x1b[31mb', 'holds what does not print'), ('a\0b', 'holds what does not print'),
+    ('"a\nb"', 'holds what does not print'), ('x' * 101, 'has more than 100')])
+def test_what_no_class_can_be_called(source, label, why):
+  problem, = _problems(source, f'image,label\nphotos/a.png,{label}\n')
+  assert why in problem and problem.isprintable()
+  assert problem.startswith(f'labels.csv row {2 + label.count(chr(10))}: label ')
+  if ',' not in label and '"' not in label:
+    with pytest.raises(errors.UserError, match=f'--classes: .* {why}'):
+      folder.read_splits(source, table=source / 'labels.csv', classes=('a', label),
+                         mask_kind='binary')
+
+
+def test_an_umlaut_in_two_forms_is_one_class_and_one_group(source, tmp_path, capsys):
+  nfc, nfd = 'n\u00e4vus', 'na\u0308vus'
+  (source / 'labels.csv').write_text(
+      f'image,label,group\nphotos/a.png,{nfc},{nfc}\nphotos/b.png,{nfd},{nfd}\n'
+      'photos/c.png,A,p\n', 'utf-8')
+  _prepare(source, tmp_path)
+  assert _open(tmp_path).class_names == ('A', nfc)
+  assert _open(tmp_path).groups.tolist() == [nfc, nfc, 'p']
+  capsys.readouterr()
+  _problems(source, 'image,label\nphotos/a.png,A\nphotos/b.png,a\n')
+  assert "labels.csv: the classes 'A' (1) and 'a' (1) are" in capsys.readouterr().out
+
+
 def test_a_pipe_is_not_waited_for_and_a_vast_file_not_read(source, monkeypatch):
   os.mkfifo(source / 'photos' / 'pipe.png')
   assert _problems(source, TABLE.replace('photos/b.png', 'photos/pipe.png')) == [
       'labels.csv row 3: image photos/pipe.png is no plain file']
   with (source / 'photos' / 'vast.png').open('wb') as file:
-    file.truncate(zips.LARGEST + 1)  # sparse
+    file.truncate(files.LARGEST + 1)  # sparse
   monkeypatch.setattr(zlib, 'crc32', None)
   vast, = _problems(source, 'image,label\nphotos/vast.png,nevus\n')
   assert vast.startswith('labels.csv row 2: image photos/vast.png has 5368709')

@@ -125,6 +125,19 @@ def test_a_damaged_map_is_told(split):
     maps.load(1)
 
 
+def test_an_index_of_other_images_is_damaged(split):
+  """Its ids would be names of files."""
+  _write(split)
+  path = generated.folder(split, 'unet') / 'index.json'
+  index = json.loads(path.read_text())
+  for changed in (index | {'ids': ['../../evil', *index['ids'][1:]]},
+                  index | {'side': 1}, index | {'unet': []},
+                  index | {'unet': index['unet'] | {'trained_on': 3}}):
+    path.write_text(json.dumps(changed))
+    with pytest.raises(errors.UserError, match='is damaged'):
+      generated.open_maps(split, 'unet')
+
+
 @pytest.mark.parametrize('name', ['', '../x', 'a/b', '.hidden', 'a b'])
 def test_a_name_has_to_be_one_of_a_folder(split, name):
   with pytest.raises(errors.UserError, match='generated_masks='):

@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -59,6 +60,27 @@ def test_folders_are_searched_and_what_is_no_photograph_is_passed_over(
   maps = tmp_path / 'a' / '1_superpixels.png'
   twice = photographs.find([maps, tmp_path / 'a', maps], excluded=tmp_path / 'out')
   assert [p.name for p in twice] == ['1_superpixels', '1']
+
+
+def test_other_formats_are_told_and_earlier_results_passed_over(tmp_path, pixels):
+  for name in ('a.tiff', 'b.webp', 'c.gif', 'd.png', 'before/overlays/d.png'):
+    _save(tmp_path / name, pixels)
+  (tmp_path / 'e.heic').write_bytes(b'\0\0\0\x18ftypheic')
+  (tmp_path / 'before' / 'predictions.json').write_text('{}')
+  found = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert [p.name for p in found] == ['a', 'b', 'c', 'd', 'e']
+  problems = {one.photograph.name: photographs.read(one.photograph, [GEOMETRY]).problem
+              for one in photographs.read_all(found, [GEOMETRY])}
+  assert 'TIFF' in problems['a'] and 'WebP' in problems['b'] and 'GIF' in problems['c']
+  assert problems['d'] == '' and problems['e']
+  before = photographs.find([tmp_path / 'before' / 'overlays'], excluded=tmp_path)
+  assert [p.name for p in before] == ['d']  # if that is asked for
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'pipe.jpg')
+  found, = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert photographs.read(found, [GEOMETRY]).problem == 'is no plain file'
 
 
 def test_nothing_to_find_is_a_mistake(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from attnmel_jax.data import archives
 from attnmel_jax.data import decode
+from attnmel_jax.data import files
 from attnmel_jax.data import zips
 
 
@@ -47,8 +48,8 @@ def test_content_comes_back(tmp_path, content):
 
 
 def test_a_bomb_is_refused_by_its_size(tmp_path):
-  with pytest.raises(decode.Unusable, match=f'has {zips.LARGEST + 1} bytes'):
-    _read(_with_size(_pack(b'0'), zips.LARGEST + 1), tmp_path / 'z.zip')
+  with pytest.raises(decode.Unusable, match=f'has {files.LARGEST + 1} bytes'):
+    _read(_with_size(_pack(b'0'), files.LARGEST + 1), tmp_path / 'z.zip')
 
 
 def test_a_bomb_that_hides_its_size_is_not_unpacked(tmp_path):

@@ -18,7 +18,10 @@ def _run(*, synthetic=False, summary=None, **config):
   summary = {'class_names': ['other', 'melanoma'], 'best': {'step': 100},
              'synthetic': synthetic, 'threshold': 0.25, 'temperature': None,
              'leakage': {'found': []},
-             'test': {'n': 600, 'class_counts': {'other': 483, 'melanoma': 117},
+             'trained_on': {'n': 2000, 'groups': 1990,
+                            'class_counts': {'other': 1626, 'melanoma': 374}},
+             'test': {'n': 600, 'groups': 599,
+                      'class_counts': {'other': 483, 'melanoma': 117},
                       'level': 0.95, 'ap': INTERVAL, 'threshold': 0.25,
                       'sensitivity': {'estimate': None, 'low': None, 'high': None},
                       'recall': {'melanoma': INTERVAL},
@@ -36,10 +39,42 @@ def test_scores_come_with_their_intervals():
   assert '| ap | 0.750 | 0.500 to 0.875 |' in text
   assert '| recall of melanoma | 0.750 | 0.500 to 0.875 |' in text
   assert '| sensitivity' not in text  # it is undefined
-  assert 'Test images: 600 (other 483, melanoma 117)' in text
+  assert '### Test\n\n600 images of 599 lesions (other 483, melanoma 117). ' in text
+  assert 'Trained on 2000 images of 1990 lesions (other 1626, melanoma 374).' in text
+  assert 'chose the checkpoint' not in text
+  assert 'ap: area under the precision-recall curve' in text
+  assert 'pointing' not in text
   assert 'at least 0.2500' in text
   nothing = _text(_run(summary={'test': None}))
   assert 'nothing is known of how well it works' in nothing
+
+
+def test_validation_and_maps_are_told_for_what_they_are():
+  test = _run().summary['test']
+  text = _text(_run(summary={
+      'test': None, 'temperature': 19.999, 'validation': test | {
+          'jaccard_pool4': INTERVAL, 'n_annotated': 16}}))
+  assert 'These images also chose the checkpoint, the threshold and the temp' in text
+  assert 'are of the 16 images with a lesion mask' in text
+  assert 'jaccard: of a map' in text
+  assert 'a temperature of 19.999, where its search ends' in text
+  text = _text(_run(summary={'temperature': 2.5}))
+  assert 'a temperature of 2.500.' in text
+  older = _run()
+  older.summary.pop('trained_on')
+  assert 'Trained on 2000' not in _text(older)
+
+
+def test_names_from_outside_are_text():
+  evil = '<img src=x onerror=alert(1)>|\n# x](y)'
+  text = _text(_run(dataset=evil, summary={
+      'class_names': ['other', evil], 'leakage': {'found': [evil]},
+      'trained_on': {'n': 1, 'groups': 1, 'class_counts': {evil: 1}},
+      'test': _run().summary['test'] | {'class_counts': {evil: 1}, 'recall': {
+          evil: INTERVAL}}}))
+  assert '<img' not in text.replace('\\<img', '')
+  assert '\n# x' not in text and '](y)' not in text.replace('\\](y)', '')
+  assert 'recall of \\<img src=x onerror=alert(1)\\>\\| \\# x' in text
 
 
 def test_leakage_and_near_duplicates_stand_beside_the_scores():

@@ -79,7 +79,7 @@ def make_run(tmp_path):
            groups=None, fingerprints=None, synthetic=False, **fields):
     folder = tmp_path / 'runs' / name
     config = common.get_config().to_dict() | {
-        'bootstrap_draws': 50, 'resize_size': SIDE, 'image_size': SEEN,
+        'bootstrap_draws': 100, 'resize_size': SIDE, 'image_size': SEEN,
         'data_dir': str(tmp_path / 'nowhere')} | fields
     ids, labels, probabilities = rows
     stem = {'test': 'test', 'validation': 'val'}[split]

@@ -50,9 +50,9 @@ def test_a_folder_without_finished_runs_is_an_error(tmp_path):
 
 @pytest.mark.parametrize('name, text, words', [
     ('summary.json', '{"best": {}, "class_names": [], "threshold": 0.5}',
-     'summary.json lacks synthetic'),
-    ('summary.json', '{"best": {}, "synthetic": false}', 'summary.json" is damaged'),
-    ('summary.json', '[]', 'summary.json lacks all fields'),
+     'summary.json is damaged (synthetic is missing)'),
+    ('summary.json', '{"best": {}, "synthetic": false}', 'summary.json is damaged'),
+    ('summary.json', '[]', 'summary.json cannot be read: it holds a list'),
     ('summary.json', '{"best"', 'summary.json cannot be read'),
     ('config.json', '{"model": "vgg16"}', 'config.json lacks dataset, roi, seed'),
     ('environment.json', None, 'environment.json does not exist')])
@@ -75,7 +75,8 @@ def test_a_damaged_folder_is_named_and_left_out(root, name, text, words):
 def test_a_unet_needs_no_classes(root):
   config = json.loads((root / 'a' / 'config.json').read_text())
   (root / 'a' / 'config.json').write_text(json.dumps(config | {'model': 'unet'}))
-  (root / 'a' / 'summary.json').write_text('{"best": {"step": 1}, "synthetic": false}')
+  (root / 'a' / 'summary.json').write_text(json.dumps(
+      {'best': {'step': 1}, 'synthetic': False, 'class_names': [], 'threshold': 0.5}))
   assert len(comparison.find_runs(root).runs) == 2
 
 

@@ -23,7 +23,7 @@ def runs(tmp_path):
   unet = root / 'isic2018_task1' / 'unet'
   run_folders.write(unet, run_folders.config('isic2018', model='unet'))
   (unet / 'summary.json').write_text(json.dumps({
-      'best': {'step': 9}, 'synthetic': False,
+      'best': {'step': 9}, 'synthetic': False, 'class_names': [], 'threshold': 0.5,
       'validation': {'n': 5, 'jaccard': 0.625, 'thresholded_jaccard': 0.5}}))
   run_folders.write(root / 'other', run_folders.config('isic2017'),
                     split='validation')

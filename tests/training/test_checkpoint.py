@@ -218,6 +218,18 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_seen(saved):
     assert checkpoints.latest_step() == 4
 
 
+def test_another_network_than_the_configs_is_told(tmp_path):
+  """Orbax gives what lies there, whatever shape was asked for."""
+  with checkpoint.Checkpoints(tmp_path, create=True) as checkpoints:
+    checkpoints.save_latest(_state(7), {'best_score': 0.0})
+  other = _state(0)
+  other = other.replace(batch_stats={'mean': jnp.zeros(3)})
+  with (checkpoint.Checkpoints(tmp_path, create=False) as checkpoints,
+        pytest.raises(errors.UserError, match=(
+            r"of another network than the config: .*\['mean'\] is \(2,\) instead of"))):
+    checkpoints.restore_latest(other)
+
+
 def test_all_states_damaged_are_one_line(saved):
   for step in (2, 4):
     _damage(_largest(saved / 'latest' / str(step)), 'flip')

@@ -51,7 +51,7 @@ def test_truncated_missing_and_foreign_files_are_found(folder):
 
 @pytest.mark.parametrize('content, expected', [
     (b'', 'cannot be read'), (b'{"meta": "0', 'cannot be read'),
-    (b'\xff', 'cannot be read'), (b'[]', 'lists no files'),
+    (b'\xff', 'cannot be read'), (b'[]', 'cannot be read'),
     (b'{}', 'meta was added'), (b'{"meta": 3}', 'tree/d/0 was added')])
 def test_a_damaged_manifest_is_a_fault(folder, content, expected):
   (folder / manifest.NAME).write_bytes(content)

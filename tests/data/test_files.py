@@ -1,0 +1,31 @@
+"""Files that are none, or too large to be meant."""
+
+import os
+
+import pytest
+
+from attnmel_jax.data import decode
+from attnmel_jax.data import files
+
+
+def test_a_plain_file_is_read(tmp_path):
+  (tmp_path / 'a').write_bytes(b'abc')
+  (tmp_path / 'link').symlink_to('a')
+  assert files.read(tmp_path / 'a') == files.read(tmp_path / 'link') == b'abc'
+  with pytest.raises(FileNotFoundError):
+    files.read(tmp_path / 'b')
+
+
+def test_what_might_never_end_is_refused(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  for path, words in ((tmp_path / 'pipe', 'no plain'), (tmp_path, 'a folder'),
+                      ('/dev/zero', 'no plain file')):
+    with pytest.raises(decode.Unusable, match=f'is {words}'):
+      files.read(type(tmp_path)(path))
+
+
+def test_a_vast_file_is_refused_by_its_size(tmp_path):
+  with (tmp_path / 'vast').open('wb') as file:
+    file.truncate(files.LARGEST + 1)  # sparse
+  with pytest.raises(decode.Unusable, match='has 536870913 bytes, more than 536870912'):
+    files.read(tmp_path / 'vast')
