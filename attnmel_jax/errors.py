@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import errno
+import pathlib
 from typing import Any
 
 # Errors of the system that mean a place cannot be written: full, a quota or a
@@ -16,6 +17,15 @@ class UserError(Exception):
   The message is a single line: the offending name, the allowed values and the
   remedy. Commands print it without a traceback and exit with status 2.
   """
+
+
+def expanded(text: str) -> pathlib.Path:
+  """A path with ~ as the home folder; UserError where there is no such user."""
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError:
+    raise UserError(f'{text} names the home folder of a user that there is not; write '
+                    'the path out') from None
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:

@@ -15,6 +15,7 @@ import glob
 import io
 import os
 import pathlib
+import re
 import signal
 import sys
 from typing import Any
@@ -120,6 +121,8 @@ def _message(error: Exception) -> str:
   while inner.args and isinstance(inner.args[0], Exception):
     inner = inner.args[0]
   text = str(inner.args[0] if inner.args else inner)
+  text = re.sub(r"\('Non-boolean argument to boolean flag', .*\)$",
+                'it is a switch; give true or false', text)
   if isinstance(error, AttributeError):  # ConfigDict says no more than the name
     text = f'the config has no such field: {text}'
   return text
@@ -169,8 +172,17 @@ def _check_fields(fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:
 
 
 def path(text: str) -> pathlib.Path:
-  """A path of the command line; ~ is the home folder."""
-  return pathlib.Path(text).expanduser()
+  """A path of the command line; ~ is the home folder.
+
+  Raises:
+    UserError: it is empty, as that of an unset variable of the shell is, which would
+      name the current folder; or ~ is of a user that there is not.
+  """
+  if not text.strip():
+    empty = [f'--{name}=' for name in flags.FLAGS
+             if flags.FLAGS[name].present and flags.FLAGS[name].value == text]
+    raise errors.UserError(f'{" and ".join(empty) or "a path"} is empty; name a path')
+  return errors.expanded(text)
 
 
 def paths(text: str) -> list[pathlib.Path]:

@@ -48,7 +48,7 @@ def main() -> None:
   """Writes table, pictures and page; prints one line of result."""
   runs_at, images = command.paths(RUN.value), command.paths(IMAGES.value)
   for flag, found in (('run', runs_at), ('images', images)):
-    if not found:
+    if not found:  # commas alone
       raise errors.UserError(f'--{flag} is empty; see --help')
   out = command.path(OUT.value)
   found = photographs_lib.find(images, excluded=out)

@@ -17,6 +17,7 @@ from launch import command
 CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 ACT = flags.DEFINE_string('act', 'print', 'what to do')
 LOUD = flags.DEFINE_bool('loud', True, 'in capitals')
+FILE = flags.DEFINE_string('file', 'x', 'a file')
 
 class Last:
   def __del__(self, kill=os.kill, pid=os.getpid(), signum=signal.SIGINT):
@@ -42,6 +43,9 @@ def main():
     return
   if ACT.value == 'loud':
     print(LOUD.value)
+    return
+  if ACT.value == 'path':
+    print(command.path(FILE.value), command.paths(FILE.value))
     return
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
@@ -185,6 +189,16 @@ def test_several_paths_are_written_with_commas_and_wildcards(tmp_path):
   assert done.stdout.splitlines() == [
       'a.jpg|b.jpg', 'a.jpg|b.jpg|gone.jpg', 'odd, name.jpg', 'c[1].jpg', '',
       '/home/me']
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--file='], '--file= is empty; name a path'), (['--file= '], '--file= is empty'),
+    (['--loud=perhaps'], '--loud=perhaps: it is a switch; give true or false'),
+    (['--file=~nobody_at_all/x'], 'the home folder of a user that there is not')])
+def test_a_path_is_not_the_current_folder_by_mistake(program, arguments, words):
+  done = program('--act=path', *arguments)
+  assert done.returncode == 2
+  assert words in done.stderr and done.stderr.count('\n') == 1
 
 
 def test_ctrl_c_after_everything_is_done_does_not_undo_it(program):

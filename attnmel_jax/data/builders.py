@@ -39,7 +39,7 @@ _LISTED = 20          # bad files in the message; the text file has all
 def resolve_data_dir(text: str) -> pathlib.Path:
   """The folder of prepared data: `text`, else $ATTNMEL_DATA, else ~/attnmel_data."""
   text = text or os.environ.get('ATTNMEL_DATA', '') or '~/attnmel_data'
-  return pathlib.Path(text).expanduser().absolute()
+  return errors.expanded(text).absolute()
 
 
 def prepare(dataset: str, *, source: pathlib.Path, data_dir: pathlib.Path,

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 from PIL import ExifTags
 from PIL import Image
+from PIL import UnidentifiedImageError
 
 # Names the filters below; part of a prepared data set's identity. It stands for
 # the pixels to within 2 grey levels (see `read_image`); the fingerprint of a
@@ -123,8 +124,10 @@ def _as_unusable() -> Iterator[None]:
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
     raise Unusable(
         f'has more than {Image.MAX_IMAGE_PIXELS} pixels') from error
+  except UnidentifiedImageError as error:
+    raise Unusable('cannot be read: it is no JPEG, PNG or BMP') from error
   except Exception as error:  # Pillow raises of all sorts for a damaged file
-    raise Unusable('cannot be read') from error
+    raise Unusable('cannot be read: it is damaged') from error
 
 
 def read_image(data: bytes, *, crop_ratio: float, resize_size: int

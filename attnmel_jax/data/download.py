@@ -79,9 +79,13 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
 
 def _check_url(base_url: str) -> str:
   """Adds a final slash; raises UserError if neither https nor this machine."""
-  url = urllib.parse.urlsplit(base_url)
-  schemes = ('http', 'https') if url.hostname in _LOCAL else ('https',)
-  if not url.hostname or url.scheme not in schemes:
+  try:
+    url = urllib.parse.urlsplit(base_url)
+    schemes = ('http', 'https') if url.hostname in _LOCAL else ('https',)
+    safe = bool(url.hostname) and url.scheme in schemes
+  except ValueError:  # of brackets that do not close
+    safe = False
+  if not safe:
     raise errors.UserError(f'{base_url} is not safe to download from; give --base_url '
                            'an https:// address (http:// for localhost alone)')
   return base_url.rstrip('/') + '/'

@@ -39,6 +39,9 @@ _ORIENTATIONS = 8  # a square's flips and quarter turns
 _FIRST, _MIN_FIRST, _MIN_NEAR = 16, 0.88, 0.965
 _SECOND, _MIN_SECOND = 32, 0.97
 _MIN_DETAIL = 0.8
+# What a result depends on besides the images.
+SETTINGS = (MIN_CORRELATION, _SIDE, _ORIENTATIONS, _FIRST, _MIN_FIRST, _MIN_NEAR,
+            _SECOND, _MIN_SECOND, _MIN_DETAIL)
 _BLOCK = 1 << 22  # numbers of a kind in memory at a time
 
 

@@ -40,6 +40,10 @@ def check(config: Mapping[str, Any]) -> None:
         "backbone='vgg16_bn' normalise each micro-batch by itself, unlike the whole "
         "batch; accept that with accumulate_batch_norm=True, or choose "
         "backbone='vgg16'")
+  if config['pretrained'] and config['width'] != 1:
+    raise errors.UserError(
+        f'width={config["width"]} has no pretrained weights; set width=1.0, or '
+        "pretrained=''")
   if config['rescale_pretrained'] and (
       config['backbone'] != 'vgg16' or not config['pretrained']):
     raise errors.UserError(

@@ -33,6 +33,7 @@ from attnmel_jax.data import progress
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.models import pretrained
 
 # In a run folder, or that of an evaluation: what was compared, and all that is shared.
 FILE = 'leakage.json'
@@ -79,10 +80,11 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
   meetings = [Meeting(first, second, (task.parts[first], task.parts[second]))
               for first, second in itertools.combinations(task.parts, 2)]
   parts = [(part, stores[name]) for name, part in task.parts.items()]
-  unknown = []
+  unknown = _of_weights(config['pretrained'])
   if task.generated is not None and 'test' in task.parts:
-    learnt, unknown = _of_unet(task.generated.unet, [config['data_dir']],
-                               task.parts.values())
+    learnt, of_masks = _of_unet(task.generated.unet, [config['data_dir']],
+                                task.parts.values())
+    unknown += of_masks
     meetings += [Meeting(_UNET, 'test', (part, task.parts['test'])) for part in learnt]
     parts += [(part, _undecoded(part)) for part in learnt]
   return _judge(meetings, _shared(meetings, parts, folder), unknown,
@@ -161,6 +163,19 @@ def _of_unet(unet: generated.Identity, data_dirs: Sequence[str],
   return [], [f'unknown for copies of the images of {_UNET}: {why}']
 
 
+def _of_weights(name: str) -> list[str]:
+  """A line where training began from a network that learnt from lesions itself."""
+  if name in ('', 'imagenet'):
+    return []
+  path = errors.expanded(name)
+  try:
+    dataset = pretrained.dataset_behind(path)
+  except OSError:
+    return [f'unknown for the images behind pretrained={path.name}, which is gone']
+  return [f'unknown for copies of the {dataset} images behind pretrained={path.name}'
+          ] if dataset else []
+
+
 def _undecoded(part: task_lib.Part) -> pipeline.ImageStore:
   return pipeline.ImageStore(part.prepared, (), None)
 
@@ -227,8 +242,8 @@ def _common(item: Mapping[str, Any]) -> leakage.Common:
 
 
 def _identity(meetings: list[Meeting]) -> str:
-  """sha256 of the names, the data, the ids and the lesions of what is compared."""
-  said = [leakage.MIN_CORRELATION, [
+  """sha256 of how images are compared, and of the names, data, ids and lesions."""
+  said = [leakage.SETTINGS, [
       [meeting.first, meeting.second,
        *([part.prepared.fingerprint, part.ids.tolist(), part.groups.tolist()]
          for part in meeting.parts)]

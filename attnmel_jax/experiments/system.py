@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import functools
-import pathlib
 from typing import Any
 
 import flax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
@@ -83,7 +83,7 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
   if config['pretrained'] == 'imagenet':
     path = pretrained.fetch_imagenet(config['backbone'], pretrained.cache_dir())
   else:
-    path = pathlib.Path(config['pretrained']).expanduser()
+    path = errors.expanded(config['pretrained'])
   variables, report = pretrained.apply_weights(
       variables, pretrained.load_file(path), backbone=config['backbone'],
       width=config['width'])

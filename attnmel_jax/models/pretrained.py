@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import re
@@ -208,6 +209,23 @@ def _torchvision_names(tensors: Mapping[str, np.ndarray]
       yield f'{_TIMM_NAMES[layer]}.weight', tensor.reshape(tensor.shape[0], -1)
     else:
       yield f'{_TIMM_NAMES[layer]}.{kind}', tensor
+
+
+def dataset_behind(path: pathlib.Path) -> str:
+  """The data set that an exported network learnt from; '' of other weights.
+
+  Raises:
+    OSError: there is no such file.
+  """
+  if path.suffix != '.safetensors':
+    return ''
+  try:
+    with safetensors.safe_open(path, 'np') as file:
+      config = json.loads((file.metadata() or {}).get('config', '{}'))
+  except (safetensors.SafetensorError, ValueError, RecursionError):
+    return ''  # loading it says what is wrong
+  dataset = config.get('dataset') if isinstance(config, dict) else None
+  return dataset if isinstance(dataset, str) and dataset.isprintable() else ''
 
 
 def apply_weights(variables: Any, weights: Mapping[str, np.ndarray], *, backbone: str,

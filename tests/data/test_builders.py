@@ -266,14 +266,14 @@ def _spoil(archives) -> set[str]:
   validation = archives['ISIC-2017_Validation_Data.zip']
   validation['ISIC_validation0.jpg'] = b''
   return {
-      'ISIC_train0.jpg: cannot be read',
+      'ISIC_train0.jpg: cannot be read: it is damaged',
       'ISIC_train1_segmentation.png: is 41x30 pixels, its image 40x30',
       'ISIC_train1_superpixels.png: features are no JSON object of attributes',
       f'{LABELS}: label of ISIC_nobody, but no image of it',
       f"{LABELS}: unknown label seborrheic_keratosis='?' of ISIC_train2, not 0 or 1",
-      'ISIC_train3_attribute_globules.png: cannot be read',
+      'ISIC_train3_attribute_globules.png: cannot be read: it is no JPEG, PNG or BMP',
       'ISIC_train4.png: duplicate id ISIC_train4',
-      'ISIC_validation0.jpg: cannot be read'}
+      'ISIC_validation0.jpg: cannot be read: it is no JPEG, PNG or BMP'}
 
 
 def test_bad_files_of_all_splits_are_reported_together(tmp_path, data_dir, archives):

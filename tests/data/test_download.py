@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_line(server, content, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('url', [
     'http://example.org/2017/', 'ftp://localhost/', 'localhost:80', 'file:///data',
-    'http://localhost.example.org/', 'http://127.0.0.1@example.org/'])
+    'http://localhost.example.org/', 'http://127.0.0.1@example.org/', 'https://[x'])
 def test_unsafe_addresses_are_refused(url, tmp_path):
   with pytest.raises(errors.UserError, match='is not safe to download from'):
     download.fetch('isic2017', data_dir=tmp_path, base_url=url)

@@ -125,6 +125,7 @@ def test_unusable_files_are_said_and_the_others_read_in_order(tmp_path, pixels):
   assert [item.photograph.path for item in done] == paths
   problems = {item.photograph.name: item.problem for item in done if item.problem}
   assert problems == {
-      'bad': 'cannot be read', 'cut': 'cannot be read',
+      'bad': 'cannot be read: it is no JPEG, PNG or BMP',
+      'cut': 'cannot be read: it is damaged',
       'gone': 'cannot be read (No such file or directory)'}
   assert all(bool(item.squares) != bool(item.problem) for item in done)

@@ -87,7 +87,8 @@ def test_every_bad_file_of_an_image_is_named(archives):
   contents['ISIC_train0_superpixels.png'] = b''
   example.lesion = archives_lib.Member(None, 'lesion.png', 0, 0)
   assert _record(example, contents).bad == (
-      'lesion.png: cannot be read', 'ISIC_train0_superpixels.png: cannot be read')
+      'lesion.png: cannot be read: it is no JPEG, PNG or BMP',
+      'ISIC_train0_superpixels.png: cannot be read: it is no JPEG, PNG or BMP')
 
 
 def test_the_digest_tells_lesions_apart(archives):
@@ -105,4 +106,4 @@ def test_a_bad_file_is_named_after_the_row_of_the_table(archives):
   example.origin = 'labels.csv row 7'
   contents['ISIC_train0.jpg'] = b''
   assert _record(example, contents).bad == (
-      'labels.csv row 7: ISIC_train0.jpg: cannot be read',)
+      'labels.csv row 7: ISIC_train0.jpg: cannot be read: it is no JPEG, PNG or BMP',)

@@ -40,7 +40,8 @@ def test_a_split_is_written_in_the_order_of_its_examples(tmp_path, capsys):
 
 def test_bad_files_are_returned_and_nothing_is_left(tmp_path):
   contents = {'a': b'', 'b': conftest.encode(np.zeros((8, 8), np.uint8)), 'c': b'?'}
-  assert _write(contents, tmp_path) == ['a: cannot be read', 'c: cannot be read']
+  assert _write(contents, tmp_path) == [
+      f'{name}: cannot be read: it is no JPEG, PNG or BMP' for name in 'ac']
   assert not GEOMETRY.folder('folder', 'train', tmp_path).exists()
 
 

@@ -51,6 +51,7 @@ def test_shipped_configs_pass_and_stay_as_they_are(module):
     ({'fold': 1}, ['fold=1', 'num_folds=1']),
     ({'num_folds': 5, 'fold': 5}, ['fold=5', '0 to 4']),
     ({'roi': 'lesion', 'model': 'mel_cnn'}, ["roi='lesion'", "model='mel_cnn'"]),
+    ({'width': 0.25}, ['width=0.25', "pretrained=''"]),
     ({'rescale_pretrained': True}, ['rescale_pretrained', "backbone='vgg16'"]),
 ])
 def test_a_wrong_field_is_named(change, words):

@@ -5,8 +5,10 @@ import types
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from attnmel_jax import errors
+from attnmel_jax.data import leakage
 from attnmel_jax.experiments import leakage_check
 from attnmel_jax.experiments import task as task_lib
 
@@ -46,7 +48,8 @@ def _stores(task):
 
 def _check(task, folder, **config):
   return leakage_check.of_run(
-      {'group_folds': True, 'allow_leakage': False, 'data_dir': ''} | config, task,
+      {'group_folds': True, 'allow_leakage': False, 'data_dir': '',
+       'pretrained': ''} | config, task,
       _stores(task), folder)
 
 
@@ -120,7 +123,8 @@ def test_shared_images_and_lesions_of_different_splits_always_stop(
 
 def test_images_are_looked_at_once(tmp_path):
   task = _task(train=_part(['a', 'b']), test=_part(['a2'], split='test'))
-  config = {'group_folds': True, 'allow_leakage': False, 'data_dir': ''}
+  config = {'group_folds': True, 'allow_leakage': False, 'data_dir': '',
+            'pretrained': ''}
 
   def read():
     stores = _stores(task)
@@ -133,8 +137,26 @@ def test_images_are_looked_at_once(tmp_path):
   for damaged in ('{', '[]', '{"identity": "another"}'):
     (tmp_path / 'leakage.json').write_text(damaged)
     assert read() == [2, 1]
-  task.parts['test'] = _part(['a2'], split='test', fingerprint='prepared anew')
-  assert read() == [2, 1]
+  for changed in ({'fingerprint': 'prepared anew'}, {'groups': ['lesion']}):
+    task.parts['test'] = _part(['a2'], split='test', **changed)
+    assert read() == [2, 1]
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(leakage, 'SETTINGS', ('others',))
+    assert read() == [2, 1]
+
+
+def test_a_network_that_began_from_another_says_so(tmp_path):
+  task = _task(train=_part(['a']), test=_part(['b'], split='test'))
+  weights = {'classifier.weight': np.zeros(2, np.float32)}
+  exported, plain = tmp_path / 'own.safetensors', tmp_path / 'plain.safetensors'
+  safetensors.numpy.save_file(weights, exported, {'config': '{"dataset": "isic2017"}'})
+  safetensors.numpy.save_file(weights, plain)
+  for path, found in (
+      (exported, ['unknown for copies of the isic2017 images behind pretrained='
+                  'own.safetensors']), (plain, []), ('imagenet', []),
+      (tmp_path / 'no.safetensors', ['unknown for the images behind pretrained='
+                                     'no.safetensors, which is gone'])):
+    assert _check(task, tmp_path, pretrained=str(path))['found'] == found
 
 
 @pytest.fixture

@@ -82,7 +82,8 @@ def test_files_that_cannot_be_read_are_skipped_and_listed(runs, originals, tmp_p
   result = _predict(runs, folder, tmp_path / 'out')
   names, _ = _table(tmp_path / 'out' / 'predictions.csv')
   assert names == ['a/1', 'b/1', '2']
-  assert result.unreadable == [(str(folder / 'a' / '0.jpg'), 'cannot be read')]
+  assert result.unreadable == [
+      (str(folder / 'a' / '0.jpg'), 'cannot be read: it is no JPEG, PNG or BMP')]
   # Two files of one name have a picture each.
   for name in names:
     assert (tmp_path / 'out' / 'overlays' / f'{name}.png').is_file()
