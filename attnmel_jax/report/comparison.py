@@ -13,7 +13,8 @@ from typing import NamedTuple
 from attnmel_jax import errors
 from attnmel_jax.experiments import run_folder
 
-_SCORES = {'ap': 'AP', 'auc': 'AUC', 'balanced_accuracy': 'balanced accuracy',
+_SCORES = {'ap': 'AP', 'auc': 'AUC', 'auc_mean': 'AUC, mean of classes',
+           'balanced_accuracy': 'balanced accuracy',
            'sensitivity': 'sensitivity', 'specificity': 'specificity',
            'jaccard': 'Jaccard', 'thresholded_jaccard': 'thresholded Jaccard',
            'jaccard_pool3': 'Jaccard pool-3', 'jaccard_pool4': 'Jaccard pool-4',
@@ -105,7 +106,8 @@ def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
 
 def _row(run: FinishedRun, label: str, scores: Mapping[str, Any]) -> dict[str, Any]:
   row = {'run': label, 'dataset': run.config['dataset'], 'model': run.config['model'],
-         'roi': run.config['roi'], 'seed': run.config['seed'], 'n': scores.get('n')}
+         'roi': run.config['roi'], 'seed': run.config['seed'], 'n': scores.get('n'),
+         'n annotated': scores.get('n_annotated')}
   for name, title in _SCORES.items():
     score = scores.get(name)
     if isinstance(score, Mapping) and 'estimate' in score:
@@ -143,9 +145,11 @@ def to_csv(table: Sequence[Mapping[str, Any]]) -> str:
 def to_cells(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
   """Head and rows for people: a column for each score that some run has."""
   titles = [t for t in _SCORES.values() if any(t in row for row in table)]
-  return ['run', 'n', *titles], [
-      [row['run'], str(row['n']), *(_cell(row, title) for title in titles)]
-      for row in table]
+  annotated = any(row['n annotated'] is not None for row in table)
+  head = ['run', 'n', *(['n annotated'] if annotated else [])]
+  return [*head, *titles], [
+      [row['run'], *('–' if row[name] is None else str(row[name]) for name in head[1:]),
+       *(_cell(row, title) for title in titles)] for row in table]
 
 
 def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from attnmel_jax.evaluation import curves
 from attnmel_jax.evaluation import systems
 from attnmel_jax.report import figure_numbers
 from attnmel_jax.report import figure_runs
@@ -32,6 +33,7 @@ _BRACKETS = ('In brackets 95 % bootstrap intervals over lesions, over images whe
              'lesions are not known; with three or more seeds, over seeds too.')
 # Of the tables behind the curves.
 HEADER = ('experiment', 'split', 'class', 'system', 'seed', 'fold')
+PRECISION_RECALL_COLUMNS = ('recall', 'precision', 'threshold')
 ROC_COLUMNS = ('false_positive_rate', 'true_positive_rate', 'threshold')
 
 # Draws a panel into its axes (and its strip, if it has one) and returns what the
@@ -68,10 +70,10 @@ def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path
         figure(binary, precision_recall, strip=False),
         f'Average precision. {_BRACKETS}{average} Dotted: the share of positive '
         'images, which is the precision of guessing.', precision_recall_table(binary),
-        ('recall', 'precision', 'threshold'), folder))
-  else:
+        PRECISION_RECALL_COLUMNS, folder))
+  elif not panels:
     entries.append(figure_style.Entry(
-        'Figure 3.2: ROC curves', 'No run of a task with two classes has predictions.'))
+        'Figure 3.2: ROC curves', 'No run has predictions.'))
   if panels:
     entries.append(_write(
         'Reliability', 'figure_3_2_reliability',
@@ -174,18 +176,24 @@ def precision_recall(panel: figure_runs.Panel, axis: Axes) -> dict[str, str]:
   for label, style in figure_style.styles(list(panel.systems)).items():
     runs = panel.systems[label]
     found = figure_numbers.precision_recall_curves(runs, 1)
-    lines = [(figure_numbers.average_precision_recall([curve]), THIN)
-             for curve in found] if len(found) > 1 else []
+    lines = [([curve], THIN) for curve in found] * (len(found) > 1)
     if found:
-      lines.append((figure_numbers.average_precision_recall(found),
-                    BOLD | {'linestyle': style.dashes}))
-    for curve, how in lines:
-      # The first step begins at recall 0.
-      axis.plot(np.r_[0, curve.x], np.r_[curve.y[0], curve.y], color=style.colour,
-                drawstyle='steps-pre', **how)
+      lines.append((found, BOLD | {'linestyle': style.dashes}))
+    for some, how in lines:
+      draw_precision_recall(axis, some, color=style.colour, **how)
     area = _interval(runs, 'ap')
     says[label] = f'{_called(label, runs)}  AP {area}'
   return says
+
+
+def draw_precision_recall(axis: Axes, found: Sequence[curves.PrecisionRecallCurve],
+                          **how: Any) -> mpl_lines.Line2D:
+  """One curve, the average of several, as the steps that AP sums."""
+  curve = figure_numbers.average_precision_recall(found)
+  # The first step begins at recall 0.
+  line, = axis.plot(np.r_[0, curve.x], np.r_[curve.y[0], curve.y],
+                    drawstyle='steps-pre', **how)
+  return line
 
 
 def reliability(panel: figure_runs.Panel, axis: Axes, strip: Axes) -> dict[str, str]:
@@ -282,14 +290,15 @@ def positive_classes(panel: figure_runs.Panel) -> list[int]:
 
 def precision_recall_table(panels: Sequence[figure_runs.Panel]
                            ) -> Iterator[Sequence[Any]]:
-  """Rows of all points of the positive class."""
+  """Rows of all points of the positive class, or of all classes of more than two."""
   for panel in panels:
     for label, runs in panel.systems.items():
-      first = (panel.experiment.title, panel.split, panel.class_names[1], label)
-      for one in runs:
-        for curve in figure_numbers.precision_recall_curves([one], 1):
-          for point in zip(*(c.tolist() for c in curve), strict=True):
-            yield (*first, *one.place, *point)
+      for k in positive_classes(panel):
+        first = (panel.experiment.title, panel.split, panel.class_names[k], label)
+        for one in runs:
+          for curve in figure_numbers.precision_recall_curves([one], k):
+            for point in zip(*(c.tolist() for c in curve), strict=True):
+              yield (*first, *one.place, *point)
 
 
 def reliability_table(panels: Sequence[figure_runs.Panel]) -> Iterator[Sequence[Any]]:

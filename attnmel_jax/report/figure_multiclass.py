@@ -1,5 +1,6 @@
-"""ROC curves of each class of more than two against the others."""
+"""ROC and precision-recall curves of each class of more than two against the others."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import pathlib
 
@@ -21,27 +22,45 @@ _PANEL, _COLUMNS = 2.15, 4
 
 def write(panels: Sequence[figure_runs.Panel], folder: pathlib.Path
           ) -> list[figure_style.Entry]:
-  """Writes a figure for each task of more than two classes."""
+  """Writes two figures for each task of more than two classes."""
   entries = []
   for panel in panels:
     if len(panel.class_names) == 2:
       continue
     title, name = panel.experiment.title, panel.experiment.file_name
-    stem = f'figure_3_2_roc_{name}'
-    figure_style.save_chart(roc(panel), folder, stem)
-    figure_style.save_table(
-        figure_curves.roc_table([panel]),
-        (*figure_curves.HEADER, *figure_curves.ROC_COLUMNS), folder, stem)
-    entries.append(figure_style.Entry(
-        f'ROC curves of each class: {title}',
-        'Each class against all others together. The numbers are areas under the '
-        f'curves, averaged over seeds and folds.{figure_curves.several([panel])}',
-        stem, table=stem, chart=True))
+    average = figure_curves.several([panel])
+    for called, stem, drawn, rows, columns, numbers in (
+        ('ROC', f'figure_3_2_roc_{name}', roc(panel),
+         figure_curves.roc_table([panel]), figure_curves.ROC_COLUMNS,
+         'areas under the curves, averaged over seeds and folds; their intervals '
+         'stand in the table of areas'),
+        ('Precision-recall', f'figure_3_2_precision_recall_{name}',
+         precision_recall(panel), figure_curves.precision_recall_table([panel]),
+         figure_curves.PRECISION_RECALL_COLUMNS,
+         'average precisions, averaged over seeds and folds; dotted: the share of the '
+         'class, which is the precision of guessing')):
+      figure_style.save_chart(drawn, folder, stem)
+      figure_style.save_table(rows, (*figure_curves.HEADER, *columns), folder, stem)
+      entries.append(figure_style.Entry(
+          f'{called} curves of each class: {title}',
+          f'Each class against all others together. The numbers are {numbers}.'
+          f'{average}',
+          stem, table=stem, chart=True))
   return entries
 
 
 def roc(panel: figure_runs.Panel) -> Figure:
-  """A square for each class, and the legend in the place after them."""
+  """ROC curves: a square for each class, and the legend in the place after them."""
+  return _squares(panel, 'false positive rate', 'true positive rate', _roc_of_class)
+
+
+def precision_recall(panel: figure_runs.Panel) -> Figure:
+  """Precision-recall curves, likewise."""
+  return _squares(panel, 'recall', 'precision', _precision_recall_of_class)
+
+
+def _squares(panel: figure_runs.Panel, x_label: str, y_label: str,
+             draw: Callable[..., None]) -> Figure:
   font = figure_style.FONT
   columns = min(_COLUMNS, len(panel.class_names) + 1)
   rows = -(-(len(panel.class_names) + 1) // columns)
@@ -61,7 +80,11 @@ def roc(panel: figure_runs.Panel) -> Figure:
                     fontsize=font, handlelength=3.6)
       continue
     axis = figure_style.place(figure, x, y, _PANEL, _PANEL)
-    _roc_of_class(axis, panel, k, styles)
+    figure_style.unit_square(axis, x_label, y_label)
+    of_class = sum(label == k for label in panel.images.values())
+    axis.set_title(f'{names.class_name(panel.class_names[k])} ({of_class})',
+                   fontsize=font, pad=3)
+    draw(axis, panel, k, styles)
     if k % columns:
       axis.set(ylabel='', yticklabels=[])
     if k + columns < len(panel.class_names):
@@ -73,11 +96,6 @@ def roc(panel: figure_runs.Panel) -> Figure:
 
 def _roc_of_class(axis: Axes, panel: figure_runs.Panel, k: int,
                   styles: dict[str, figure_style.Style]) -> None:
-  font = figure_style.FONT
-  figure_style.unit_square(axis, 'false positive rate', 'true positive rate')
-  of_class = sum(label == k for label in panel.images.values())
-  axis.set_title(f'{names.class_name(panel.class_names[k])} ({of_class})',
-                 fontsize=font, pad=3)
   axis.plot([0, 1], [0, 1], **figure_style.CHANCE)
   handles, areas = [], []
   for label, style in styles.items():
@@ -92,8 +110,35 @@ def _roc_of_class(axis: Axes, panel: figure_runs.Panel, k: int,
                            linestyle=style.dashes, linewidth=1.3, zorder=3)
       areas.append(np.nanmean([metrics.auc(
           one.table.labels == k, one.table.probabilities[:, k]) for one in runs]))
+  _numbers(axis, handles, areas, 'lower right')
+
+
+def _precision_recall_of_class(axis: Axes, panel: figure_runs.Panel, k: int,
+                               styles: dict[str, figure_style.Style]) -> None:
+  share = np.mean([label == k for label in panel.images.values()])
+  axis.axhline(share, **figure_style.CHANCE)
+  handles, areas = [], []
+  for label, style in styles.items():
+    runs = panel.systems[label]
+    found = figure_numbers.precision_recall_curves(runs, k)
+    lines = [([curve], figure_curves.THIN) for curve in found] * (len(found) > 1)
+    if found:
+      lines.append((found, {'linestyle': style.dashes, 'linewidth': 1.3, 'zorder': 3}))
+      areas.append(np.nanmean([metrics.average_precision(
+          one.table.labels == k, one.table.probabilities[:, k]) for one in runs]))
+    for some, how in lines:
+      line = figure_curves.draw_precision_recall(axis, some, color=style.colour, **how)
+    if found:
+      handles.append(line)
+  _numbers(axis, handles, areas, 'lower left')
+
+
+def _numbers(axis: Axes, handles: Sequence[mpl_lines.Line2D], areas: Sequence[float],
+             place: str) -> None:
+  """The legend of a square, or why it is empty."""
+  font = figure_style.FONT
   if handles:
-    axis.legend(handles, [f'{area:.3f}' for area in areas], loc='lower right',
+    axis.legend(handles, [f'{area:.3f}' for area in areas], loc=place,
                 fontsize=font - 2, handlelength=2.4, labelspacing=0.1, borderpad=0.2,
                 borderaxespad=0.2, framealpha=0.85, edgecolor='none')
   else:

@@ -117,7 +117,7 @@ def test_files_captions_and_numbers(make_run, found, tmp_path):
 
 def test_no_binary_run_is_a_line_and_one_class_alone_no_crash(
     make_run, found, tmp_path):
-  assert 'No run of a task with two classes' in conftest.text(
+  assert 'No run has predictions' in conftest.text(
       figure_curves.write([], tmp_path))
   ids, _, probabilities = conftest.predictions()
   make_run('a', (ids, np.zeros(40, int), probabilities))

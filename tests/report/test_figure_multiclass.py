@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import sklearn.metrics
 
 from attnmel_jax.evaluation import challenge
@@ -8,8 +9,10 @@ from tests.report import conftest
 from tests.report import drawn
 
 
-def test_seven_systems_and_seven_classes_are_legible(panel):
-  figure = figure_multiclass.roc(panel)
+@pytest.mark.parametrize('draw', [
+    figure_multiclass.roc, figure_multiclass.precision_recall])
+def test_seven_systems_and_seven_classes_are_legible(panel, draw):
+  figure = draw(panel)
   drawn.check_texts(figure)
   assert figure.get_size_inches()[0] <= 10.5
 
@@ -39,6 +42,20 @@ def test_curves_and_areas_are_those_of_scikit_learn(panel):
     np.testing.assert_allclose(drawn_areas, expected)
 
 
+def test_precision_and_recall_are_those_of_scikit_learn(panel):
+  figure = figure_multiclass.precision_recall(panel)
+  for k, axis in enumerate(figure.axes):
+    chance, *lines = axis.get_lines()
+    assert chance.get_ydata()[0] == pytest.approx(10 / 70)
+    expected = [sklearn.metrics.average_precision_score(
+        one.table.labels == k, one.table.probabilities[:, k])
+                for (one,) in panel.systems.values()]
+    written = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert written == [f'{area:.3f}' for area in expected]
+    steps = [np.sum(np.diff(x) * y[1:]) for x, y in (line.get_data() for line in lines)]
+    np.testing.assert_allclose(steps, expected)
+
+
 def test_folds_are_averaged_with_a_thin_line_each(make_run, found):
   rows = conftest.predictions(70, classes=7)
   for fold in range(2):
@@ -65,7 +82,10 @@ def test_a_class_without_images_says_so(make_run, found):
 def test_only_tasks_of_several_classes_have_a_figure(panel, make_run, found, tmp_path):
   make_run('binary', conftest.predictions())
   panels, _ = figure_runs.panels(found(), split='auto')
-  (entry,) = figure_multiclass.write(panels, tmp_path)
-  assert entry.stem == 'figure_3_2_roc_isic2018' and entry.chart
-  drawn.check_files(tmp_path, entry.stem,
-                    figure_multiclass.roc(panel).get_size_inches())
+  entries = figure_multiclass.write(panels, tmp_path)
+  assert [entry.stem for entry in entries] == [
+      'figure_3_2_roc_isic2018', 'figure_3_2_precision_recall_isic2018']
+  for entry in entries:
+    assert entry.chart
+    drawn.check_files(tmp_path, entry.stem,
+                      figure_multiclass.roc(panel).get_size_inches())

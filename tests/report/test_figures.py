@@ -30,7 +30,8 @@ def test_every_link_leads_to_a_file_and_every_file_has_a_link(
   assert {name.partition('.')[0] for name in linked} == {
       f'figures/{stem}' for stem in (
           'figure_3_1_classes', 'figure_3_2_roc', 'figure_3_2_precision_recall',
-          'figure_3_2_reliability', 'figure_3_2_roc_isic2018', 'confusion_isic2018',
+          'figure_3_2_reliability', 'figure_3_2_roc_isic2018',
+          'figure_3_2_precision_recall_isic2018', 'confusion_isic2018',
           'confusion_isic2017_melanoma')}
   for number in ('3.1', '3.2', '3.3', '3.4', '3.5'):
     assert f'### Figure {number}: ' in text
