@@ -1,8 +1,11 @@
-"""Tables 3.1 to 3.4 and Figures 3.1 to 3.5 of the thesis, and of one's own data.
+"""Tables and figures of the thesis and of one's own data, as one page and as files.
 
   python launch/report.py --runs=runs --out=report
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
   python launch/report.py --runs=runs --out=report --no-images
+
+report.html holds all of it; report.md, the tables (.csv, .md, .tex) and the figures lie
+beside it.
 """
 
 import pathlib

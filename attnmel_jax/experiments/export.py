@@ -7,9 +7,12 @@
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import functools
 import json
 import pathlib
+import tempfile
 from typing import Any
 
 import jax
@@ -46,6 +49,10 @@ def write(run: trained.TrainedRun, out: pathlib.Path
     UserError: `out` cannot be written.
   """
   environment = run_folder.read_environment(run.folder)
+  with _as_unwritable(out):  # before the work
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+      pass
   onnx, missing = {}, ''
   try:
     onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['resize_size'])}
@@ -60,17 +67,22 @@ def write(run: trained.TrainedRun, out: pathlib.Path
            'config': json.dumps(dict(run.config))}),
       CARD: model_card.text(run, environment, program=PROGRAM, weights=WEIGHTS,
                             onnx=ONNX if onnx else '', platforms=PLATFORMS).encode()}
-  try:
-    out.mkdir(parents=True, exist_ok=True)
+  with _as_unwritable(out):
     if not onnx:  # that of an earlier call may be another run's
       (out / ONNX).unlink(missing_ok=True)
     for name, content in contents.items():
       with prediction_files.replacing(out / name) as file:
         file.write(content)
+  return [out / name for name in contents], missing
+
+
+@contextlib.contextmanager
+def _as_unwritable(out: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
   except OSError as error:
     raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
                            'another folder') from None
-  return [out / name for name in contents], missing
 
 
 def program(run: trained.TrainedRun) -> export.Exported:

@@ -48,6 +48,11 @@ def plan(config: Mapping[str, Any]) -> list[str]:
     counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
     lines.append(f'{name}: '
                  + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
+  unused = task_lib.unused_splits(config, task)
+  if unused:
+    lines.append(f'not used: the {" and ".join(unused)} split, as this is fold '
+                 f'{config["fold"]} of {config["num_folds"]} of the training images; '
+                 'launch/evaluate.py scores the run with it')
   if task.generated is not None:
     known = task.generated.unet
     lines.append(f'generated masks: {task.generated.path}, of a U-Net best after step '
@@ -127,6 +132,8 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
     summary = {'best': best, 'synthetic': task.synthetic,
                'class_names': list(task.class_names),
                'trained_on': task_lib.counts(task.parts['train'], task.class_names),
+               'fingerprints': {name: part.prepared.fingerprint
+                                for name, part in task.parts.items()},
                'leakage': leaks, **decided}
     for name, predicted in predictions.items():
       summary[name] = method.report(

@@ -207,6 +207,15 @@ def _official(config, train: Part) -> dict[str, Part]:
   return parts
 
 
+def unused_splits(config: Mapping[str, Any], task: Task) -> list[str]:
+  """Prepared splits that no part of the task is of."""
+  available = builders.available_splits(
+      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  used = {part.prepared.split for part in task.parts.values()}
+  return [split for split in available if split not in used]
+
+
 def _fold(config, part: Part) -> dict[str, Part]:
   rows = splits.cross_validation(
       part.ids, part.prepared.labels[part.rows], part.groups,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import run_folder
+from attnmel_jax.report import table as table_lib
 
 _SCORES = {'ap': 'AP', 'auc': 'AUC', 'auc_mean': 'AUC, mean of classes',
            'balanced_accuracy': 'balanced accuracy',
@@ -155,7 +156,7 @@ def to_cells(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[s
 def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
   """The lines of a table, as `to_cells` has it."""
   head, body = to_cells(table)
-  return ['| ' + ' | '.join(cells) + ' |'
+  return ['| ' + ' | '.join(map(table_lib.markdown, cells)) + ' |'
           for cells in (head, ['---'] * len(head), *body)]
 
 
@@ -193,20 +194,21 @@ def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Descr
       {field: without_path(values[1]) for field, values in
        differing_fields([defaults, config]).items()},
       sorted(defaults.keys() - run.config.keys()),
-      run.environment['fingerprints'])
+      {**run.environment['fingerprints'], **run.summary.get('fingerprints', {})})
 
 
 def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:
   """Each run's differences from the defaults, its best step and its machine."""
   lines = []
   for one in describe(runs, defaults):
-    lines.append(
-        f'- {one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
+    line = (
+        f'{one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
         f'{one.devices}; differs from configs/common.py in '
         + (', '.join(f'{name}={value!r}' for name, value in one.changed.items())
            or 'nothing')
         + (f'; older than the fields {", ".join(one.assumed)}, whose defaults are '
            'assumed' if one.assumed else ''))
+    lines.append(f'- {table_lib.markdown(line)}')
   return lines
 
 
@@ -216,5 +218,7 @@ def pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
   for run in runs:
     for path in sorted((run.folder / 'attention').glob('*.png')):
       link = os.path.relpath(path, out)
-      lines += [f'{run.folder.name}, {path.stem}:', '', f'![{path.stem}]({link})', '']
+      lines += [f'{table_lib.markdown(run.folder.name)}, {path.stem}:', '',
+                f'![{path.stem}](<{link}>)' if ' ' in link else
+                f'![{path.stem}]({link})', '']
   return lines or ['No run has attention maps.']

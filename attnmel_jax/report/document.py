@@ -63,7 +63,8 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
            'also a .csv, .md and .tex file.', '', *_pages(sections), *overview,
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
-    lines += ['## Left out', '', *(f'- {line}' for line in left_out), '']
+    lines += ['## Left out', '',
+              *(f'- {table_lib.markdown(line)}' for line in left_out), '']
   panels, notes = figure_runs.panels(found.runs, split=plan.split)
   entries, figure_files = _figures(found.runs, panels, notes, out, plan)
   lines += ['## Figures', '', *figure_style.markdown(entries)]
@@ -117,7 +118,7 @@ def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
   for section in sections:
     lines += [f'## {section.title}', '']
     for line in section.lines:
-      lines += [line, '']
+      lines += [table_lib.markdown(line), '']
     for table, shared in sections_lib.said_once(section.tables):
       head = table.head
       lines += [f'### {table_lib.sentences([head.title])}', '',
@@ -145,8 +146,8 @@ def _overview(runs: Sequence[comparison.FinishedRun]
                if run.summary['synthetic']]
   if synthetic:
     lines += ['**Synthetic data**: the images of '
-              f'{", ".join(synthetic)} were drawn by a program. These scores say that '
-              'the software works, and nothing of patients.', '']
+              f'{table_lib.markdown(", ".join(synthetic))} were drawn by a program. '
+              'These scores say that the software works, and nothing of patients.', '']
   for run in runs:
     found = comparison.leakage_of(run.summary)
     if found:

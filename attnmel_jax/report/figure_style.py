@@ -13,6 +13,7 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.report import table as table_lib
 
 FONT = 9.0  # in points; figures are up to PAGE_INCHES wide
 PAGE_INCHES = 8.6
@@ -127,10 +128,10 @@ def markdown(entries: Iterable[Entry]) -> list[str]:
   lines = []
   for entry in entries:
     if entry.title:
-      lines += [f'### {entry.title}', '']
-    text = entry.text
+      lines += [f'### {table_lib.markdown(entry.title)}', '']
+    text = table_lib.markdown(entry.text)
     if entry.stem:
-      lines += [f'![{entry.title}](figures/{entry.stem}.png)', '']
+      lines += [f'![{table_lib.markdown(entry.title)}](figures/{entry.stem}.png)', '']
       text += f' [PDF](figures/{entry.stem}.pdf)'
       text += f', [SVG](figures/{entry.stem}.svg)' if entry.chart else ''
       text += f', [numbers](figures/{entry.table}.csv)' if entry.table else ''

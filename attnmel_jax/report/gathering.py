@@ -98,7 +98,7 @@ def gather(runs: Sequence[comparison.FinishedRun], *, split: str,
     defaults: of every field of a config.
   """
   left_out: list[str] = []
-  seeds: dict[tuple, dict[int, Member]] = {}
+  seeds: dict[tuple, dict[int, list[Member]]] = {}
   for run in runs:
     try:
       chosen, member = source(run, split)
@@ -109,11 +109,7 @@ def gather(runs: Sequence[comparison.FinishedRun], *, split: str,
     key = (chosen, _alike(run, defaults), names.system_name(config), config['seed'])
     folds = seeds.setdefault(key, {})
     fold = config.get('fold', defaults['fold'])
-    if (twin := folds.get(fold)) is not None:
-      left_out.append(f'{run.folder}: the same config as {twin.run.folder}, which is '
-                      'taken')
-    else:
-      folds[fold] = member
+    folds.setdefault(fold, []).append(member)
   groups: list[tuple[tuple, Group]] = []
   for (chosen, alike, system, seed), folds in sorted(seeds.items(), key=_place):
     unit = _unit(system, seed, folds, chosen, left_out)
@@ -163,16 +159,25 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
       'scores; launch/evaluate.py makes them where the data are prepared')
 
 
-def _place(item: tuple[tuple, dict[int, Member]]) -> tuple:
+def _place(item: tuple[tuple, dict[int, list[Member]]]) -> tuple:
   (chosen, alike, system, seed), _ = item
   return alike, chosen, names.system_position(system), seed
 
 
-def _unit(system: str, seed: int, folds: Mapping[int, Member], split: str,
+def _unit(system: str, seed: int, folds: Mapping[int, Sequence[Member]], split: str,
           left_out: list[str]) -> Unit | None:
-  """Reads and pools the folds; a damaged one is left out and named."""
-  read, members = [], []
-  for fold, member in sorted(folds.items()):
+  """Reads and pools the folds; a damaged one is left out and named.
+
+  Of runs of one config the first that is whole is taken.
+  """
+  read: list[systems.Run] = []
+  members: list[Member] = []
+  for fold, member in ((fold, member) for fold, twins in sorted(folds.items())
+                       for member in twins):
+    if read and read[-1].folds[0] == fold:
+      left_out.append(f'{member.run.folder}: the same config as '
+                      f'{members[-1].run.folder}, which is taken')
+      continue
     try:
       found = systems.read(member.folder, scoring.FILE_NAMES[split], fold=fold,
                            threshold=member.run.summary['threshold'])

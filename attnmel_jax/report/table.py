@@ -111,7 +111,7 @@ def to_markdown(table: Table) -> str:
 def sentences(texts: Sequence[str]) -> str:
   """A paragraph of Markdown."""
   return ' '.join(
-      f'**{_markdown(text)}**' if isinstance(text, Bold) else _markdown(text)
+      f'**{markdown(text)}**' if isinstance(text, Bold) else markdown(text)
       for text in texts)
 
 
@@ -119,7 +119,7 @@ def body(table: Table) -> str:
   """The table without its caption in GitHub's syntax."""
   lines = [table.columns, ['---'] * len(table.columns),
            *([cell.text for cell in row] for row in table.rows)]
-  rows = ['| ' + ' | '.join(map(_markdown, cells)) + ' |' for cells in lines]
+  rows = ['| ' + ' | '.join(map(markdown, cells)) + ' |' for cells in lines]
   return '\n'.join(rows) + '\n'
 
 
@@ -168,9 +168,11 @@ def latex(text: str) -> str:
   return ''.join(_LATEX.get(character, character) for character in text)
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+  """Text in one line without any character that Markdown takes for a command."""
   # An underscore within a word is no emphasis.
-  return re.sub(r'[\\`*|<]|(?<!\w)_|_(?!\w)', lambda found: '\\' + found[0], text)
+  return re.sub(r'[\\`*|<]|(?<!\w)_|_(?!\w)|\](?=\()',
+                lambda found: '\\' + found[0], ' '.join(text.split()))
 
 
 def _plain(value: float) -> str:

@@ -31,6 +31,19 @@ def test_the_photograph_comes_first_and_maps_are_bright_where_they_say(tmp_path)
   assert pool4[:third].min() > pool4[-third:].max() + 60
 
 
+def test_the_legend_has_the_colours_of_the_maps(tmp_path):
+  ramp = np.repeat([np.linspace(0, 1, 8)], 8, axis=0)
+  picture = _draw(tmp_path, {'pool4': ramp}, shade=191)  # the legend's grey
+  right = _panel(picture, 1)[panels.PANEL // 2]
+  below = picture[panels.MARGIN + panels._LINE + panels.PANEL:]
+  left, top = 2 * panels.MARGIN + panels.PANEL, panels._LINE + 5
+  bar = below[top + panels._BAR[1] // 2, left:left + panels.PANEL]
+  inked = np.flatnonzero(np.ptp(bar, axis=1) > 20)  # the text is black
+  assert np.abs(bar[inked[0]] - right[0]).max() < 30
+  assert np.abs(bar[inked[-1]] - right[-1]).max() < 30
+  assert np.abs(right[0] - right[-1]).max() > 90
+
+
 def test_without_maps_there_is_the_photograph_alone(tmp_path):
   picture = _draw(tmp_path, {})
   assert picture.shape[1] == 2 * panels.MARGIN + panels.PANEL

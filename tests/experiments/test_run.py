@@ -199,6 +199,13 @@ def test_the_plan_counts_without_weights(config):
   assert f'devices: {jax.local_device_count()}' in lines
 
 
+def test_the_plan_says_which_images_a_fold_leaves_unused(config):
+  lines = run_lib.plan(config | {'num_folds': 4, 'fold': 1})
+  assert ('not used: the validation and test split, as this is fold 1 of 4 of the '
+          'training images; launch/evaluate.py scores the run with it') in lines
+  assert 'not used' not in '\n'.join(run_lib.plan(config))
+
+
 @pytest.mark.parametrize('model, backbone, roi', [
     pytest.param('vgg16', 'vgg16_bn', 'none', marks=pytest.mark.slow),
     ('vgg16_gap', 'vgg16', 'none'),

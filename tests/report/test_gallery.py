@@ -118,6 +118,8 @@ def test_an_outline_runs_along_the_border_of_the_mask():
   np.testing.assert_array_equal(points.min(axis=0), [30, 10])
   np.testing.assert_array_equal(points.max(axis=0), [51, 21])
   assert gallery.outline(np.zeros((64, 64), np.uint8)) == ''
+  probable = np.where(mask > 0, 128, 127).astype(np.uint8)  # above one half is lesion
+  assert gallery.outline(probable) == path
   whole = np.array(re.findall(r'(-?\d+) (-?\d+)', gallery.outline(
       np.full((64, 64), 255, np.uint8))), int)
   assert whole.min() == 0 and whole.max() == 128

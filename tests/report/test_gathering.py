@@ -109,6 +109,16 @@ def test_what_is_left_out_is_named(tmp_path):
   assert all('\n' not in line for line in found.left_out)
 
 
+def test_of_two_runs_of_one_config_the_whole_one_is_taken(tmp_path):
+  run = _write(tmp_path / 'a', model='vgg16')
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  (tmp_path / 'a' / 'predictions' / 'test.csv').write_text('image,label\n')
+  found = _gather([run, run_folders.read(tmp_path / 'b')])
+  (group,) = found.groups
+  assert [member.folder.name for member in group.members] == ['b']
+  assert len(found.left_out) == 1 and 'a: ' in found.left_out[0]
+
+
 def test_one_split_can_be_asked_for(tmp_path):
   runs = [_write(tmp_path / 'a', split='validation')]
   assert _gather(runs, 'validation').groups[0].split == 'validation'
