@@ -1,6 +1,7 @@
 """Whose folder a run folder is."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -104,6 +105,45 @@ def test_a_folder_without_a_run_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(errors.UserError, match='cannot be read'):
     run_folder.read_config(tmp_path)
+
+
+SUMMARY = {'class_names': ['a', 'b'], 'threshold': 0.5, 'best': {'step': 1},
+           'synthetic': False}
+
+
+@pytest.mark.parametrize(('name', 'content', 'words'), [
+    ('config', [], 'holds a list, no object'), ('config', None, 'holds a NoneType'),
+    ('config', {'width': 'abc'}, 'of another version: width='),
+    ('config', {'taps': 3}, 'of another version: taps='),
+    ('config', {'normalisation': 'x'}, 'of another version: normalisation='),
+    ('summary', [], 'holds a list, no object'),
+    ('summary', SUMMARY | {'best': None}, 'best is of another type'),
+    ('summary', SUMMARY | {'threshold': 'x'}, 'threshold is of another type'),
+    ('summary', SUMMARY | {'temperature': 'x'}, 'temperature is of another type'),
+    ('summary', SUMMARY | {'class_names': 'ab'}, 'class_names is of another type'),
+    ('summary', SUMMARY | {'test': 'x'}, 'no object'),
+    ('summary', SUMMARY | {'test': {}}, 'n is missing'),
+    ('summary', SUMMARY | {'leakage': []}, 'no object'),
+    ('environment', {'fingerprints': []}, 'fingerprints is of another type'),
+    ('environment', {'fingerprints': {'train': 1}}, 'train is of another type'),
+    ('environment', {'commit': 1}, 'commit is of another type')])
+def test_folders_of_strangers_are_one_line(tmp_path, name, content, words):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  read = {'config': run_folder.read_config, 'summary': run_folder.read_summary,
+          'environment': run_folder.read_environment}[name]
+  (tmp_path / f'{name}.json').write_text(json.dumps(content))
+  with pytest.raises(errors.UserError, match=words) as caught:
+    read(tmp_path)
+  assert f'{name}.json' in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_what_an_older_environment_lacks_is_unknown(tmp_path):
+  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  (tmp_path / 'environment.json').write_text('{"python": "3"}')
+  assert run_folder.read_environment(tmp_path) == {
+      'commit': 'unknown', 'devices': [], 'fingerprints': {}, 'python': '3'}
+  (tmp_path / 'summary.json').write_text(json.dumps(SUMMARY))
+  assert run_folder.read_summary(tmp_path) == SUMMARY
 
 
 @pytest.mark.parametrize('number', [
