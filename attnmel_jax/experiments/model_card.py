@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from attnmel_jax import images
+from attnmel_jax.data import catalogue
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.experiments import trained
 
@@ -88,7 +89,7 @@ def text(run: trained.TrainedRun, environment: Mapping[str, Any], *, program: st
 def _head(run: trained.TrainedRun) -> list[str]:
   config = run.config
   prior = config.get('roi', 'none')
-  dataset = _plain(config.get('dataset', 'unknown data'))
+  dataset = _data_set(run)
   lines = [
       f'# {_SYSTEMS[config["model"]]}, trained on {dataset}', '',
       '**Research software, no medical device.** It is not meant for diagnosis, nor to '
@@ -114,7 +115,7 @@ def _data(run: trained.TrainedRun) -> list[str]:
     terms = _TERMS.get(dataset, 'unknown: find the terms of its images first')
   lines = [
       '## Data and terms', '',
-      f'Data set: {_plain(str(dataset))}. Terms of its images: {terms}.', '',
+      f'Data set: {_data_set(run)}. Terms of its images: {terms}.', '',
       *_learnt_from(run),
       'A model inherits the terms of the images that it learnt from, whatever the '
       'licence of the code is. Images under a non-commercial licence (NC) make a '
@@ -126,6 +127,11 @@ def _data(run: trained.TrainedRun) -> list[str]:
     lines += ['', 'Training began from the weights of another file; their terms apply '
               'as well.']
   return lines
+
+
+def _data_set(run: trained.TrainedRun) -> str:
+  dataset = run.config.get('dataset', 'unknown data')
+  return 'own photographs' if dataset == catalogue.FOLDER else _plain(dataset)
 
 
 def _learnt_from(run: trained.TrainedRun) -> list[str]:
