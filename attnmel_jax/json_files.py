@@ -12,8 +12,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     OSError: it cannot be read.
     ValueError: it holds no JSON, another kind than an object, or one nested too deep.
   """
+  if path.exists() and not path.is_file():  # a pipe would be waited for
+    raise ValueError('it is no plain file')
+  return parse(path.read_bytes())
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+  """The JSON object in a text; raises ValueError as `read` does."""
   try:
-    content = json.loads(path.read_bytes())
+    content = json.loads(text)
   except RecursionError:
     raise ValueError('it is nested too deep') from None
   if not isinstance(content, dict):

@@ -89,7 +89,7 @@ def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   Raises:
     UserError: there is none; the message lists those of the repository's `folder`.
   """
-  for candidate in (path(name), ROOT / name):
+  for candidate in (path(name), ROOT / name) if name else ():
     if candidate.is_file():
       return candidate.resolve()
   known = ', '.join(sorted(
@@ -181,7 +181,8 @@ def path(text: str) -> pathlib.Path:
   if not text.strip():
     empty = [f'--{name}=' for name in flags.FLAGS
              if flags.FLAGS[name].present and flags.FLAGS[name].value == text]
-    raise errors.UserError(f'{" and ".join(empty) or "a path"} is empty; name a path')
+    which = empty[0] if len(empty) == 1 else 'a path'
+    raise errors.UserError(f'{which} is empty; name a path')
   return errors.expanded(text)
 
 

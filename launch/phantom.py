@@ -58,7 +58,7 @@ def main() -> None:
   counts |= {split: flag.value for split, flag in _COUNTS.items()
              if flag.value is not None}
   bias = phantom_artefacts.parse_bias(_BIAS.value)
-  out = pathlib.Path(_OUT.value).expanduser()
+  out = command.path(_OUT.value)
   drawn = {'year': _YEAR.value, 'counts': counts, 'size': _SIZE.value,
            'seed': _SEED.value, 'artefact_bias': bias}
   if _PHOTOGRAPHS.value:
@@ -74,8 +74,8 @@ def main() -> None:
     split = next(iter(written))
     rows = phantom.rows(year=_YEAR.value, split=split, total=counts[split],
                         size=_SIZE.value, seed=_SEED.value, artefact_bias=bias)
-    phantom.contact_sheet(pathlib.Path(_CONTACT_SHEET.value).expanduser(),
-                          year=_YEAR.value, split_rows=rows, columns=_COLUMNS)
+    phantom.contact_sheet(command.path(_CONTACT_SHEET.value), year=_YEAR.value,
+                          split_rows=rows, columns=_COLUMNS)
   kind = ('photographs' if _PHOTOGRAPHS.value
           else f'archives for ISIC {_YEAR.value}')
   print(f'synthetic {kind} are in {out}')

@@ -27,6 +27,15 @@ def check(path: pathlib.Path) -> None:
   check_size(size)
 
 
+def is_name(text: str) -> bool:
+  """Whether a file of this name lies in the folder that it is looked for in."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return text not in ('', '.', '..') and not {'/', '\0'} & set(text)
+
+
 def check_size(size: int) -> None:
   """Raises decode.Unusable if a file of so many bytes cannot be meant."""
   if size > LARGEST:

@@ -29,7 +29,8 @@ from attnmel_jax.data import labels
 MASK_KINDS = ('binary', 'probability')
 _REQUIRED = ('image', 'label')
 _COLUMNS = (*_REQUIRED, 'mask', 'group', 'split')
-_TAKEN = ('image', 'label')  # columns of predictions, beside one for each class
+# Columns beside those of the classes, in tables of predictions and scores.
+_TAKEN = ('image', 'label', 'mean')
 # A class is suspected to be another one misspelt if it is so much rarer, and so alike
 # (difflib's ratio: 'melanom' and 'melanoma' 0.93, 'nevus' and 'naevus' 0.91).
 _RARE, _ALIKE = 10, 0.85
@@ -52,6 +53,7 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
       is in `bad` of its split, after the row's number.
   """
   errors.check_choice('mask_kind', mask_kind, MASK_KINDS)
+  classes = tuple(map(labels.composed, classes))
   if len(set(classes)) != len(classes):
     raise errors.UserError(f'--classes={",".join(classes)} names a class twice')
   for name in classes:
@@ -63,8 +65,9 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
   rows = _read_table(table)
   named = {row['label'] for row in rows.values()} - {''}
   names = tuple(classes) or tuple(sorted(named))
+  known = set(names)
   _tell_similar_classes(table.name, collections.Counter(
-      row['label'] for row in rows.values() if row['label'] in names))
+      row['label'] for row in rows.values() if row['label'] in known))
   _tell_divided_groups(table.name, rows)
   splits = {}
   for split in catalogue.SPLITS:
@@ -85,8 +88,10 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
 
 def _bad_class(name: str) -> str:
   """Why a class cannot have this name; '' if it can."""
+  if not name:
+    return 'is empty'
   if name in _TAKEN:
-    return 'is what a column of every table of predictions is called'
+    return 'is what another column of tables of predictions and scores is called'
   if not name.isprintable():
     return 'holds what does not print'
   return 'has more than 100 characters' if len(name) > 100 else ''
@@ -94,14 +99,19 @@ def _bad_class(name: str) -> str:
 
 def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
   """Prints which rare classes look like a misspelt one."""
+  frequent = {name: n for name, n in counts.items() if n > _RARE}
+  forms: dict[str, str] = {}  # without regard of case -> the first class of that form
   for rare, count in sorted(counts.items()):
-    for name, often in sorted(counts.items()):
-      first, second = rare.casefold(), name.casefold()
-      alike = difflib.SequenceMatcher(None, first, second).ratio()
-      same = first == second and rare < name
-      if same or (count * _RARE < often and alike >= _ALIKE):
+    twin = forms.setdefault(rare.casefold(), rare)
+    for name, often in ({twin: counts[twin]} | frequent).items():
+      if rare != name and (name == twin or (
+          count * _RARE < often and _likeness(rare, name) >= _ALIKE)):
         print(f'{table}: the classes {rare!r} ({count}) and {name!r} ({often}) are '
               'told apart; if one is misspelt, mend it, or name all with --classes')
+
+
+def _likeness(first: str, second: str) -> float:
+  return difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
 
 
 def _tell_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> None:
@@ -116,7 +126,8 @@ def _tell_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> N
     if split != before and group not in told:
       told.add(group)
       print(f'{table} rows {other} and {number}: group {group} is in {before} and '
-            f'{split}; runs will stop: they would be scored with what they learn from')
+            f'{split}: a run on these splits stops, as it would be scored with what '
+            'it learns from')
 
 
 def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
@@ -162,6 +173,7 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
 def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
                 source: pathlib.Path, table: str, names: tuple[str, ...],
                 mask_kind: str) -> archives.SplitFiles:
+  numbers = {name: label for label, name in enumerate(names)}
   examples: dict[str, archives.Example] = {}
   origins: dict[str, str] = {}
   bad: list[str] = []
@@ -169,7 +181,7 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
     origin = f'{table} row {number}'
     image = _member(source, row, 'image', origin, bad)
     mask = _member(source, row, 'mask', origin, bad) if row['mask'] else None
-    label = names.index(row['label']) if row['label'] in names else -1
+    label = numbers.get(row['label'], -1)
     if label < 0:
       known = f'is none of {", ".join(names)}' if row['label'] else 'is missing'
       bad.append(f'{origin}: label {row["label"]!r} {known}')
@@ -180,6 +192,8 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
     if image is None:
       continue
     image_id = labels.composed(pathlib.PurePath(row['image']).stem)
+    if not files.is_name(image_id):
+      bad.append(f'{origin}: the id {image_id!r} would name no file')
     if image_id in examples:
       bad.append(f'{origin}: duplicate id {image_id}, also in {origins[image_id]}')
       continue

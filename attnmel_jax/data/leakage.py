@@ -14,7 +14,8 @@ Every pair is compared, in eight orientations, at 16 pixels. What looks a little
 is decided by Pearson's correlation at 64 pixels: as they are, or after one was moved
 and stretched over the other (see `alignment`). A perceptual hash of 64 bits would be no
 faster than the matrix product, and less sure: it differs in up to 16 bits between the
-images of the true pairs of ISIC 2017, and in fewer between many that are unlike.
+images of the true pairs of ISIC 2017, and in fewer between many that are unlike. What
+is fine has to agree as well: two dark oval lesions on plain skin reach 0.98.
 """
 
 from collections.abc import Iterable
@@ -205,17 +206,22 @@ def _within(spans: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def _look_closely(first: np.ndarray, second: np.ndarray, min_correlation: float
                   ) -> tuple[np.ndarray, np.ndarray]:
-  """Correlations [N] of pairs, and whether they are those after moving the second."""
+  """Correlations [N] of pairs, and whether they are those after moving the second.
+
+  Where what is fine does not agree, the correlation counts as 0.
+  """
   values = correlations(first, second)
-  moved = np.zeros(len(values), bool)
-  rest = np.flatnonzero(values < min_correlation)
+  moved = values < min_correlation
+  worth = ~moved
+  rest = np.flatnonzero(moved)
   coarse = alignment.overlay(
       _shrink(first[rest], _SECOND), _shrink(second[rest], _SECOND))
-  rest = rest[coarse.correlation >= _MIN_SECOND]
-  laid = alignment.overlay(first[rest], second[rest])
-  better = laid.detail >= _MIN_DETAIL
-  values[rest[better]] = laid.correlation[better]
-  moved[rest[better]] = True
+  worth[rest[coarse.correlation >= _MIN_SECOND]] = True
+  rows = np.flatnonzero(worth)
+  laid = alignment.overlay(first[rows], second[rows])
+  values[rows] = np.where(moved[rows], laid.correlation, values[rows])
+  values[rows[laid.detail < _MIN_DETAIL]] = 0
+  values[~worth] = 0
   return values, moved
 
 

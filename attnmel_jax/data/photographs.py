@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import json_files
 from attnmel_jax.data import decode
 from attnmel_jax.data import files
 from attnmel_jax.data import records
@@ -81,14 +82,24 @@ def _walk(folder: pathlib.Path, excluded: pathlib.Path) -> Iterator[pathlib.Path
     raise error
 
   for root, folders, present in os.walk(folder, onerror=fail):
+    if RECORD in present and holds_results(pathlib.Path(root)):
+      folders.clear()
+      continue
     folders[:] = sorted(name for name in folders if not name.startswith('.')
-                        and pathlib.Path(root, name).resolve() != excluded
-                        and not pathlib.Path(root, name, RECORD).exists())
+                        and pathlib.Path(root, name).resolve() != excluded)
     for name in sorted(present):
       stem, ending = os.path.splitext(name)
       if (ending.lower() in ENDINGS + _OTHER_ENDINGS and not name.startswith('.')
           and not stem.endswith(_NO_PHOTOGRAPHS)):
         yield pathlib.Path(root, name)
+
+
+def holds_results(folder: pathlib.Path) -> bool:
+  """Whether launch/predict.py wrote into a folder."""
+  try:
+    return 'finished' in json_files.read(folder / RECORD)
+  except (OSError, ValueError):
+    return False
 
 
 def names(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -91,7 +91,7 @@ def left_over(splits: Mapping[str, archives.SplitFiles],
               if example.id in known]
     if shared:
       notes.append(
-          f'{shared[0].origin}: {shared[0].id}, like {len(shared) - 1} others, is in '
+          f'{shared[0].origin}: {len(shared)} images, such as {shared[0].id}, are in '
           f'the {split} split of an earlier table, of which this one has no row; '
           f'delete {path}, or prepare into another --data_dir')
     else:

@@ -6,6 +6,7 @@ import pathlib
 from attnmel_jax import errors
 from attnmel_jax import json_files
 from attnmel_jax.data import decode
+from attnmel_jax.data import files
 
 # A change of what is stored raises this; folders of another one are not opened.
 VERSION = '1.0.0'
@@ -57,7 +58,7 @@ def check_index(index: dict) -> None:
   ids, names, attributes = (
       index[name] for name in ('ids', 'class_names', 'dermo_attributes'))
   for name in ids:
-    if name in ('', '.', '..') or '/' in name or '\0' in name or not _is_text(name):
+    if not files.is_name(name):
       raise ValueError(f'id {name!a} names no file')
   if len(set(ids)) != len(ids):
     raise ValueError('an id is there twice')
@@ -65,14 +66,6 @@ def check_index(index: dict) -> None:
     raise ValueError('a class is there twice')
   if len(attributes) > 8:  # bits of the map
     raise ValueError(f'{len(attributes)} attributes do not fit a map')
-
-
-def _is_text(name: str) -> bool:
-  try:
-    name.encode()
-  except UnicodeEncodeError:
-    return False
-  return True
 
 
 def check_features(folder: pathlib.Path) -> None:

@@ -96,6 +96,7 @@ def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
     if found == bound:
       return leakage_check.of_evaluation(
           learnt, part, out, unet=run_folder.unet_of_masks(run),
+          pretrained_from=config['pretrained'],
           data_dirs=(config['data_dir'], data_dir), allowed=allowed)
     why = f'those in {learnt.parts["train"].prepared.path} are others'
   return leakage_check.not_compared(why, allowed)

@@ -66,7 +66,7 @@ _NUMBERS = {
     'resize_size': _whole(32, 4096),
     'image_size': _whole(32, 4096),
     'cache_gib': _Number(float, 0, 1e6),
-    'fold': _whole(0),
+    'fold': _whole(-1_000_000),  # which there are depends on num_folds: see `checks`
     'num_folds': _whole(1),
     'validation_fraction': _share(below=True),
     'width': _Number(float, 0, 16, above=True),
@@ -129,7 +129,7 @@ def _check_number(name: str, shown: Any, value: Any, number: _Number) -> None:
   if isinstance(value, bool) or not isinstance(value, types):
     raise errors.UserError(f'{name}={shown!r} holds {type(value).__name__}; give '
                            f'{"int or float" if number.kind is float else "int"}')
-  if not math.isfinite(value):
+  if isinstance(value, float) and not math.isfinite(value):
     raise errors.UserError(f'{name}={shown} is out of range: it must be finite')
   if not number.holds(value):
     raise errors.UserError(f'{name}={shown} is out of range: it {number.rule}')

@@ -93,8 +93,8 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
 
 
 def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path, *,
-                  unet: generated.Identity | None, data_dirs: Sequence[str],
-                  allowed: bool) -> dict[str, Any]:
+                  unet: generated.Identity | None, pretrained_from: str,
+                  data_dirs: Sequence[str], allowed: bool) -> dict[str, Any]:
   """Compares what a run learnt from with a split that is to be scored.
 
   Args:
@@ -102,6 +102,7 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
     part: the whole split.
     out: folder of the evaluation.
     unet: the one whose masks the run learnt from, if it did.
+    pretrained_from: `pretrained` of the run's config.
     data_dirs: where the images that it learnt from may be prepared.
     allowed: go on whatever is shared.
 
@@ -121,9 +122,10 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
   meetings = [Meeting(f'{own.prepared.dataset} {key}', name, (own, part))
               for key, own in teachers.items()
               if own.prepared.fingerprint != scored.fingerprint]
-  unknown = []
+  unknown = _of_weights(pretrained_from)
   if unet is not None:
-    masks_of, unknown = _of_unet(unet, data_dirs, [*learnt.parts.values(), part])
+    masks_of, of_masks = _of_unet(unet, data_dirs, [*learnt.parts.values(), part])
+    unknown += of_masks
     meetings += [Meeting(_UNET, name, (own, part)) for own in masks_of]
   parts = [(own, _undecoded(own)) for meeting in meetings for own in meeting.parts]
   result = _judge(meetings, _shared(meetings, parts, out), unknown, group_folds=True,
@@ -171,7 +173,8 @@ def _of_weights(name: str) -> list[str]:
   try:
     dataset = pretrained.dataset_behind(path)
   except OSError:
-    return [f'unknown for the images behind pretrained={path.name}, which is gone']
+    return [f'unknown for the images behind pretrained={path.name}, which cannot be '
+            'read']
   return [f'unknown for copies of the {dataset} images behind pretrained={path.name}'
           ] if dataset else []
 

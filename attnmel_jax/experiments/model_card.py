@@ -226,7 +226,7 @@ _MEANINGS = {
 def _glossary(shown: Collection[str]) -> list[str]:
   """What the words in the names of scores mean."""
   found = [f'{word}: {meaning}' for word, meaning in _MEANINGS.items()
-           if any(word in name for name in shown)]
+           if any(re.search(rf'\b{word}\b', name) for name in shown)]
   return [f'Scores are shares of 1. {"; ".join(found)}.'] if found else []
 
 
@@ -308,10 +308,10 @@ def _weights(run: trained.TrainedRun, weights: str) -> list[str]:
 
 
 def _origin(run: trained.TrainedRun, environment: Mapping[str, Any]) -> list[str]:
-  prints = ', '.join(f'{split} {value[:12]}'
+  prints = ', '.join(f'{_plain(split)} {_plain(value[:12])}'
                      for split, value in environment['fingerprints'].items())
   return ['## Origin', '',
-          f'attnmel_jax at commit {environment["commit"][:12]}, seed '
+          f'attnmel_jax at commit {_plain(environment["commit"][:12])}, seed '
           f'{run.config.get("seed")}, after step {run.summary["best"]["step"]}. '
           f'Fingerprints of the data: {prints}. All fields of the config are in the '
           'metadata of the weights file.']

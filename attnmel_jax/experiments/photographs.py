@@ -25,7 +25,6 @@ import jax
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
 from attnmel_jax.data import decode
 from attnmel_jax.data import photographs as photographs_lib
 from attnmel_jax.data import progress
@@ -127,7 +126,7 @@ def clear(out: pathlib.Path) -> None:
   """
   try:
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()) and not _is_ours(out):
+    if any(out.iterdir()) and not photographs_lib.holds_results(out):
       raise errors.UserError(
           f'--out={out} holds other files than predictions; name a new or empty folder')
     for name in (TABLE, PAGE):
@@ -137,13 +136,6 @@ def clear(out: pathlib.Path) -> None:
   except OSError as error:
     raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
                            'another folder') from None
-
-
-def _is_ours(out: pathlib.Path) -> bool:
-  try:
-    return 'finished' in json_files.read(out / RECORD)
-  except (OSError, ValueError):
-    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,8 @@ _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 _SUMMARY = {'class_names': list[str], 'threshold': (int, float, type(None)),
             'temperature': (int, float, type(None)), 'best': dict, 'synthetic': bool}
+_LATER = {'leakage': {'found': list[str]}, 'fingerprints': {},
+          'trained_on': {'n': int, 'groups': int, 'class_counts': dict}}
 
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,18 +97,44 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
         f'{folder} is not finished: it has no summary.json; run its launch/main.py '
         'command again')
-  summary = read_json(folder / 'summary.json')
+  return _checked_summary(folder / 'summary.json', 'delete it and run the '
+                          'launch/main.py command of the run again')
+
+
+def read_evaluation(folder: pathlib.Path) -> dict[str, Any]:
+  """What launch/evaluate.py wrote of its scores, as `read_summary`."""
+  return _checked_summary(folder / 'summary.json', f'delete {folder} and score the run '
+                          'again with launch/evaluate.py')
+
+
+def _checked_summary(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+  summary = read_json(path)
   try:
     json_files.check_types({'temperature': None, **summary}, _SUMMARY)
-    for split in ('validation', 'test'):
-      json_files.check_types(summary.get(split, {'n': 0}), {'n': int})
-    if 'leakage' in summary:
-      json_files.check_types(summary['leakage'], {'found': list[str]})
+    json_files.check_types({'step': None, **summary['best']},
+                           {'step': (int, type(None))})
+    for split in ('train', 'validation', 'test'):
+      if split in summary:
+        _check_scores(summary[split])
+    for name, types in _LATER.items():  # of which an older version lacks some
+      if name in summary:
+        json_files.check_types(summary[name], types)
+    json_files.check_types(summary.get('fingerprints', {}), dict.fromkeys(
+        summary.get('fingerprints', {}), str))
   except ValueError as error:
-    raise errors.UserError(
-        f'{folder / "summary.json"} is damaged ({error}); delete it and run the '
-        'launch/main.py command of the run again') from None
+    raise errors.UserError(f'{path} is damaged ({error}); {remedy}') from None
   return summary
+
+
+def _check_scores(scores: Any) -> None:
+  """Raises ValueError unless numbers stand where a table takes some."""
+  json_files.check_types(scores, {'n': int})
+  number = (int, float, type(None))
+  for value in scores.values():
+    if isinstance(value, dict) and 'estimate' in value:
+      json_files.check_types(value, dict.fromkeys(('estimate', 'low', 'high'), number))
+  if 'without_near_duplicates' in scores:
+    _check_scores(scores['without_near_duplicates'])
 
 
 def read_environment(folder: pathlib.Path) -> dict[str, Any]:

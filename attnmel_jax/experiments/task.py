@@ -20,6 +20,7 @@ from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import fields
 from attnmel_jax.training import loop
 
 
@@ -132,16 +133,24 @@ def open_learnt(unet: generated.Identity, data_dir: str,
     lesions: image id -> lesion, of images whose own data set may not know it.
 
   Raises:
-    UserError: some of them are not prepared there.
+    UserError: some of them are not prepared there, or the identity is damaged.
   """
-  config = {**unet['config'], 'data_dir': data_dir}
+  config = {name: tuple(value) if isinstance(value, list) else value
+            for name, value in unet['config'].items()} | {'data_dir': data_dir}
+  fields.check(config)
+  lacking = {'model', 'dataset', 'crop_ratio', 'resize_size'} - config.keys()
+  if lacking or not unet['trained_on']:
+    what = ', '.join(sorted(lacking)) or 'the images that it learnt from'
+    raise errors.UserError(
+        f'what is said of the U-Net of the masks is damaged: it lacks {what}')
   parts = []
   missing = set(unet['trained_on'])
-  for split in ('train', 'validation'):
-    try:
-      part, _ = open_part(config, split)
-    except errors.UserError:
+  for split in builders.available_splits(
+      config['dataset'], data_dir=builders.resolve_data_dir(data_dir),
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size']):
+    if split == 'test':
       continue
+    part, _ = open_part(config, split)
     prepared = part.prepared
     groups = np.array([lesions.get(name, own) for name, own in zip(
         prepared.ids.tolist(), prepared.groups.tolist(), strict=True)])

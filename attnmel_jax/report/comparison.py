@@ -9,6 +9,7 @@ import os
 import pathlib
 from typing import Any
 from typing import NamedTuple
+import urllib.parse
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import run_folder
@@ -218,7 +219,7 @@ def pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
   for run in runs:
     for path in sorted((run.folder / 'attention').glob('*.png')):
       link = os.path.relpath(path, out)
-      lines += [f'{table_lib.markdown(run.folder.name)}, {path.stem}:', '',
-                f'![{path.stem}](<{link}>)' if ' ' in link else
-                f'![{path.stem}]({link})', '']
+      name = table_lib.markdown(path.stem)
+      lines += [f'{table_lib.markdown(run.folder.name)}, {name}:', '',
+                f'![{name}]({urllib.parse.quote(link)})', '']
   return lines or ['No run has attention maps.']

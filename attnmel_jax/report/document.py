@@ -116,7 +116,7 @@ def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
   """The sections as Markdown; what a group's tables share is said once."""
   lines = []
   for section in sections:
-    lines += [f'## {section.title}', '']
+    lines += [f'## {table_lib.markdown(section.title)}', '']
     for line in section.lines:
       lines += [table_lib.markdown(line), '']
     for table, shared in sections_lib.said_once(section.tables):
@@ -190,7 +190,7 @@ def _before(out: pathlib.Path) -> list[str]:
   """Names of what an earlier report wrote into the folder."""
   ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
   # The first report here, or a file that is not ours: nothing is removed.
-  with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+  with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
     return [name for name in json.loads((out / _MANIFEST).read_text())
             if isinstance(name, str) and ours.fullmatch(name)]
   return []

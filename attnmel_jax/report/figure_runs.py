@@ -12,16 +12,18 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 from attnmel_jax import errors
+from attnmel_jax.data import catalogue
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import systems
-from attnmel_jax.experiments import scoring
 from attnmel_jax.report import comparison
 from attnmel_jax.report import gathering
 from attnmel_jax.report import names
 
+_LONGEST = 80  # characters of a part of a file's name
 # Fields that make no other system: which images, and how a run is carried out.
 _NOT_OF_A_SYSTEM = frozenset(('seed', 'fold', *gathering.FREE_FIELDS))
 
@@ -32,6 +34,7 @@ class Experiment:
 
   dataset: str
   positive: tuple[str, ...]  # classes against the others; () for all apart
+  class_names: tuple[str, ...]
   num_folds: int
   group_folds: bool
   synthetic: bool
@@ -40,6 +43,8 @@ class Experiment:
   def title(self) -> str:
     """For example 'ISIC 2017, synthetic'."""
     parts = [names.dataset_name(self.dataset)]
+    if self.dataset == catalogue.FOLDER:  # of which there may be several tables
+      parts = [names.task_title(self.dataset, self.class_names)]
     if self.num_folds > 1:
       parts.append(f'{self.num_folds} folds by '
                    + ('lesion' if self.group_folds else 'image'))
@@ -50,12 +55,13 @@ class Experiment:
   @property
   def file_name(self) -> str:
     """Distinguishes the files of figures of one experiment each."""
-    parts = [self.dataset, *self.positive]
+    own = self.dataset == catalogue.FOLDER
+    parts = [self.dataset, *(self.class_names if own else self.positive)]
     if self.num_folds > 1:
       parts.append(f'folds{self.num_folds}' + ('' if self.group_folds else '_by_image'))
     if self.synthetic:
       parts.append('synthetic')
-    return '_'.join(parts).replace('/', '_').replace(' ', '_')
+    return re.sub(r'[^\w-]', '_', '_'.join(parts))[:_LONGEST]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +120,7 @@ def experiment_of(run: comparison.FinishedRun) -> Experiment:
   num_folds = run.config['num_folds']
   return Experiment(
       dataset=run.config['dataset'], positive=tuple(run.config['positive']),
+      class_names=tuple(run.summary['class_names']),
       num_folds=num_folds,
       group_folds=num_folds == 1 or run.config['group_folds'],
       synthetic=bool(run.summary['synthetic']))
@@ -172,9 +179,8 @@ def read(run: comparison.FinishedRun, split: str) -> Scored:
     UserError: they are missing or damaged.
   """
   _, member = gathering.source(run, split)
-  return Scored(run, member.folder, systems.read(
-      member.folder, scoring.FILE_NAMES[split], fold=run.config['fold'],
-      threshold=run.summary['threshold']))
+  return Scored(run, member.folder, gathering.read_predictions(
+      member, split, fold=run.config['fold']))
 
 
 def _by_system(scored: Sequence[Scored]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import json
 import pathlib
 from typing import Any
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 import numpy as np
 
+from attnmel_jax import json_files
 from attnmel_jax.report import comparison
 from attnmel_jax.report import figure_curves
 from attnmel_jax.report import figure_runs
@@ -120,7 +120,7 @@ def read(run: comparison.FinishedRun) -> History:
   """
   steps, losses, ends, scores, name = [], [], [], [], ''
   for line in (run.folder / 'metrics.jsonl').read_text().splitlines():
-    values = json.loads(line)
+    values = json_files.parse(line)
     if 'loss' in values:
       steps.append(int(values['step']))
       losses.append(float(values['loss']))

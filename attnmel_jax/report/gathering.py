@@ -147,7 +147,7 @@ def source(run: comparison.FinishedRun, split: str) -> tuple[str, Member]:
     # What launch/evaluate.py scored when the data arrived later.
     later = run.folder / 'evaluations' / f'{run.config["dataset"]}-{name}'
     if (later / 'summary.json').exists():
-      summary = run_folder.read_json(later / 'summary.json')
+      summary = run_folder.read_evaluation(later)
       if name not in summary:
         raise errors.UserError(
             f'{later}/summary.json holds no {name} scores; delete {later} and score '
@@ -179,10 +179,7 @@ def _unit(system: str, seed: int, folds: Mapping[int, Sequence[Member]], split: 
                       f'{members[-1].run.folder}, which is taken')
       continue
     try:
-      found = systems.read(member.folder, scoring.FILE_NAMES[split], fold=fold,
-                           threshold=member.run.summary['threshold'])
-      _check_classes(member, found)
-      read.append(found)
+      read.append(read_predictions(member, split, fold=fold))
       members.append(member)
     except errors.UserError as error:
       left_out.append(f'{member.run.folder}: {error}')
@@ -193,14 +190,21 @@ def _unit(system: str, seed: int, folds: Mapping[int, Sequence[Member]], split: 
     return None
 
 
-def _check_classes(member: Member, found: systems.Run) -> None:
-  """Raises UserError unless predictions and summary are of the same classes."""
+def read_predictions(member: Member, split: str, *, fold: int) -> systems.Run:
+  """The predictions of a run or an evaluation.
+
+  Raises:
+    UserError: they are missing or damaged, or of other classes than the summary.
+  """
+  found = systems.read(member.folder, scoring.FILE_NAMES[split], fold=fold,
+                       threshold=member.run.summary['threshold'])
   classes = tuple(member.run.summary['class_names'])
   if tuple(found.predictions.class_names) != classes:
     raise errors.UserError(
         f'the predictions are of {", ".join(found.predictions.class_names)}, '
         f'summary.json of {", ".join(classes)}; delete summary.json and run the '
         'launch/main.py command of the run again')
+  return found
 
 
 def _join(groups: list[tuple[tuple, Group]], key: tuple, unit: Unit,

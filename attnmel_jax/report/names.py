@@ -20,6 +20,8 @@ _MASKS = 'unet'  # their name, if nothing else was said
 CLASSIFIERS = tuple(_SYSTEMS.values())
 SYSTEMS = (*CLASSIFIERS, _UNET)
 
+_LISTED = 5  # classes in a title
+
 _DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC 2018',
              'isic2018_task1': 'ISIC 2018 Task 1', 'folder': 'own photographs'}
 
@@ -48,8 +50,10 @@ def dataset_name(dataset: str) -> str:
 
 
 def task_title(dataset: str, classes: Sequence[str]) -> str:
-  """'ISIC 2017, melanoma against the rest', or how many classes there are."""
-  task = f'{len(classes)} classes'
+  """'ISIC 2017, melanoma against the rest'; of more classes, which there are."""
+  listed = ', '.join(map(class_name, classes[:_LISTED]))
+  more = ', ...' if len(classes) > _LISTED else ''
+  task = f'{len(classes)} classes ({listed}{more})'
   if len(classes) == 2:
     rest = 'the rest' if classes[0] == 'other' else class_name(classes[0])
     task = f'{class_name(classes[1])} against {rest}'

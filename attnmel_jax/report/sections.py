@@ -165,7 +165,8 @@ class _Heads:
     key = task.dataset
     if key == 'isic2018' and group.settings['num_folds'] > 1:
       key = 'isic2018_cv'
-    experiment = plan.experiments[key]
+    experiment = plan.experiments.get(
+        key, Experiment('configs/common.py', plan.defaults))
     self._context = (*captions.scored(estimates), *captions.settings(
         group, experiment=experiment.file, defaults=experiment.config, first=groups[0]))
     self.is_first = not index

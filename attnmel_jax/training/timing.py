@@ -20,6 +20,8 @@ from typing import Any
 
 import jax
 
+from attnmel_jax import json_files
+
 
 class Timing:
   """Appends to timing.jsonl; the clock starts when it is made."""
@@ -85,7 +87,7 @@ def summarise(path: pathlib.Path) -> dict[str, Any]:
   steps = images = starts = 0
   for text in path.read_text(errors='replace').splitlines():
     try:
-      line = json.loads(text)
+      line = json_files.parse(text)
     except ValueError:  # cut short
       continue
     seconds[line['what']] += line['seconds']

@@ -24,6 +24,16 @@ def test_what_might_never_end_is_refused(tmp_path):
       files.read(type(tmp_path)(path))
 
 
+@pytest.mark.parametrize('name', ['a', 'a.b', '...', 'a b', 'a\\b', '\u00e9'])
+def test_names_of_files(name):
+  assert files.is_name(name)
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', '../a', '/a', 'a/b', 'a\0', '\udc80'])
+def test_what_names_no_file_of_a_folder(name):
+  assert not files.is_name(name)
+
+
 def test_a_vast_file_is_refused_by_its_size(tmp_path):
   with (tmp_path / 'vast').open('wb') as file:
     file.truncate(files.LARGEST + 1)  # sparse

@@ -119,7 +119,7 @@ def test_what_tables_may_hold(source, change, expected):
 
 
 @pytest.mark.parametrize('label, why', [
-    ('image', 'is what a column of every table of predictions is called'),
+    ('image', 'is what another column of tables'), ('mean', 'is what another column'),
     ('a\x1b[31mb', 'holds what does not print'), ('a\0b', 'holds what does not print'),
     ('"a\nb"', 'holds what does not print'), ('x' * 101, 'has more than 100')])
 def test_what_no_class_can_be_called(source, label, why):
@@ -132,6 +132,15 @@ def test_what_no_class_can_be_called(source, label, why):
                          mask_kind='binary')
 
 
+def test_ids_name_files_and_classes_are_not_empty(source):
+  (source / 'photos' / '..png').write_bytes((source / 'photos' / 'a.png').read_bytes())
+  assert "labels.csv row 2: the id '.' would name no file" in _problems(
+      source, 'image,label\nphotos/..png,x\n')
+  with pytest.raises(errors.UserError, match="--classes: '' is empty"):
+    folder.read_splits(source, table=source / 'labels.csv', classes=('x', ''),
+                       mask_kind='binary')
+
+
 def test_an_umlaut_in_two_forms_is_one_class_and_one_group(source, tmp_path, capsys):
   nfc, nfd = 'n\u00e4vus', 'na\u0308vus'
   (source / 'labels.csv').write_text(
@@ -140,9 +149,11 @@ def test_an_umlaut_in_two_forms_is_one_class_and_one_group(source, tmp_path, cap
   _prepare(source, tmp_path)
   assert _open(tmp_path).class_names == ('A', nfc)
   assert _open(tmp_path).groups.tolist() == [nfc, nfc, 'p']
+  _prepare(source, tmp_path, classes=(nfd, 'A'))
+  assert _open(tmp_path).class_names == (nfc, 'A')
   capsys.readouterr()
   _problems(source, 'image,label\nphotos/a.png,A\nphotos/b.png,a\n')
-  assert "labels.csv: the classes 'A' (1) and 'a' (1) are" in capsys.readouterr().out
+  assert "labels.csv: the classes 'a' (1) and 'A' (1) are" in capsys.readouterr().out
 
 
 def test_a_pipe_is_not_waited_for_and_a_vast_file_not_read(source, monkeypatch):
@@ -162,8 +173,8 @@ def test_a_misspelt_class_and_a_divided_group_are_told(source, capsys):
   assert capsys.readouterr().out.splitlines() == [
       "labels.csv: the classes 'Melanom' (1) and 'melanoma' (31) are told apart; if "
       'one is misspelt, mend it, or name all with --classes',
-      'labels.csv rows 2 and 5: group patient1 is in train and test; runs will stop: '
-      'they would be scored with what they learn from']
+      'labels.csv rows 2 and 5: group patient1 is in train and test: a run on these '
+      'splits stops, as it would be scored with what it learns from']
 
 
 def test_a_split_of_an_earlier_table_does_not_stay_in_silence(
@@ -172,7 +183,7 @@ def test_a_split_of_an_earlier_table_does_not_stay_in_silence(
   path = _open(tmp_path, 'test').path
   (source / 'labels.csv').write_text(TABLE.replace(',,test', ',,'))
   with pytest.raises(errors.UserError, match=(
-      '1 bad file: labels.csv row 4: c, like 0 others, is in the test split of an '
+      '1 bad file: labels.csv row 4: 1 images, such as c, are in the test split of an '
       f'earlier table, of which this one has no row; delete {path}, or prepare into')):
     _prepare(source, tmp_path)
   capsys.readouterr()

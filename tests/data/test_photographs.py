@@ -66,7 +66,10 @@ def test_other_formats_are_told_and_earlier_results_passed_over(tmp_path, pixels
   for name in ('a.tiff', 'b.webp', 'c.gif', 'd.png', 'before/overlays/d.png'):
     _save(tmp_path / name, pixels)
   (tmp_path / 'e.heic').write_bytes(b'\0\0\0\x18ftypheic')
-  (tmp_path / 'before' / 'predictions.json').write_text('{}')
+  record = tmp_path / 'before' / 'predictions.json'
+  record.write_text('{}')  # of something else
+  assert len(photographs.find([tmp_path], excluded=tmp_path / 'out')) == 6
+  record.write_text('{"finished": true}')
   found = photographs.find([tmp_path], excluded=tmp_path / 'out')
   assert [p.name for p in found] == ['a', 'b', 'c', 'd', 'e']
   problems = {one.photograph.name: photographs.read(one.photograph, [GEOMETRY]).problem

@@ -29,6 +29,7 @@ def test_no_field_may_be_of_a_kind_that_none_is(field, value):
     ({'tta': 1}, 'of type int; give bool'), ({'data_dir': 3}, 'of type int; give str'),
     ({'dataset': 'x\n<b>'}, 'choose one of'), ({'model': 3}, 'of type int; give str'),
     ({'width': 1e18}, 'must be above 0 and at most 16'),
+    ({'width': 10**400}, 'at most 16'),
     ({'num_epochs': 10**21}, 'must be at least 1 and at most 1000000'),
     ({'oversample_factors': (10**12, 1, 1)}, 'at least 1 and at most 1000'),
     ({'oversample_factors': (0, 1, 1)}, 'must be at least 1'),

@@ -37,7 +37,7 @@ def _part(ids, *, groups=None, dataset='isic2017', split='train', fingerprint='f
   return task_lib.Part(prepared, np.arange(count), np.zeros(count, np.int32))
 
 
-def _task(unet=None, **parts):
+def _task(unet=None, pretrained_from='', **parts):
   maps = None if unet is None else types.SimpleNamespace(unet=unet)
   return types.SimpleNamespace(parts=parts, generated=maps)
 
@@ -51,6 +51,11 @@ def _check(task, folder, **config):
       {'group_folds': True, 'allow_leakage': False, 'data_dir': '',
        'pretrained': ''} | config, task,
       _stores(task), folder)
+
+
+def _evaluate(learnt, part, folder, **asked):
+  return leakage_check.of_evaluation(learnt, part, folder, **{
+      'unet': None, 'pretrained_from': '', 'data_dirs': (), 'allowed': False} | asked)
 
 
 NOTHING = {'allowed': False, 'found': [], 'near_duplicates': {}}
@@ -145,6 +150,14 @@ def test_images_are_looked_at_once(tmp_path):
     assert read() == [2, 1]
 
 
+@pytest.fixture
+def _undecoded(monkeypatch):
+  """Stores of an evaluation read the photographs above."""
+  monkeypatch.setattr(leakage_check.pipeline, 'ImageStore',
+                      lambda prepared, *_: Store(prepared.ids))
+
+
+@pytest.mark.usefixtures('_undecoded')
 def test_a_network_that_began_from_another_says_so(tmp_path):
   task = _task(train=_part(['a']), test=_part(['b'], split='test'))
   weights = {'classifier.weight': np.zeros(2, np.float32)}
@@ -155,15 +168,11 @@ def test_a_network_that_began_from_another_says_so(tmp_path):
       (exported, ['unknown for copies of the isic2017 images behind pretrained='
                   'own.safetensors']), (plain, []), ('imagenet', []),
       (tmp_path / 'no.safetensors', ['unknown for the images behind pretrained='
-                                     'no.safetensors, which is gone'])):
+                                     'no.safetensors, which cannot be read'])):
     assert _check(task, tmp_path, pretrained=str(path))['found'] == found
-
-
-@pytest.fixture
-def _undecoded(monkeypatch):
-  """Stores of an evaluation read the photographs above."""
-  monkeypatch.setattr(leakage_check.pipeline, 'ImageStore',
-                      lambda prepared, *_: Store(prepared.ids))
+    tested = _part(['c'], dataset='isic2016', split='test')
+    evaluated = _evaluate(task, tested, tmp_path, pretrained_from=str(path))
+    assert evaluated['found'] == found
 
 
 @pytest.mark.usefixtures('_undecoded')
@@ -173,9 +182,8 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
   elsewhere = {'dataset': 'isic2016', 'split': 'test', 'fingerprint': 'g'}
 
   def evaluate(*ids, allowed=False, **place):
-    return leakage_check.of_evaluation(
-        learnt, _part(list(ids), **(place or elsewhere)), tmp_path, unet=None,
-        data_dirs=(), allowed=allowed)
+    return _evaluate(learnt, _part(list(ids), **(place or elsewhere)), tmp_path,
+                     allowed=allowed)
 
   assert evaluate('d', 'e') == NOTHING  # its own test images taught it nothing
   for ids, said in ((['a', 'e'], 'isic2017 train and isic2016 test share 1 images: a'),
@@ -193,12 +201,9 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
 @pytest.mark.usefixtures('_undecoded')
 def test_a_runs_own_images_are_scored_if_that_is_asked_for(tmp_path):
   learnt = _task(train=_part(['a', 'b']), validation=_part(['b2'], split='validation'))
-  own = leakage_check.of_evaluation(
-      learnt, learnt.parts['train'], tmp_path, unet=None, data_dirs=(), allowed=False)
+  own = _evaluate(learnt, learnt.parts['train'], tmp_path)
   assert own['found'] == ['the run learnt from isic2017 train, or from a part of it']
-  validation = leakage_check.of_evaluation(
-      learnt, learnt.parts['validation'], tmp_path, unet=None, data_dirs=(),
-      allowed=False)
+  validation = _evaluate(learnt, learnt.parts['validation'], tmp_path)
   assert validation == NOTHING | {'near_duplicates': {'validation': ['b2']}}
 
 
@@ -239,18 +244,16 @@ def test_what_taught_the_unet_of_the_masks_stops_tests(_unet, tmp_path, tested, 
   assert _check(_task(_unet, train=train, test=_part(['d'], split='test')), tmp_path,
                 data_dir='here') == NOTHING
   with pytest.raises(errors.UserError, match='of the masks and isic2018 test'):
-    leakage_check.of_evaluation(
-        _task(train=train), _part(**tested, dataset='isic2018', split='test'), tmp_path,
-        unet=_unet, data_dirs=('away', 'here'), allowed=False)
+    _evaluate(_task(train=train), _part(**tested, dataset='isic2018', split='test'),
+              tmp_path, unet=_unet, data_dirs=('away', 'here'))
 
 
 @pytest.mark.usefixtures('_undecoded')
 def test_a_unet_whose_images_are_away_leaves_leakage_unknown(_unet, tmp_path):
   test = _part(['e2'], split='test')
   found = _check(_task(_unet, train=_part(['b']), test=test), tmp_path, data_dir='away')
-  evaluated = leakage_check.of_evaluation(
-      _task(train=_part(['b'])), test, tmp_path, unet=_unet, data_dirs=('away',),
-      allowed=False)
+  evaluated = _evaluate(_task(train=_part(['b'])), test, tmp_path, unet=_unet,
+                        data_dirs=('away',))
   assert found == evaluated == NOTHING | {'found': [
       'unknown for copies of the images of the U-Net of the masks: not prepared in '
       'away']}

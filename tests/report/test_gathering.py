@@ -143,4 +143,4 @@ def test_a_test_set_that_arrived_later_is_found(tmp_path):
   assert len(group.example.folds) == 20
   assert group.members[0].scores['n'] == 20
   (later / 'summary.json').write_text('{}')
-  assert 'holds no test scores' in _gather([run]).left_out[0]
+  assert 'is damaged (class_names is missing); delete' in _gather([run]).left_out[0]

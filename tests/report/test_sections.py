@@ -107,7 +107,7 @@ def test_other_tasks_have_tables_of_their_own_without_published_numbers(tmp_path
           for task, own in tasks] == [
       ('Table 3.1', 'table_3_1', []), ('Table 3.2', 'table_3_2', ['thesis']),
       ('Table 3.4', 'table_3_4', []),
-      ('Own photographs, 3 classes', 'table_folder', [
+      ('Own photographs, 3 classes (a, b, c)', 'table_folder', [
           "('a', 'b', 'c')-none", "('a', 'b', 'c')-lesion"]),
       ('Own photographs, wart against the rest', 'table_folder_task2', [
           "('other', 'wart')-none", "('other', 'wart')-lesion"]),
