@@ -109,7 +109,7 @@ def test_two_lesions_of_one_shape_are_not_one(shift):
   lesions = []
   for moved in (0, shift):
     lesion = 150 / (1 + np.exp((28 - np.roll(_DISTANCE[..., 0], moved, 1)) / 4))
-    fine = 12 * ndimage.gaussian_filter(rng.normal(size=lesion.shape), 1.5)
+    fine = 16 * ndimage.gaussian_filter(rng.normal(size=lesion.shape), 1.5)
     lesions.append((50 + lesion + fine).astype(np.uint8))
   first, second = (_look([lesion]) for lesion in lesions)
   laid = alignment.overlay(first.small, second.small)
@@ -158,6 +158,7 @@ def test_the_limit_is_a_limit():
 
 def test_blocks_change_nothing(monkeypatch):
   monkeypatch.setattr(leakage, '_MIN_DETAIL', -1)
+  monkeypatch.setattr(leakage, '_MIN_DETAIL_UNMOVED', -1)
   copies = [_jpeg(image[::-1]) for image in PHOTOGRAPHS]
   first, second = _look(PHOTOGRAPHS), _look(copies)
   monkeypatch.setattr(leakage, '_MIN_FIRST', 0.2)
