@@ -82,9 +82,9 @@ def test_micro_batches_on_4_devices_train_like_the_large_batch_on_1(tmp_path):
     folder.mkdir()
   whole, = on_devices.train_on([1], ['small', 'vgg16', '3', '1'], folders[1])
   micro, = on_devices.train_on([4], ['small', 'vgg16', '3', '2'], folders[2])
-  assert micro.keys() == whole.keys()
-  for key, value in whole.items():
-    _close(micro[key], value, key)
+  for key in [key for key in whole if 'dropout' in key]:
+    del whole[key]  # the masks of a loop's steps are not seen
+  on_devices.assert_alike(micro, whole, rounding=_ROUNDING)
 
 
 def _micro_batches(count):
