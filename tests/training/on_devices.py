@@ -103,6 +103,7 @@ def _start(devices, out, arguments, folder, address):
       [sys.executable, '-W', 'error', '-m', 'tests.training.on_devices', *arguments,
        out, folder / 'first', *address],
       cwd=pathlib.Path(__file__).parents[2], stdin=subprocess.PIPE,
+      stdout=subprocess.DEVNULL,  # Gloo's greeting
       stderr=subprocess.PIPE, text=True,
       env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}), out
 
@@ -125,13 +126,13 @@ def main() -> None:
     if number % 5 and number != int(steps) - 1:
       del seen['gradients']  # which are large
     seen['batch_stats'] = state.batch_stats
-    result |= _leaves(f'step {number}', seen)
+    result |= leaves(f'step {number}', seen)
     digests.append(_digest_of_copies(state))
-  result |= _leaves('last state', state)
+  result |= leaves('last state', state)
   np.savez(out, devices=jax.device_count(), digests=digests, **result)
   sys.stdin.read()
   trained = _refilled(tiny.state(name, backbone, 'float64'), np.load(first))
-  predictions = _leaves('prediction', _predict(name, backbone, trained))
+  predictions = leaves('prediction', _predict(name, backbone, trained))
   np.savez(out, devices=jax.device_count(), digests=digests, **result, **predictions)
 
 
@@ -172,7 +173,8 @@ class _Spy:
     return self.result
 
 
-def _leaves(title, tree):
+def leaves(title, tree):
+  """The arrays of a tree by `title` and their place in it."""
   return {f'{title}{jax.tree_util.keystr(path)}': np.asarray(leaf)
           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
