@@ -37,7 +37,8 @@ def _assert_much_happened(name, one):
   for number in range(20):
     step = {key: value for key, value in one.items()
             if key.startswith(f'step {number}[')}
-    assert sum('loss' in key for key in step) == losses
+    found = [value for key, value in step.items() if 'loss' in key]
+    assert len(found) == losses and max(found) < 10  # it does not diverge
     dropped = [value for key, value in step.items() if 'dropout' in key]
     assert len(dropped) == masks
     assert all(len({row.tobytes() for row in mask}) > 2 for mask in dropped)
