@@ -34,7 +34,9 @@ def _start(home, arguments, *, devices=1, cwd=None):
   flags = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
       command('main', *arguments), cwd=cwd or home, text=True,
-      env=environment(home, JAX_PLATFORMS='cpu', XLA_FLAGS=flags),
+      # XLA says on stderr, too, that a busy machine compiles slowly.
+      env=environment(home, JAX_PLATFORMS='cpu', XLA_FLAGS=flags,
+                      TF_CPP_MIN_LOG_LEVEL='3'),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
