@@ -96,7 +96,7 @@ def open_maps(split: Any, name: str) -> Maps:
     maps = Maps(path, tuple(index['ids']), index['side'], index['fingerprint'],
                 index['unet'])
     prepared = index['prepared']
-    json_files.check_types(index['unet'], {'config': dict, 'trained_on': list[str]})
+    check_identity(index['unet'])
   except (KeyError, TypeError, ValueError) as error:
     raise errors.UserError(
         f'{path / "index.json"} is damaged; delete {path} and run {command}') from error
@@ -110,6 +110,11 @@ def open_maps(split: Any, name: str) -> Maps:
         f'{path / "index.json"} is damaged: its images are not those that it names by '
         f'their fingerprint; delete {path} and run {command}')
   return maps
+
+
+def check_identity(unet: Any) -> None:
+  """Raises ValueError unless this may be the identity of a U-Net."""
+  json_files.check_types(unet, {'config': dict, 'trained_on': list[str]})
 
 
 def attach(split: Any, name: str) -> Any:

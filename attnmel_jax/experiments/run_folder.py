@@ -48,10 +48,10 @@ def as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
   return {'split_seed': config['seed'], **config}
 
 
-def tuples(fields_: Mapping[str, Any]) -> dict[str, Any]:
+def tuples(config: Mapping[str, Any]) -> dict[str, Any]:
   """JSON's lists back to the tuples of a config."""
   return {name: tuple(value) if isinstance(value, list) else value
-          for name, value in fields_.items()}
+          for name, value in config.items()}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -172,8 +172,7 @@ def unet_of_masks(folder: pathlib.Path) -> generated.Identity | None:
     return None
   unet = read_json(path).get('unet')
   try:
-    json_files.check_types({'unet': unet}, {'unet': dict})
-    json_files.check_types(unet, {'config': dict, 'trained_on': list[str]})
+    generated.check_identity(unet)
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged: {error}') from None
   return unet

@@ -21,6 +21,7 @@ from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import fields
+from attnmel_jax.experiments import run_folder
 from attnmel_jax.training import loop
 
 
@@ -135,8 +136,7 @@ def open_learnt(unet: generated.Identity, data_dir: str,
   Raises:
     UserError: some of them are not prepared there, or the identity is damaged.
   """
-  config = {name: tuple(value) if isinstance(value, list) else value
-            for name, value in unet['config'].items()} | {'data_dir': data_dir}
+  config = run_folder.tuples(unet['config']) | {'data_dir': data_dir}
   fields.check(config)
   lacking = {'model', 'dataset', 'crop_ratio', 'resize_size'} - config.keys()
   if lacking or not unet['trained_on']:

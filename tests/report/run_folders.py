@@ -69,8 +69,8 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
   kept = lesions % own['num_folds'] == own['fold']
   labels = (lesions // own['num_folds'] % len(names)).astype(np.int32)[kept]
   ids = np.array([f'ISIC_{row:07d}' for row in range(rows)])[kept]
-  text = repr((own['model'], own['roi'], own['seed'], own['fold'], skill))
-  rng = np.random.default_rng(list(text.encode()))
+  system = repr((own['model'], own['roi'], own['seed'], own['fold'], skill))
+  rng = np.random.default_rng(list(system.encode()))
   logits = rng.normal(size=(len(ids), len(names)))
   logits[np.arange(len(ids)), labels] += skill
   probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
