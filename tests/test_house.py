@@ -16,7 +16,7 @@ TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / 'tests').rglob('*.py')
 ORDER = (('attnmel_jax',), ('data',), ('models',), ('evaluation',), ('training',),
          ('experiments',), ('report',), ('launch',))
 # The modules that lie beside the packages.
-BASE = {'errors', 'images', 'json_files', 'parallel'}
+BASE = {'errors', 'images', 'json_files', 'markdown', 'parallel'}
 # Starting these may not wait for JAX.
 NUMPY_ROOMS = ('data', 'evaluation')
 USES_JAX = {'evaluation/predict.py', 'evaluation/predict_masks.py'}

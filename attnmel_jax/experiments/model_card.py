@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from attnmel_jax import images
+from attnmel_jax import markdown
 from attnmel_jax.data import catalogue
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.experiments import trained
@@ -99,7 +100,7 @@ def _head(run: trained.TrainedRun) -> list[str]:
               'that the software works, and nothing of patients.', '']
   return [*lines,
           'Classes, in the order of the outputs: '
-          f'{", ".join(map(_plain, run.class_names))}. '
+          f'{", ".join(map(markdown.escaped, run.class_names))}. '
           f'Backbone {config["backbone"]}, width {config["width"]}; prior of the '
           f'attention: {prior}.', '',
           '## Intended use', '',
@@ -131,7 +132,7 @@ def _data(run: trained.TrainedRun) -> list[str]:
 
 def _data_set(run: trained.TrainedRun) -> str:
   dataset = run.config.get('dataset', 'unknown data')
-  return 'own photographs' if dataset == catalogue.FOLDER else _plain(dataset)
+  return 'own photographs' if dataset == catalogue.FOLDER else markdown.escaped(dataset)
 
 
 def _learnt_from(run: trained.TrainedRun) -> list[str]:
@@ -144,14 +145,9 @@ def _learnt_from(run: trained.TrainedRun) -> list[str]:
 
 def _counts(counted: Mapping[str, Any]) -> str:
   """'90 images of 80 lesions (nevus 60, melanoma 30)'."""
-  classes = ', '.join(f'{_plain(name)} {count}'
+  classes = ', '.join(f'{markdown.escaped(name)} {count}'
                       for name, count in counted['class_counts'].items())
   return f'{counted["n"]} images of {counted["groups"]} lesions ({classes})'
-
-
-def _plain(text: str) -> str:
-  """A name from outside, in one line that Markdown and HTML take for text."""
-  return re.sub(r'([\\`*_{}\[\]<>|#!&])', r'\\\1', ' '.join(text.split()))
 
 
 def _scores(run: trained.TrainedRun) -> list[str]:
@@ -159,7 +155,8 @@ def _scores(run: trained.TrainedRun) -> list[str]:
   unknown = {'found': ['unknown: it was not looked for']}
   found = '; '.join(run.summary.get('leakage', unknown)['found'])
   if found:
-    lines += [f'**Leakage, which flatters these scores: {_plain(found)}.**', '']
+    lines += ['**Leakage, which flatters these scores: '
+              f'{markdown.escaped(found)}.**', '']
   shown = set()
   for split in ('test', 'validation'):
     scores = run.summary.get(split)
@@ -172,8 +169,9 @@ def _scores(run: trained.TrainedRun) -> list[str]:
               'intervals, which hold the sampling of these images and not the choice '
               'of seed.' + _CHOSEN[split], '',
               '| score | estimate | interval |', '|---|---|---|']
-    lines += [f'| {_plain(name)} | {score["estimate"]:.3f} | {score["low"]:.3f} to '
-              f'{score["high"]:.3f} |' for name, score in intervals.items()]
+    lines += [f'| {markdown.escaped(name)} | {score["estimate"]:.3f} | '
+              f'{score["low"]:.3f} to {score["high"]:.3f} |'
+              for name, score in intervals.items()]
     lines.append('')
     annotated = scores.get('n_annotated')
     if annotated and any(name.startswith(_OF_MAPS) for name in intervals):
@@ -183,7 +181,7 @@ def _scores(run: trained.TrainedRun) -> list[str]:
     if rest is not None:
       lines += [f'Without {scores["n"] - rest["n"]} images that look like one that it '
                 'learnt from or was chosen by: ' + ', '.join(
-                    f'{_plain(name)} {score["estimate"]:.3f}'
+                    f'{markdown.escaped(name)} {score["estimate"]:.3f}'
                     for name, score in _intervals(rest)) + '.', '']
   if not shown:
     lines += ['There was neither a validation nor a test set: nothing is known of how '
@@ -191,7 +189,7 @@ def _scores(run: trained.TrainedRun) -> list[str]:
   if run.summary.get('threshold') is not None:
     lines.append(
         'Sensitivity and specificity call an image '
-        f'{_plain(run.class_names[1])} where its probability is at least '
+        f'{markdown.escaped(run.class_names[1])} where its probability is at least '
         f'{run.summary["threshold"]:.4f}.')
   temperature = run.summary.get('temperature')
   if temperature is not None:
@@ -308,10 +306,10 @@ def _weights(run: trained.TrainedRun, weights: str) -> list[str]:
 
 
 def _origin(run: trained.TrainedRun, environment: Mapping[str, Any]) -> list[str]:
-  prints = ', '.join(f'{_plain(split)} {_plain(value[:12])}'
+  prints = ', '.join(f'{markdown.escaped(split)} {markdown.escaped(value[:12])}'
                      for split, value in environment['fingerprints'].items())
   return ['## Origin', '',
-          f'attnmel_jax at commit {_plain(environment["commit"][:12])}, seed '
+          f'attnmel_jax at commit {markdown.escaped(environment["commit"][:12])}, seed '
           f'{run.config.get("seed")}, after step {run.summary["best"]["step"]}. '
           f'Fingerprints of the data: {prints}. All fields of the config are in the '
           'metadata of the weights file.']

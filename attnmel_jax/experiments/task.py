@@ -68,6 +68,12 @@ class Task:
     return any(part.prepared.synthetic for part in self.parts.values())
 
 
+def _available_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
+  return builders.available_splits(
+      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
+      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+
+
 def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, ...]]:
   """All rows of a prepared split, and the class names of the task; () for a U-Net.
 
@@ -136,18 +142,16 @@ def open_learnt(unet: generated.Identity, data_dir: str,
   Raises:
     UserError: some of them are not prepared there, or the identity is damaged.
   """
-  config = run_folder.tuples(unet['config']) | {'data_dir': data_dir}
+  config = run_folder.tuples(unet['config']) | {'data_dir': data_dir, 'model': 'unet'}
   fields.check(config)
-  lacking = {'model', 'dataset', 'crop_ratio', 'resize_size'} - config.keys()
+  lacking = {'dataset', 'crop_ratio', 'resize_size'} - config.keys()
   if lacking or not unet['trained_on']:
     what = ', '.join(sorted(lacking)) or 'the images that it learnt from'
     raise errors.UserError(
         f'what is said of the U-Net of the masks is damaged: it lacks {what}')
   parts = []
   missing = set(unet['trained_on'])
-  for split in builders.available_splits(
-      config['dataset'], data_dir=builders.resolve_data_dir(data_dir),
-      crop_ratio=config['crop_ratio'], resize_size=config['resize_size']):
+  for split in _available_splits(config):
     if split == 'test':
       continue
     part, _ = open_part(config, split)
@@ -199,9 +203,7 @@ def _check_validation(config: Mapping[str, Any], part: Part, names: tuple[str, .
 
 
 def _official(config, train: Part) -> dict[str, Part]:
-  available = builders.available_splits(
-      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
-      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
+  available = _available_splits(config)
   parts = {'train': train}
   if 'validation' in available:
     parts['validation'], _ = open_part(config, 'validation')
@@ -218,11 +220,8 @@ def _official(config, train: Part) -> dict[str, Part]:
 
 def unused_splits(config: Mapping[str, Any], task: Task) -> list[str]:
   """Prepared splits that no part of the task is of."""
-  available = builders.available_splits(
-      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
-      crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
   used = {part.prepared.split for part in task.parts.values()}
-  return [split for split in available if split not in used]
+  return [split for split in _available_splits(config) if split not in used]
 
 
 def _fold(config, part: Part) -> dict[str, Part]:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import urllib.parse
 
 from attnmel_jax import errors
+from attnmel_jax import markdown
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.report import table as table_lib
 
 _SCORES = {'ap': 'AP', 'auc': 'AUC', 'auc_mean': 'AUC, mean of classes',
            'balanced_accuracy': 'balanced accuracy',
@@ -157,7 +157,7 @@ def to_cells(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[s
 def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
   """The lines of a table, as `to_cells` has it."""
   head, body = to_cells(table)
-  return ['| ' + ' | '.join(map(table_lib.markdown, cells)) + ' |'
+  return ['| ' + ' | '.join(map(markdown.escaped, cells)) + ' |'
           for cells in (head, ['---'] * len(head), *body)]
 
 
@@ -209,7 +209,7 @@ def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[s
            or 'nothing')
         + (f'; older than the fields {", ".join(one.assumed)}, whose defaults are '
            'assumed' if one.assumed else ''))
-    lines.append(f'- {table_lib.markdown(line)}')
+    lines.append(f'- {markdown.escaped(line)}')
   return lines
 
 
@@ -219,7 +219,7 @@ def pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
   for run in runs:
     for path in sorted((run.folder / 'attention').glob('*.png')):
       link = os.path.relpath(path, out)
-      name = table_lib.markdown(path.stem)
-      lines += [f'{table_lib.markdown(run.folder.name)}, {name}:', '',
+      name = markdown.escaped(path.stem)
+      lines += [f'{markdown.escaped(run.folder.name)}, {name}:', '',
                 f'![{name}]({urllib.parse.quote(link)})', '']
   return lines or ['No run has attention maps.']

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from attnmel_jax import errors
+from attnmel_jax import markdown
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report import comparison
 from attnmel_jax.report import figure_runs
@@ -64,10 +65,10 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
            '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
   if left_out:
     lines += ['## Left out', '',
-              *(f'- {table_lib.markdown(line)}' for line in left_out), '']
+              *(f'- {markdown.escaped(line)}' for line in left_out), '']
   panels, notes = figure_runs.panels(found.runs, split=plan.split)
   entries, figure_files = _figures(found.runs, panels, notes, out, plan)
-  lines += ['## Figures', '', *figure_style.markdown(entries)]
+  lines += ['## Figures', '', *figure_style.to_markdown(entries)]
   if plan.photographs:
     lines += ['## Attention maps of each run', '',
               *comparison.pictures(found.runs, out)]
@@ -116,9 +117,9 @@ def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
   """The sections as Markdown; what a group's tables share is said once."""
   lines = []
   for section in sections:
-    lines += [f'## {table_lib.markdown(section.title)}', '']
+    lines += [f'## {markdown.escaped(section.title)}', '']
     for line in section.lines:
-      lines += [table_lib.markdown(line), '']
+      lines += [markdown.escaped(line), '']
     for table, shared in sections_lib.said_once(section.tables):
       head = table.head
       lines += [f'### {table_lib.sentences([head.title])}', '',
@@ -146,7 +147,7 @@ def _overview(runs: Sequence[comparison.FinishedRun]
                if run.summary['synthetic']]
   if synthetic:
     lines += ['**Synthetic data**: the images of '
-              f'{table_lib.markdown(", ".join(synthetic))} were drawn by a program. '
+              f'{markdown.escaped(", ".join(synthetic))} were drawn by a program. '
               'These scores say that the software works, and nothing of patients.', '']
   for run in runs:
     found = comparison.leakage_of(run.summary)

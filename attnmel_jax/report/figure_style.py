@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
+from attnmel_jax import markdown
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.report import table as table_lib
 
 FONT = 9.0  # in points; figures are up to PAGE_INCHES wide
 PAGE_INCHES = 8.6
@@ -123,15 +123,15 @@ class Entry(NamedTuple):
   chart: bool = False  # lines and bars alone: there is an SVG as well
 
 
-def markdown(entries: Iterable[Entry]) -> list[str]:
+def to_markdown(entries: Iterable[Entry]) -> list[str]:
   """Lines for a page beside the folder `figures`: pictures, captions, links."""
   lines = []
   for entry in entries:
     if entry.title:
-      lines += [f'### {table_lib.markdown(entry.title)}', '']
-    text = table_lib.markdown(entry.text)
+      lines += [f'### {markdown.escaped(entry.title)}', '']
+    text = markdown.escaped(entry.text)
     if entry.stem:
-      lines += [f'![{table_lib.markdown(entry.title)}](figures/{entry.stem}.png)', '']
+      lines += [f'![{markdown.escaped(entry.title)}](figures/{entry.stem}.png)', '']
       text += f' [PDF](figures/{entry.stem}.pdf)'
       text += f', [SVG](figures/{entry.stem}.svg)' if entry.chart else ''
       text += f', [numbers](figures/{entry.table}.csv)' if entry.table else ''

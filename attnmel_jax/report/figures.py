@@ -3,7 +3,7 @@
   panels, notes = figure_runs.panels(runs, split='auto')
   entries = figures.write(runs, panels, notes, pathlib.Path('report'), None,
                           photographs=True)
-  lines = figure_style.markdown(entries)
+  lines = figure_style.to_markdown(entries)
 
 Each figure is a PNG for the page and a PDF for print in `<out>/figures`, one of lines
 or bars an SVG too; where a curve or a bar has numbers, they lie beside it as CSV.

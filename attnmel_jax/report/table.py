@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import csv
 import io
 import math
-import re
 from typing import NamedTuple
 
+from attnmel_jax import markdown
 from attnmel_jax.evaluation import statistics
 
 
@@ -111,15 +111,15 @@ def to_markdown(table: Table) -> str:
 def sentences(texts: Sequence[str]) -> str:
   """A paragraph of Markdown."""
   return ' '.join(
-      f'**{markdown(text)}**' if isinstance(text, Bold) else markdown(text)
-      for text in texts)
+      f'**{line}**' if isinstance(text, Bold) else line
+      for text in texts for line in [markdown.escaped(text)])
 
 
 def body(table: Table) -> str:
   """The table without its caption in GitHub's syntax."""
   lines = [table.columns, ['---'] * len(table.columns),
            *([cell.text for cell in row] for row in table.rows)]
-  rows = ['| ' + ' | '.join(map(markdown, cells)) + ' |' for cells in lines]
+  rows = ['| ' + ' | '.join(map(markdown.escaped, cells)) + ' |' for cells in lines]
   return '\n'.join(rows) + '\n'
 
 
@@ -166,13 +166,6 @@ _LATEX = {
 def latex(text: str) -> str:
   """Text without any character that LaTeX takes for a command."""
   return ''.join(_LATEX.get(character, character) for character in text)
-
-
-def markdown(text: str) -> str:
-  """Text in one line without any character that Markdown takes for a command."""
-  # An underscore within a word is no emphasis.
-  return re.sub(r'[\\`*|<]|(?<!\w)_|_(?!\w)|\](?=\()',
-                lambda found: '\\' + found[0], ' '.join(text.split()))
 
 
 def _plain(value: float) -> str:

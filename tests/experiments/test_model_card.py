@@ -74,7 +74,7 @@ def test_names_from_outside_are_text():
           evil: INTERVAL}}}))
   assert '<img' not in text.replace('\\<img', '')
   assert '\n# x' not in text and '](y)' not in text.replace('\\](y)', '')
-  assert 'recall of \\<img src=x onerror=alert(1)\\>\\| \\# x' in text
+  assert 'recall of \\<img src=x onerror=alert(1)>\\| # x' in text
 
 
 def test_leakage_and_near_duplicates_stand_beside_the_scores():

@@ -58,7 +58,7 @@ def with_generated(prepared, root, make):
 
 def text(entries):
   """Figures as the page has them."""
-  return '\n'.join(figure_style.markdown(entries))
+  return '\n'.join(figure_style.to_markdown(entries))
 
 
 def predictions(number=40, *, classes=2, seed=0):

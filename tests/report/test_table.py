@@ -59,11 +59,6 @@ def test_markdown_shows_what_latex_and_a_reader_of_html_see():
   assert lines[6] == '| c | −0.250 [−0.500, +0.125] | – | undefined |'
 
 
-def test_a_name_is_one_line_of_text_in_markdown():
-  assert table_lib.markdown('a_b *c*\n| <i>`x` [go](javascript:1)') == (
-      r'a_b \*c\* \| \<i>\`x\` [go\](javascript:1)')
-
-
 def test_latex_is_escaped_and_complete():
   table = _table()
   text = table_lib.to_latex(table)
