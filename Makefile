@@ -4,13 +4,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 .DELETE_ON_ERROR:
-.PHONY: help demo grid-demo test test-slow lint clean
+.PHONY: help demo grid-demo test test-slow test-all lint clean
 
 help:
 	@echo 'make demo       synthetic data -> training with and without the prior -> scores'
 	@echo 'make grid-demo  every system of the thesis on synthetic data (ten minutes)'
 	@echo 'make test       the tests that a contributor waits for (minutes)'
-	@echo 'make test-slow  kills, many devices, documented commands (half an hour)'
+	@echo 'make test-slow  whole commands, documented commands, exact comparisons'
+	@echo 'make test-all   those, and every combination of kills, devices and processes'
 	@echo 'make clean      removes .venv and demo/'
 
 $(VENV)/run-time: requirements.txt
@@ -46,10 +47,13 @@ lint: $(VENV)/tests
 	$(RUN) -m ruff check .
 
 test: $(VENV)/tests lint
-	$(RUN) -m pytest -n 2 -m 'not slow'
+	$(RUN) -m pytest -n 2 -m 'not slow and not matrix'
 
 test-slow: $(VENV)/tests
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -n 2 -m slow
+
+test-all: $(VENV)/tests
+	$(RUN) -m pytest
 
 clean:
 	rm -rf $(VENV) demo

@@ -5,7 +5,7 @@ import pytest
 from tests import kills
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_killed_at_any_moment_commands_end_as_if_left_alone(capsys):
   status = kills.main(['--kills=3', '--others=1', '--epochs=4'])
   tally = capsys.readouterr().out

@@ -116,9 +116,9 @@ def _assert_same_checkpoints(got, want):
     assert meta == pytest.approx(want_meta, rel=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(('devices', 'arguments', 'one'), [
-    (1, SMALL, 'one'), (2, DROPOUT, 'one-dropout')])
+    pytest.param(1, SMALL, 'one', marks=pytest.mark.slow),
+    pytest.param(2, DROPOUT, 'one-dropout', marks=pytest.mark.matrix)])
 def test_two_processes_write_the_run_of_one(home, devices, arguments, one):
   if not (home / one).exists():
     _finish(_start(home, [*arguments, f'--workdir={one}']))
@@ -132,7 +132,7 @@ def test_two_processes_write_the_run_of_one(home, devices, arguments, one):
   _assert_same_run(home, name, one)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize('asked', [0, 1])
 def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked):
   name = f'stopped-{asked}'
@@ -154,7 +154,7 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked)
   _assert_same_run(home, name)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_two_processes_go_on_where_one_stopped(home):
   name = 'begun-by-one'
   alone = _start(home, [*SMALL, f'--workdir={name}'])
@@ -169,7 +169,7 @@ def test_two_processes_go_on_where_one_stopped(home):
   _assert_same_run(home, name)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize('damaged', [1, 2])
 def test_two_processes_leave_a_damaged_state_for_the_same_one(home, damaged):
   name = f'damaged-{damaged}'
@@ -197,7 +197,7 @@ def test_two_processes_leave_a_damaged_state_for_the_same_one(home, damaged):
   _assert_same_run(home, name)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
   processes = _start_two(home, [*SMALL, '--workdir=one', '--config.seed=5'])
   for process in processes:
@@ -206,7 +206,7 @@ def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
     assert 'holds a run of another config (seed: 0 -> 5)' in messages
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize(('missing', 'said'), [
     ('test', 'config or data differ between the 2 processes'),
     ('train', 'another process of the run cannot start')])
@@ -225,7 +225,7 @@ def test_a_split_that_one_process_lacks_ends_both(home, tmp_path, missing, said)
     assert expected in messages.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_weights_that_one_process_lacks_end_both(home, tmp_path):
   weights, channels, index = {}, 3, 0
   for layers, width in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
@@ -248,7 +248,7 @@ def test_weights_that_one_process_lacks_end_both(home, tmp_path):
     assert said in messages.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_a_signal_before_the_first_step_is_not_lost(home):
   long = [*SMALL, '--workdir=stopped-early', '--config.num_epochs=1000']
   processes = _start_two(home, long)
@@ -264,7 +264,7 @@ def test_a_signal_before_the_first_step_is_not_lost(home):
     assert process.returncode == 143, messages
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
   for arguments, said in (
       (['--num_processes=2'], 'give either --distributed alone or all of'),

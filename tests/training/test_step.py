@@ -55,7 +55,7 @@ def test_1_and_4_devices_train_and_predict_alike(tmp_path):
   _assert_all_train_alike([1, 4], 'small', '', tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize(('name', 'backbone'), [
     ('small', ''), ('attnmel_cnn', 'vgg16_bn'), ('vgg16', 'vgg16')])
 def test_any_number_of_devices_trains_and_predicts_alike(tmp_path, name, backbone):
