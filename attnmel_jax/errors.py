@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The exceptions of this project, and checks that raise them."""
 
 from collections.abc import Iterable
 import errno
@@ -17,6 +17,10 @@ class UserError(Exception):
   The message is a single line: the offending name, the allowed values and the
   remedy. Commands print it without a traceback and exit with status 2.
   """
+
+
+class Unusable(ValueError):
+  """A file whose content cannot be used."""
 
 
 def expanded(text: str) -> pathlib.Path:

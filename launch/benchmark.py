@@ -2,7 +2,7 @@
 
   python launch/benchmark.py --quick
   python launch/benchmark.py --config.image_size=128 --against=torch
-  python launch/benchmark.py --sweep --against=torch --json=benchmark.json
+  python launch/benchmark.py --sweep --against=torch --json=matrix.json
   python launch/benchmark.py --scaling
   python launch/benchmark.py --input
 
@@ -24,10 +24,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from attnmel_jax import errors
-from attnmel_jax.experiments import benchmark
-from attnmel_jax.experiments import input_rate
-from attnmel_jax.experiments import scaling
-from attnmel_jax.experiments import speed
+from benchmarks import input_rate
+from benchmarks import matrix
+from benchmarks import scaling
+from benchmarks import speed
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'experiment file; default configs/isic2017.py', lock_config=True)
@@ -60,33 +60,33 @@ def main() -> None:
   """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
   check_flags()
   if AGAINST.value:
-    benchmark.check_torch()
+    matrix.check_torch()
   config = command.require_config(CONFIG.value)
   limits = speed.Limits(STEPS.value, SECONDS.value)
   if SCALING.value:
-    config = benchmark.without_data(benchmark.quick(config))
+    config = matrix.without_data(matrix.quick(config))
     rows = scaling.measure(config, limits, say=lambda t: print(t, file=sys.stderr))
     print(*scaling.table(rows), sep='\n')
     return
   if INPUT.value:
     print(*input_rate.lines(input_rate.measure(
-        benchmark.without_data(config), images_per_second=IMAGES_PER_SECOND.value,
+        matrix.without_data(config), images_per_second=IMAGES_PER_SECOND.value,
         seconds=SECONDS.value)), sep='\n')
     return
   configs = [config]
   if SWEEP.value:
-    configs = benchmark.sweep(config)
+    configs = matrix.sweep(config)
   elif QUICK.value:
-    configs, limits = [benchmark.quick(config)], speed.Limits(speed.FEWEST, 0.)
+    configs, limits = [matrix.quick(config)], speed.Limits(speed.FEWEST, 0.)
   cells = []
-  for number, config in enumerate(map(benchmark.without_data, configs), 1):
+  for number, config in enumerate(map(matrix.without_data, configs), 1):
     cell = measure(config, limits, f'{number}/{len(configs)}')
     if number == 1:
-      print(*benchmark.machine_lines(cell), '', sep='\n')
-    print(*benchmark.lines(cell), '', sep='\n', flush=True)
+      print(*matrix.machine_lines(cell), '', sep='\n')
+    print(*matrix.lines(cell), '', sep='\n', flush=True)
     cells.append(cell)
   if SWEEP.value:
-    print(*benchmark.table(cells), sep='\n')
+    print(*matrix.table(cells), sep='\n')
 
 
 def check_flags() -> None:
@@ -107,19 +107,19 @@ def measure(config, limits, number):
   """The cell, from the file where --sweep finds it there, else measured."""
   path = pathlib.Path(JSON.value) if JSON.value else None
   against_torch = AGAINST.value == 'torch'
-  known = benchmark.read_cells(path) if path else []  # refuse a wrong file at once
+  known = matrix.read_cells(path) if path else []  # refuse a wrong file at once
   if SWEEP.value:
-    kept = benchmark.find_cell(known, config, against_torch=against_torch)
+    kept = matrix.find_cell(known, config, against_torch=against_torch)
     if kept:
-      print(f'{number} {benchmark.title(config)}: kept from {path}', file=sys.stderr)
+      print(f'{number} {matrix.title(config)}: kept from {path}', file=sys.stderr)
       return kept
 
   def say(text):
-    print(f'{number} {benchmark.title(config)}: {text}', file=sys.stderr)
+    print(f'{number} {matrix.title(config)}: {text}', file=sys.stderr)
 
-  cell = benchmark.measure(config, limits, against_torch=against_torch, say=say)
+  cell = matrix.measure(config, limits, against_torch=against_torch, say=say)
   if path:
-    benchmark.write_cell(path, cell)
+    matrix.write_cell(path, cell)
   return cell
 
 

@@ -21,8 +21,8 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax import parallel
-from attnmel_jax.experiments import export
-from attnmel_jax.experiments import trained
+from attnmel_jax.share import export
+from attnmel_jax.share import trained
 
 RUN = flags.DEFINE_string('run', None, 'folder of a finished run', required=True)
 OUT = flags.DEFINE_string(

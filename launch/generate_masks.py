@@ -22,7 +22,7 @@ from absl import flags
 
 from attnmel_jax import parallel
 from attnmel_jax.data import catalogue
-from attnmel_jax.experiments import generation
+from attnmel_jax.experiments import generate_masks
 from attnmel_jax.experiments import run_folder
 
 RUN = flags.DEFINE_string(
@@ -42,9 +42,9 @@ def main() -> None:
   parallel.configure_compiler()
   run = command.path(RUN.value)
   data_dir = DATA_DIR.value or run_folder.read_config(run)['data_dir']
-  generation.generate(run, dataset=DATASET.value, data_dir=data_dir, name=NAME.value,
-                      quiet=command.QUIET.value,
-                      say=lambda text: print(text, flush=True))
+  generate_masks.generate(
+      run, dataset=DATASET.value, data_dir=data_dir, name=NAME.value,
+      quiet=command.QUIET.value, say=lambda text: print(text, flush=True))
 
 
 if __name__ == '__main__':

@@ -19,9 +19,9 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax import errors
-from attnmel_jax.data import phantom
-from attnmel_jax.data import phantom_artefacts
-from attnmel_jax.data import phantom_photographs
+from attnmel_jax.phantom import artefacts
+from attnmel_jax.phantom import generate
+from attnmel_jax.phantom import own_folder
 
 _YEAR = flags.DEFINE_integer(
     'year', 2017, 'Challenge whose archives are written: 2016, 2017 or 2018.')
@@ -54,10 +54,10 @@ def main() -> None:
   """Checks the flags and calls the library."""
   if not _OUT.value:
     raise errors.UserError('--out is missing; give a folder for the archives')
-  counts = {split: _DEFAULTS[split] for split in phantom.splits(_YEAR.value)}
+  counts = {split: _DEFAULTS[split] for split in generate.splits(_YEAR.value)}
   counts |= {split: flag.value for split, flag in _COUNTS.items()
              if flag.value is not None}
-  bias = phantom_artefacts.parse_bias(_BIAS.value)
+  bias = artefacts.parse_bias(_BIAS.value)
   out = command.path(_OUT.value)
   drawn = {'year': _YEAR.value, 'counts': counts, 'size': _SIZE.value,
            'seed': _SEED.value, 'artefact_bias': bias}
@@ -65,16 +65,16 @@ def main() -> None:
     if flags.FLAGS[_WORKERS.name].present:
       raise errors.UserError('--workers goes with archives; leave it out beside '
                              '--photographs')
-    written = phantom_photographs.write(out, **drawn)
+    written = own_folder.write(out, **drawn)
   else:
-    written = phantom.write_archives(out, **drawn, workers=_WORKERS.value)
+    written = generate.write_archives(out, **drawn, workers=_WORKERS.value)
   for split, classes in written.items():
     print(f'{split}: ' + ', '.join(f'{n} {name}' for name, n in classes.items()))
   if _CONTACT_SHEET.value:
     split = next(iter(written))
-    rows = phantom.rows(year=_YEAR.value, split=split, total=counts[split],
+    rows = generate.rows(year=_YEAR.value, split=split, total=counts[split],
                         size=_SIZE.value, seed=_SEED.value, artefact_bias=bias)
-    phantom.contact_sheet(command.path(_CONTACT_SHEET.value), year=_YEAR.value,
+    generate.contact_sheet(command.path(_CONTACT_SHEET.value), year=_YEAR.value,
                           split_rows=rows, columns=_COLUMNS)
   kind = ('photographs' if _PHOTOGRAPHS.value
           else f'archives for ISIC {_YEAR.value}')

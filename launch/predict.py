@@ -23,8 +23,8 @@ from absl import flags
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.data import photographs as photographs_lib
-from attnmel_jax.experiments import photographs
-from attnmel_jax.experiments import trained
+from attnmel_jax.share import predict_photographs
+from attnmel_jax.share import trained
 
 RUN = flags.DEFINE_string(
     'run', None, 'folder of a finished run; of several, with commas between, the '
@@ -54,17 +54,18 @@ def main() -> None:
   found = photographs_lib.find(images, excluded=out)
   parallel.configure_compiler()
   runs = trained.open_runs(runs_at, tta=TTA.value)
-  result = photographs.predict(
+  result = predict_photographs.predict(
       runs, found, out, calibrated=CALIBRATED.value, overlays=OVERLAYS.value)
   names = runs[0].class_names
   counts = ', '.join(f'{name} {sum(row.best == k for row in result.rows)}'
                      for k, name in enumerate(names))
-  print(f'{out / photographs.PAGE}: {len(result.rows)} photographs, predicted {counts}')
+  print(f'{out / predict_photographs.PAGE}: {len(result.rows)} photographs, '
+        f'predicted {counts}')
   for path, reason in result.unreadable[:_NAMED]:
     command.complain(f'{ascii(path) if not path.isprintable() else path}: {reason}')
   if result.unreadable:
     command.fail(f'{len(result.unreadable)} of {len(found)} files could not be read; '
-                 f'{out / photographs.RECORD} lists them', 1)
+                 f'{out / predict_photographs.RECORD} lists them', 1)
 
 
 if __name__ == '__main__':

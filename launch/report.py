@@ -21,9 +21,9 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax import errors
-from attnmel_jax.report import comparison
 from attnmel_jax.report import document
-from attnmel_jax.report import sections
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.tables import sections
 from configs import common
 from configs import folder
 from configs import isic2016
@@ -53,7 +53,7 @@ _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018
 
 def main() -> None:
   """Writes the report; prints the runs, the files and what was left out."""
-  found = comparison.find_runs(command.path(RUNS.value))
+  found = run_reader.find_runs(command.path(RUNS.value))
   out = command.path(OUT.value)
   data_dir = command.path(DATA_DIR.value) if DATA_DIR.value else None
   if data_dir is not None and not data_dir.is_dir():

@@ -24,8 +24,8 @@ import numpy as np
 
 from attnmel_jax.data import builders
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import system
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import manifest
 from tests import killing
@@ -136,7 +136,7 @@ def _restore(folder: pathlib.Path) -> dict[str, object]:
   """The last state, its meta, the best variables and theirs."""
   config = run_folder.read_config(folder)
   num_classes = len(run_folder.read_summary(folder)['class_names'])
-  like = system.state_template(config, num_classes)
+  like = build.state_template(config, num_classes)
   with checkpoint.Checkpoints(folder / 'checkpoints', create=False) as checkpoints:
     latest = checkpoints.restore_latest(like)
     best = checkpoints.restore_best(like.variables())

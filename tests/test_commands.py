@@ -130,7 +130,7 @@ def test_a_mistake_is_told_in_one_line(run, tmp_path, name, arguments, words):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [
     'phantom', 'prepare', 'main', 'generate_masks', 'grid', 'evaluate', 'predict',
-    'export', 'report', 'benchmark', 'accelerator'])
+    'export', 'report', 'benchmark'])
 def test_help_names_the_flags(run, name):
   done = run(name, '--help')
   assert done.returncode == 0

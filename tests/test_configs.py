@@ -8,7 +8,6 @@ import pytest
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import sampling
 from attnmel_jax.experiments import checks
-from configs import accelerator
 from configs import common
 from configs import demo
 from configs import folder
@@ -125,9 +124,3 @@ def test_the_demo_needs_no_download():
   config = demo.get_config()
   assert config.pretrained == ''
   assert config.roi == 'lesion'
-
-
-def test_the_accelerator_runs_the_same_recipe():
-  changed = {'roi': 'lesion', 'dtype': 'bfloat16'}
-  for name, value in (RELEASED | changed).items():
-    assert accelerator.get_config()[name] == value, name

@@ -16,14 +16,14 @@ import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import attnmel_jax
 from attnmel_jax.evaluation import attention_maps, metrics
-from attnmel_jax.experiments import photographs_page
+from attnmel_jax.share import predictions_page
 from attnmel_jax.training import losses
 import numpy as np
 assert pathlib.Path(attnmel_jax.__file__).is_relative_to(sys.argv[1])
 assert metrics.auc([1, 0], [.9, .1]) == 1
 assert attention_maps.all_ones(2).shape == (2, 2)
 assert losses.focal_loss(np.zeros((3, 2)), np.zeros(3, int), gamma=2.).shape == (3,)
-photographs_page.write('page.html', [], [], ['a', 'b'], {
+predictions_page.write('page.html', [], [], ['a', 'b'], {
     'runs': [], 'synthetic': False, 'calibrated': False, 'shared_maps': 0})
 '''
 

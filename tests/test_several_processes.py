@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import system
 from attnmel_jax.training import checkpoint
 from tests.commands import TINY
 from tests.commands import command
@@ -99,7 +99,7 @@ def _assert_same_checkpoints(got, want):
   config = run_folder.read_config(want)
   restored = []
   with jax.enable_x64(True):
-    like = system.state_template(config, 2)
+    like = build.state_template(config, 2)
     for run in (got, want):
       with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
         restored.append((checkpoints.restore_latest(like),

@@ -21,7 +21,7 @@ import zipfile
 import zlib
 
 from attnmel_jax import errors
-from attnmel_jax.data import files
+from attnmel_jax import files
 from attnmel_jax.data import labels
 from attnmel_jax.data import zips
 
@@ -197,10 +197,10 @@ class Reader:
 
     Raises:
       one of READ_ERRORS: damaged, or encrypted.
-      decode.Unusable: a link, or larger than any photograph.
+      errors.Unusable: a link, or larger than any photograph.
     """
     if not member.entry:
-      return files.read(member.path)
+      return files.read_bytes(member.path)
     return zips.read(self._zips[member.path], member.entry)
 
 

@@ -14,6 +14,8 @@ from PIL import ExifTags
 from PIL import Image
 from PIL import UnidentifiedImageError
 
+from attnmel_jax import errors
+
 # Names the filters below; part of a prepared data set's identity. It stands for
 # the pixels to within 2 grey levels (see `read_image`); the fingerprint of a
 # prepared split stands for them exactly.
@@ -46,10 +48,6 @@ _OTHER_FORMATS = {b'GIF8': 'GIF', b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'RIFF': '
                   b'%PDF': 'PDF'}
 
 
-class Unusable(ValueError):
-  """A file whose content cannot be used."""
-
-
 @contextlib.contextmanager
 def strict_warnings() -> Iterator[None]:
   """Within it an enormous image is unusable, and odd metadata are no matter.
@@ -70,7 +68,7 @@ def central_square(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:
   """
   side = int(crop_ratio * min(size))
   if side < 1:
-    raise Unusable(f'is only {size[0]}x{size[1]} pixels')
+    raise errors.Unusable(f'is only {size[0]}x{size[1]} pixels')
   left, top = (size[0] - side) // 2, (size[1] - side) // 2
   return left, top, left + side, top + side
 
@@ -79,7 +77,7 @@ def _photographed(size: tuple[int, int], crop_ratio: float) -> tuple[int, ...]:
   """The central square, if it is large enough for a photograph."""
   square = central_square(size, crop_ratio)
   if square[2] - square[0] < _SMALLEST_SIDE:
-    raise Unusable(f'is only {size[0]}x{size[1]} pixels')
+    raise errors.Unusable(f'is only {size[0]}x{size[1]} pixels')
   return square
 
 
@@ -87,7 +85,7 @@ def open_image(data: bytes) -> Image.Image:
   """Bytes of a JPEG, PNG or BMP -> the loaded image, upright as its EXIF says.
 
   Raises:
-    Unusable: damaged, of another format, animated, or beyond Pillow's limit of
+    errors.Unusable: damaged, of another format, animated, or beyond Pillow's limit of
       pixels.
   """
   image = _open_header(data)
@@ -101,14 +99,14 @@ def open_image(data: bytes) -> Image.Image:
 def _open_header(data: bytes) -> Image.Image:
   other = 'HEIF or AVIF' if data[4:8] == b'ftyp' else _OTHER_FORMATS.get(data[:4])
   if other:
-    raise Unusable(f'is {other}, not JPEG, PNG or BMP; convert it')
+    raise errors.Unusable(f'is {other}, not JPEG, PNG or BMP; convert it')
   with _as_unusable():
     image = Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP'))
   if image.width * image.height > Image.MAX_IMAGE_PIXELS:  # here Pillow but warns
-    raise Unusable(f'has more than {Image.MAX_IMAGE_PIXELS} pixels')
+    raise errors.Unusable(f'has more than {Image.MAX_IMAGE_PIXELS} pixels')
   frames = getattr(image, 'n_frames', 1)
   if image.format == 'PNG' and frames > 1:  # a JPEG's second is a preview
-    raise Unusable(f'is an animation of {frames} frames')
+    raise errors.Unusable(f'is an animation of {frames} frames')
   return image
 
 
@@ -122,12 +120,12 @@ def _as_unusable() -> Iterator[None]:
   try:
     yield
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-    raise Unusable(
+    raise errors.Unusable(
         f'has more than {Image.MAX_IMAGE_PIXELS} pixels') from error
   except UnidentifiedImageError as error:
-    raise Unusable('cannot be read: it is no JPEG, PNG or BMP') from error
+    raise errors.Unusable('cannot be read: it is no JPEG, PNG or BMP') from error
   except Exception as error:  # Pillow raises of all sorts for a damaged file
-    raise Unusable('cannot be read: it is damaged') from error
+    raise errors.Unusable('cannot be read: it is damaged') from error
 
 
 def read_image(data: bytes, *, crop_ratio: float, resize_size: int
@@ -140,7 +138,7 @@ def read_image(data: bytes, *, crop_ratio: float, resize_size: int
   grey levels of those from decoding it in full; any other image is decoded in full.
 
   Raises:
-    Unusable: damaged, of another format, or too small or large.
+    errors.Unusable: damaged, of another format, or too small or large.
   """
   scale = jpeg_scale(data, crop_ratio=crop_ratio, resize_size=resize_size)
   if scale > 1:
@@ -184,7 +182,7 @@ def read_scaled(data: bytes, *, crop_ratio: float, resize_size: int, scale: int
     a difference, or where the decoder does not reduce by `scale`.
 
   Raises:
-    Unusable: damaged.
+    errors.Unusable: damaged.
   """
   image = _open_header(data)
   width, height = image.size

@@ -19,10 +19,10 @@ import urllib.request
 import zipfile
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
+from attnmel_jax import progress
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
-from attnmel_jax.data import progress
 
 _ATTEMPTS = 4       # in a row without a single new byte
 _TIMEOUT = 30       # seconds without an answer
@@ -235,6 +235,6 @@ def _size(path: pathlib.Path) -> int:
 
 def _recorded_size(path: pathlib.Path) -> int | None:
   try:
-    return json_files.read(_record(path))['size']
+    return files.read_json(_record(path))['size']
   except (OSError, ValueError, KeyError):
     return None

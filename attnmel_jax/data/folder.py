@@ -20,10 +20,9 @@ import io
 import pathlib
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
-from attnmel_jax.data import decode
-from attnmel_jax.data import files
 from attnmel_jax.data import labels
 
 MASK_KINDS = ('binary', 'probability')
@@ -218,7 +217,7 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
     return archives.file_member(path)
   except OSError as error:
     bad.append(f'{origin}: {column} {row[column]} cannot be read ({error.strerror})')
-  except decode.Unusable as error:
+  except errors.Unusable as error:
     bad.append(f'{origin}: {column} {row[column]} {error}')
   except ValueError:  # a NUL
     bad.append(f'{origin}: {column} {row[column]!r} is no name of a file')

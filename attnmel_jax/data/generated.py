@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
 from attnmel_jax.data import records
 from attnmel_jax.data import splits
 from attnmel_jax.data import staging
@@ -114,7 +114,7 @@ def open_maps(split: Any, name: str) -> Maps:
 
 def check_identity(unet: Any) -> None:
   """Raises ValueError unless this may be the identity of a U-Net."""
-  json_files.check_types(unet, {'config': dict, 'trained_on': list[str]})
+  files.check_types(unet, {'config': dict, 'trained_on': list[str]})
 
 
 def attach(split: Any, name: str) -> Any:
@@ -259,7 +259,7 @@ def _read_map(path: pathlib.Path, name: str, side: int) -> np.ndarray:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    return json_files.read(path)
+    return files.read_json(path)
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path} cannot be read: {error}; delete {path.parent} and '
                            'run launch/generate_masks.py again') from error

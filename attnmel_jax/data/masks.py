@@ -1,6 +1,6 @@
 """One mask, probability map or superpixel file -> one array, as its photograph.
 
-Pure functions of bytes; a file that cannot be used raises `decode.Unusable`.
+Pure functions of bytes; a file that cannot be used raises `errors.Unusable`.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ import json
 import numpy as np
 from PIL import Image
 
+from attnmel_jax import errors
 from attnmel_jax.data import decode
 
 
@@ -104,12 +105,12 @@ def read_superpixels(data: bytes, features: bytes, *, attributes: Sequence[str],
   image = decode.open_image(data)
   _check_size(image.size, size)
   if data.startswith(b'\xff\xd8') or image.mode.startswith('I'):
-    raise decode.Unusable('does not hold exact colours, which number the superpixels')
+    raise errors.Unusable('does not hold exact colours, which number the superpixels')
   # Four bytes a pixel, read as one little-endian number; the fourth is padding.
   quads = np.asarray(image.convert('RGB').convert('RGBX'))
   index = quads.view('<u4')[..., 0] & 0xFFFFFF
   if index.max() >= len(table):
-    raise decode.Unusable(
+    raise errors.Unusable(
         f'has superpixel {index.max()}, but the features end at {len(table) - 1}')
   return _nearest(table[index], crop_ratio, resize_size)
 
@@ -119,20 +120,20 @@ def _attribute_table(features: bytes, attributes: Sequence[str]) -> np.ndarray:
   try:
     values = json.loads(features)
   except (ValueError, RecursionError) as error:
-    raise decode.Unusable('features are no JSON') from error
+    raise errors.Unusable('features are no JSON') from error
   if not isinstance(values, Mapping) or not values:
-    raise decode.Unusable('features are no JSON object of attributes')
+    raise errors.Unusable('features are no JSON object of attributes')
   columns = {}
   for name, column in values.items():
     if name not in attributes:
-      raise decode.Unusable(
+      raise errors.Unusable(
           f'features name {name!r}; known are {", ".join(attributes)}')
     if not isinstance(column, list) or any(v not in (0, 1) for v in column):
-      raise decode.Unusable(f'features of {name!r} are not all 0 or 1')
+      raise errors.Unusable(f'features of {name!r} are not all 0 or 1')
     columns[name] = np.array(column, np.uint8)
   lengths = {len(column) for column in columns.values()}
   if len(lengths) != 1:
-    raise decode.Unusable(f'features have arrays of lengths {sorted(lengths)}')
+    raise errors.Unusable(f'features have arrays of lengths {sorted(lengths)}')
   table = np.zeros(lengths.pop(), np.uint8)
   for name, column in columns.items():
     table |= column << attributes.index(name)
@@ -141,7 +142,7 @@ def _attribute_table(features: bytes, attributes: Sequence[str]) -> np.ndarray:
 
 def _check_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
   if size != expected:
-    raise decode.Unusable(f'is {size[0]}x{size[1]} pixels, its image '
+    raise errors.Unusable(f'is {size[0]}x{size[1]} pixels, its image '
                           f'{expected[0]}x{expected[1]}')
 
 

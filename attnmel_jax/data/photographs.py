@@ -12,10 +12,9 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
+from attnmel_jax import threads
 from attnmel_jax.data import decode
-from attnmel_jax.data import files
-from attnmel_jax.data import records
 from attnmel_jax.data import storage
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
@@ -97,7 +96,7 @@ def _walk(folder: pathlib.Path, excluded: pathlib.Path) -> Iterator[pathlib.Path
 def holds_results(folder: pathlib.Path) -> bool:
   """Whether launch/predict.py wrote into a folder."""
   try:
-    return 'finished' in json_files.read(folder / RECORD)
+    return 'finished' in files.read_json(folder / RECORD)
   except (OSError, ValueError):
     return False
 
@@ -131,13 +130,13 @@ def printable(path: str | os.PathLike) -> str:
 def read(photograph: Photograph, geometries: Sequence[storage.Geometry]) -> Decoded:
   """Decodes one file, once for each of the different geometries."""
   try:
-    data = files.read(photograph.path)
+    data = files.read_bytes(photograph.path)
     squares = {geometry: decode.read_image(
         data, crop_ratio=geometry.crop_ratio, resize_size=geometry.resize_size)[0]
                for geometry in geometries}
   except OSError as error:
     return Decoded(photograph, {}, f'cannot be read ({error.strerror})')
-  except decode.Unusable as error:
+  except errors.Unusable as error:
     return Decoded(photograph, {}, str(error))
   return Decoded(photograph, squares, '')
 
@@ -145,4 +144,4 @@ def read(photograph: Photograph, geometries: Sequence[storage.Geometry]) -> Deco
 def read_all(photographs: Iterable[Photograph], geometries: Sequence[storage.Geometry]
              ) -> Iterator[Decoded]:
   """Decodes in order, a few files ahead on all cores."""
-  return records.in_order(functools.partial(read, geometries=geometries), photographs)
+  return threads.in_order(functools.partial(read, geometries=geometries), photographs)

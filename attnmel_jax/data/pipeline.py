@@ -34,7 +34,7 @@ import grain
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.data import progress
+from attnmel_jax import progress
 from attnmel_jax.data import sampling
 
 Batch = dict[str, np.ndarray]

@@ -3,19 +3,15 @@
 Runs in threads: Pillow and zlib release the interpreter lock while they work.
 """
 
-import collections
 from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-import concurrent.futures
 import dataclasses
 import hashlib
 import io
-import os
 
 import numpy as np
 from PIL import Image
 
+from attnmel_jax import errors
 from attnmel_jax.data import archives
 from attnmel_jax.data import decode
 from attnmel_jax.data import masks
@@ -69,7 +65,7 @@ class _Maps:
     try:
       mask = reader(self.read(member), size=self.size, crop_ratio=self.crop_ratio,
                     resize_size=self.resize_size)
-    except (decode.Unusable, *archives.READ_ERRORS) as error:
+    except (errors.Unusable, *archives.READ_ERRORS) as error:
       self.bad.append(problem(member, error))
       return self.empty()
     for what, seen in ((SCALED, mask.scaled), (ON_BORDERS, mask.on_borders),
@@ -89,7 +85,7 @@ class _Maps:
           self.read(example.superpixels), self.read(example.features),
           attributes=attributes, size=self.size, crop_ratio=self.crop_ratio,
           resize_size=self.resize_size)
-    except (decode.Unusable, *archives.READ_ERRORS) as error:
+    except (errors.Unusable, *archives.READ_ERRORS) as error:
       self.bad.append(problem(example.superpixels, error))
       return self.empty()
 
@@ -100,7 +96,7 @@ class _Maps:
 
 def problem(member: archives.Member, error: Exception) -> str:
   """'file: what is wrong', for the list of bad files."""
-  if isinstance(error, decode.Unusable):
+  if isinstance(error, errors.Unusable):
     return f'{member.name}: {error}'
   return f'{member.name}: cannot be read from its archive ({archives.reason(error)})'
 
@@ -118,7 +114,7 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
     data = read(example.image)
     image, size = decode.read_image(
         data, crop_ratio=crop_ratio, resize_size=resize_size)
-  except (decode.Unusable, *archives.READ_ERRORS) as error:
+  except (errors.Unusable, *archives.READ_ERRORS) as error:
     return Record(
         example.id, example.label, example.id, False, False, False, {}, b'', (),
         _with_origin(example, [problem(example.image, error)]))
@@ -167,26 +163,3 @@ def _digest(head: str, arrays: dict[str, np.ndarray]) -> bytes:
   for array in arrays.values():
     sha.update(np.ascontiguousarray(array))
   return sha.digest()
-
-
-def cores() -> int:
-  """Number of cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def in_order(function: Callable, items: Iterable) -> Iterator:
-  """`map(function, items)` on all cores, with few results in memory."""
-  workers = cores()
-  pending: collections.deque[concurrent.futures.Future] = collections.deque()
-  pool = concurrent.futures.ThreadPoolExecutor(workers)
-  try:
-    for item in items:
-      pending.append(pool.submit(function, item))
-      if len(pending) > 2 * workers:
-        yield pending.popleft().result()
-    while pending:
-      yield pending.popleft().result()
-  finally:
-    pool.shutdown(cancel_futures=True)

@@ -4,9 +4,8 @@ import dataclasses
 import pathlib
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
 from attnmel_jax.data import decode
-from attnmel_jax.data import files
 
 # A change of what is stored raises this; folders of another one are not opened.
 VERSION = '1.0.0'
@@ -44,7 +43,7 @@ class Geometry:
 def read_index(folder: pathlib.Path) -> dict:
   """The metadata that the builder wrote; {} where they cannot be read."""
   try:
-    return json_files.read(folder / 'metadata.json')
+    return files.read_json(folder / 'metadata.json')
   except (OSError, ValueError):
     return {}
 
@@ -54,7 +53,7 @@ def check_index(index: dict) -> None:
 
   Ids become the names of files, so none may lead out of its folder.
   """
-  json_files.check_types(index, _INDEX)
+  files.check_types(index, _INDEX)
   ids, names, attributes = (
       index[name] for name in ('ids', 'class_names', 'dermo_attributes'))
   for name in ids:
@@ -71,7 +70,7 @@ def check_index(index: dict) -> None:
 def check_features(folder: pathlib.Path) -> None:
   """Raises UserError if features.json names code other than TFDS's own."""
   try:
-    pending = [json_files.read(folder / 'features.json')]
+    pending = [files.read_json(folder / 'features.json')]
   except (OSError, ValueError) as error:
     raise damaged(folder, error) from error
   while pending:

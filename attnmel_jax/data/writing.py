@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from attnmel_jax import errors
+from attnmel_jax import progress
+from attnmel_jax import threads
 from attnmel_jax.data import archives
 from attnmel_jax.data import decode
-from attnmel_jax.data import progress
 from attnmel_jax.data import records
 from attnmel_jax.data import storage
 
@@ -70,7 +71,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
   def _shard_iterators_per_split(self, dl_manager):
     del dl_manager  # the archives are at hand
     total = len(self._files.examples)
-    decoded = records.in_order(self._make, self._files.examples)
+    decoded = threads.in_order(self._make, self._files.examples)
     return {self._files.split: [
         functools.partial(self._shard, decoded, range(
             start, min(start + _SHARD_RECORDS, total)))

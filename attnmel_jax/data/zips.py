@@ -10,8 +10,8 @@ import stat
 import struct
 import zipfile
 
-from attnmel_jax.data import decode
-from attnmel_jax.data import files
+from attnmel_jax import errors
+from attnmel_jax import files
 
 
 def opened(path: pathlib.Path) -> zipfile.ZipFile:
@@ -24,7 +24,7 @@ def read(archive: zipfile.ZipFile, entry: str) -> bytes:
   """Content of a file of the zip, never more of it than its entry says.
 
   Raises:
-    decode.Unusable: a link, or larger than any photograph, or packed by a method
+    errors.Unusable: a link, or larger than any photograph, or packed by a method
       that cannot be unpacked piece by piece.
     BadZipFile, zlib.error, EOFError: damaged.
     RuntimeError: encrypted.
@@ -32,9 +32,9 @@ def read(archive: zipfile.ZipFile, entry: str) -> bytes:
   info = archive.getinfo(entry)
   files.check_size(info.file_size)
   if stat.S_ISLNK(info.external_attr >> 16):
-    raise decode.Unusable('is a link; put the file itself into the archive')
+    raise errors.Unusable('is a link; put the file itself into the archive')
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-    raise decode.Unusable('is packed by another method than deflate; pack it again')
+    raise errors.Unusable('is packed by another method than deflate; pack it again')
   with _as_bad_zip(), archive.open(info) as file:
     return file.read(info.file_size + 1)  # to the end, where the CRC is compared
 

@@ -12,8 +12,8 @@ import os
 
 import numpy as np
 
+from attnmel_jax import files
 from attnmel_jax.data import catalogue
-from attnmel_jax.evaluation import prediction_files
 
 # In the order of the columns.
 CLASSES = catalogue.DATASETS['isic2018'].class_names
@@ -40,7 +40,7 @@ def write_submission(
   if probabilities.shape != (len(ids), len(CLASSES)):
     raise ValueError(f'probabilities {probabilities.shape} do not fit {len(ids)} ids '
                      f'and classes {CLASSES}')
-  with prediction_files.replacing(path) as file:
+  with files.replacing(path) as file:
     text = io.TextIOWrapper(file, encoding='utf-8', newline='')
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['image', *CLASSES])

@@ -19,7 +19,7 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import prediction_files
+from attnmel_jax import files
 
 _FIRST_COLUMNS = ('image', 'lesion_id')
 _REMEDY = 'write the file again with launch/evaluate.py'
@@ -47,7 +47,7 @@ def write(path: str | os.PathLike, ids: Sequence[str], groups: Sequence[str],
   if set(scores) & set(_FIRST_COLUMNS):
     raise ValueError(f'scores {list(scores)} hold a column of {_FIRST_COLUMNS}')
   columns = [np.asarray(values, np.float64).tolist() for values in scores.values()]
-  with prediction_files.replacing(path) as file:
+  with files.replacing(path) as file:
     text = io.TextIOWrapper(file, encoding='utf-8', newline='')
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow([*_FIRST_COLUMNS, *scores])

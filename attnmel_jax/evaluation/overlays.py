@@ -16,8 +16,8 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 import numpy as np
 
+from attnmel_jax import files
 from attnmel_jax.evaluation import attention_maps
-from attnmel_jax.evaluation import prediction_files
 
 # Ordered in lightness, so it reads in grey and with any colour blindness.
 _COLOUR_MAP = 'magma'
@@ -67,7 +67,7 @@ def probability_figure(
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
   path = pathlib.Path(path)
-  with prediction_files.replacing(path) as file:
+  with files.replacing(path) as file:
     figure.savefig(file, format=path.suffix[1:], dpi=DPI)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
+from attnmel_jax.evaluation import mask_scores
 from attnmel_jax.evaluation import predict as predict_lib
-from attnmel_jax.evaluation import segmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
     finite = np.isfinite(probability).all(axis=(1, 2))
     # Refused below, by all processes alike.
     probability = np.where(finite[:, None, None], probability, 0)
-    jaccard = segmentation.mask_jaccard(
+    jaccard = mask_scores.mask_jaccard(
         probability, batch['lesion'], batch['has_lesion'], image_size=image_size,
         threshold=threshold)
     # As integers: JAX would send float64 as float32 from process to process.

@@ -5,24 +5,20 @@ then one probability per class, under the class's name. Numbers are written so
 that they come back as the same float64.
 """
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import contextlib
 import csv
 import dataclasses
 import io
-import json
 import os
 import pathlib
-from typing import Any
-from typing import BinaryIO
 import zipfile
 import zlib
 
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import files
 
 _FIRST_COLUMNS = ('image', 'label')
 # Files may come from elsewhere, with fewer digits.
@@ -38,36 +34,6 @@ class PredictionTable:
   labels: np.ndarray         # int32 [N], index into class_names
   probabilities: np.ndarray  # float64 [N, K]
   class_names: tuple[str, ...]
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-  """Opens a binary file that takes the place of `path` once it is complete.
-
-  Until then, and for good if the block raises, `path` stays as it was.
-  """
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  try:
-    with open(temporary, 'wb') as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError as error:
-    if error.filename is None:  # of a write: the message would name no file
-      error.filename = str(path)
-    raise
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-  """Writes a dictionary as indented JSON; ValueError if it holds NaN (use None)."""
-  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-  with replacing(path) as file:
-    file.write(f'{text}\n'.encode())
 
 
 def write_predictions(
@@ -98,7 +64,7 @@ def write_predictions(
   for row, name in enumerate(ids):
     if fault := _row_fault(name, probabilities[row], seen):
       raise ValueError(f'row {row}: {fault}')
-  with replacing(path) as file:
+  with files.replacing(path) as file:
     text = io.TextIOWrapper(file, encoding='utf-8', newline='')
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow([*_FIRST_COLUMNS, *class_names])
@@ -160,7 +126,7 @@ def write_attention(
   for name, values in maps.items():
     if values.ndim != 3 or len(values) != len(ids):
       raise ValueError(f'map {name} {values.shape} is not [{len(ids)}, h, w]')
-  with replacing(path) as file:
+  with files.replacing(path) as file:
     np.savez_compressed(file, ids=np.asarray(ids, dtype=str), **maps)
 
 

@@ -6,8 +6,8 @@
   draws = systems.Draws(num_draws=2000, seed=0)
   values = {name: systems.bootstrap(own, 'auc', draws=draws)
             for name, own in runs.items()}
-  statistics.percentile_interval(values['Mel-CNN'], level=0.95)
-  comparisons.compare_with_reference(values, reference='Mel-CNN', level=0.95)
+  bootstrap.percentile_interval(values['Mel-CNN'], level=0.95)
+  paired.compare_with_reference(values, reference='Mel-CNN', level=0.95)
 
 The folds of a cross-validation are pooled to one run of a seed first, by `pool`.
 """
@@ -22,24 +22,24 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import comparisons
 from attnmel_jax.evaluation import folds as folds_lib
 from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import scores as scores_lib
-from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import score_summary as scores_lib
 
 # Scores that rank the images of a binary task.
 _RANKING = {
-    'ap': statistics.draws_average_precision,
-    'auc': statistics.draws_auc,
+    'ap': bootstrap.draws_average_precision,
+    'auc': bootstrap.draws_auc,
     'sensitivity_at_95_specificity': functools.partial(
-        statistics.draws_sensitivity_at_specificity,
+        bootstrap.draws_sensitivity_at_specificity,
         specificity=scores_lib.OPERATING_POINT),
     # The reverse: classes and sign exchanged.
     'specificity_at_95_sensitivity': lambda draws, *, labels, scores: (
-        statistics.draws_sensitivity_at_specificity(
+        bootstrap.draws_sensitivity_at_specificity(
             draws, labels=~labels, scores=-scores,
             specificity=scores_lib.OPERATING_POINT)),
 }
@@ -148,10 +148,10 @@ class Draws:
     self._made: dict[tuple, np.ndarray] = {}
 
   def of(self, strata: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`statistics.bootstrap_draws` of strata [N] and groups [N]: uint16 [D, N]."""
+    """`bootstrap.bootstrap_draws` of strata [N] and groups [N]: uint16 [D, N]."""
     key = (tuple(strata.tolist()), tuple(groups.tolist()))
     if key not in self._made:
-      self._made[key] = statistics.bootstrap_draws(
+      self._made[key] = bootstrap.bootstrap_draws(
           strata, groups, num_draws=self.num_draws, seed=self.seed)
     return self._made[key]
 
@@ -171,11 +171,11 @@ def bootstrap(runs: Sequence[Run], metric: str, *, draws: Draws) -> np.ndarray:
     draws: the same for all systems.
 
   Returns:
-    float64 [1 + D], for `statistics.percentile_interval` and `comparisons`.
+    float64 [1 + D], for `bootstrap.percentile_interval` and `comparisons`.
   """
   values = [_values(run, metric, draws) for run in runs]
-  return comparisons.average_seeds(
-      np.stack(values), comparisons.seed_draws(
+  return paired.average_seeds(
+      np.stack(values), paired.seed_draws(
           len(runs), num_draws=draws.num_draws, seed=draws.seed))
 
 
@@ -199,12 +199,12 @@ def _values(run: Run, metric: str, draws: Draws) -> np.ndarray:
     if not len(run.folds):
       return np.full(1 + draws.num_draws, np.nan)
     function = functools.partial(
-        statistics.draws_mean, values=run.images.scores[metric],
+        bootstrap.draws_mean, values=run.images.scores[metric],
         include=np.ones(len(run.folds), bool))
   else:
     function = _classification(run, metric)
   drawn = draws.of(_strata(run), run.images.groups)
-  return statistics.bootstrap_values(function, draws=drawn)
+  return bootstrap.bootstrap_values(function, draws=drawn)
 
 
 def _strata(run: Run) -> np.ndarray:
@@ -231,7 +231,7 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
     predicted = probabilities.argmax(axis=1)
   if metric == 'balanced_accuracy':
     return functools.partial(
-        statistics.draws_balanced_accuracy, labels=labels, predicted=predicted)
+        bootstrap.draws_balanced_accuracy, labels=labels, predicted=predicted)
   if metric == 'auc_mean':
     areas = [_area(run, k) for k in np.unique(labels)]
     return lambda drawn: np.mean([area(drawn) for area in areas], axis=0)
@@ -242,12 +242,12 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
   else:
     k = names.index(metric.removeprefix('recall_'))
   return functools.partial(
-      statistics.draws_mean, values=predicted == labels, include=labels == k)
+      bootstrap.draws_mean, values=predicted == labels, include=labels == k)
 
 
 def _area(run: Run, k: int) -> Callable[[np.ndarray], np.ndarray]:
   """Of class k against the rest, averaged over the folds."""
   return functools.partial(
-      folds_lib.draws_average, metric=statistics.draws_auc,
+      folds_lib.draws_average, metric=bootstrap.draws_auc,
       labels=run.predictions.labels == k,
       scores=run.predictions.probabilities[:, k], folds=run.folds)

@@ -5,13 +5,13 @@ import pathlib
 from typing import Any
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
-from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.experiments import leakage_check
+from attnmel_jax.experiments import build
+from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import system
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 
@@ -42,7 +42,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   config = own = run_folder.as_of_today(run_folder.read_config(run))
   trained = run_folder.read_summary(run)
   config |= {'dataset': dataset, 'data_dir': data_dir}
-  system.enable_float64(config)
+  build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
   part, class_names = task_lib.open_part(config, split)
   if list(class_names) != trained['class_names']:
@@ -59,7 +59,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   leaks = _compare(run, own, part, out, data_dir=data_dir, allowed=allow_leakage)
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
-        system.state_template(config, len(class_names)).variables())
+        build.state_template(config, len(class_names)).variables())
   store = task_lib.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
   method = methods.create(config, class_names)
   predictions = method.predict(
@@ -72,13 +72,13 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       'leakage': leaks, **decided, split: method.report(
           out, split, predictions, part,
           near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
-  prediction_files.write_json(out / 'summary.json', summary)
+  files.write_json(out / 'summary.json', summary)
   return summary
 
 
 def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
              out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
-  """`leakage_check.of_evaluation`, if the images that the run learnt from are here."""
+  """`leakage.of_evaluation`, if the images that the run learnt from are here."""
   known = run_folder.read_environment(run)['fingerprints']
   bound = {name: value for name, value in known.items()
            if name != 'generated'}  # those masks need not be here
@@ -94,9 +94,9 @@ def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
     found = {name: learnt.parts[name].prepared.fingerprint
              for name in ('train', 'validation') if name in learnt.parts}
     if found == bound:
-      return leakage_check.of_evaluation(
+      return leakage.of_evaluation(
           learnt, part, out, unet=run_folder.unet_of_masks(run),
           pretrained_from=config['pretrained'],
           data_dirs=(config['data_dir'], data_dir), allowed=allowed)
     why = f'those in {learnt.parts["train"].prepared.path} are others'
-  return leakage_check.not_compared(why, allowed)
+  return leakage.not_compared(why, allowed)

@@ -27,7 +27,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import generated
 from attnmel_jax.experiments import checks
-from attnmel_jax.experiments import generation
+from attnmel_jax.experiments import generate_masks
 from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 
@@ -266,7 +266,7 @@ def state(run: Run) -> str:
   A folder whose config cannot be read is foreign too.
   """
   if run.masks is not None:
-    return generation.state(run.config, **run.masks)
+    return generate_masks.state(run.config, **run.masks)
   if not (run.folder / 'config.json').exists():
     return 'new'
   try:

@@ -12,9 +12,9 @@ import functools
 from typing import Any
 
 from attnmel_jax.evaluation import predict
-from attnmel_jax.experiments import scoring
+from attnmel_jax.experiments import build
+from attnmel_jax.experiments import classification
 from attnmel_jax.experiments import segmentation
-from attnmel_jax.experiments import system
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,14 @@ def create(config: Mapping[str, Any], class_names: tuple[str, ...]) -> Method:
 def _classifier(config, class_names):
   count = len(class_names)
   return Method(
-      training_step=system.training_step(config, count),
-      predict=functools.partial(predict.predict, system.prediction_step(config, count)),
-      selection_score=scoring.selection_score,
-      decisions=functools.partial(scoring.decisions, num_classes=count),
-      report=functools.partial(scoring.report, class_names=class_names, config=config),
-      draw=functools.partial(scoring.draw, class_names=class_names, config=config))
+      training_step=build.training_step(config, count),
+      predict=functools.partial(predict.predict, build.prediction_step(config, count)),
+      selection_score=classification.selection_score,
+      decisions=functools.partial(classification.decisions, num_classes=count),
+      report=functools.partial(
+          classification.report, class_names=class_names, config=config),
+      draw=functools.partial(
+          classification.draw, class_names=class_names, config=config))
 
 
 def _unet(config):

@@ -118,11 +118,6 @@ def send(process: subprocess.Popen, signum: int) -> None:
     os.killpg(process.pid, signum)
 
 
-def cores() -> int:
-  """CPU cores that this process may use."""
-  return len(_affinity())
-
-
 def _affinity() -> set[int]:
   if hasattr(os, 'sched_getaffinity'):  # not on every system
     return os.sched_getaffinity(0)

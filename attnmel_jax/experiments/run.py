@@ -14,14 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
-from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import build
 from attnmel_jax.experiments import checks
-from attnmel_jax.experiments import leakage_check
+from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import system
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
@@ -37,7 +37,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
   task = task_lib.open_task(config)
   batches = task_lib.training_batches(config, task, task_lib.undecoded(task))
   schedule = task_lib.schedule(config, batches.steps_per_pass)
-  shapes = system.variable_shapes(config, len(task.class_names))
+  shapes = build.variable_shapes(config, len(task.class_names))
   kind = ' (synthetic)' if task.synthetic else ''
   if config['model'] == 'unet':
     lines = [f'unet, {config["dataset"]}{kind}: lesion masks']
@@ -61,7 +61,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
           f'rows after oversampling: {batches.rows_per_pass}',
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
           f'{schedule.steps_per_epoch})',
-          f'parameters: {system.count_parameters(shapes)}',
+          f'parameters: {build.count_parameters(shapes)}',
           f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}'
           + (f' in {jax.process_count()} processes' if jax.process_count() > 1 else '')]
 
@@ -112,9 +112,9 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
   """`run` in a folder that is ours."""
   stores = parallel.in_every_process(lambda: task_lib.open_stores(config, task))
   leaks = parallel.from_main(
-      lambda: leakage_check.of_run(config, task, stores, folder))
+      lambda: leakage.of_run(config, task, stores, folder))
   if not quiet:
-    for line in leakage_check.lines(leaks):
+    for line in leakage.lines(leaks):
       print(line, file=sys.stderr)
   method = methods.create(config, task.class_names)
 
@@ -139,7 +139,7 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
       summary[name] = method.report(
           folder, name, predicted, task.parts[name],
           near_duplicates=leaks['near_duplicates'].get(name, ()), **decided)
-    prediction_files.write_json(folder / 'summary.json', summary)
+    files.write_json(folder / 'summary.json', summary)
     return summary
 
   return parallel.from_main(finish)
@@ -147,7 +147,7 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
 
 def _check(config: Mapping[str, Any]) -> None:
   checks.check(config)
-  system.enable_float64(config)
+  build.enable_float64(config)
   parallel.check_batch_size(
       config['batch_size'], accumulate_steps=config['accumulate_steps'])
 
@@ -180,12 +180,12 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     # weights, 3. random ones.
     if checkpoints.latest_step() is None:
       # A weights file may be missing on one host alone.
-      variables, notes = parallel.in_every_process(lambda: system.initial_variables(
+      variables, notes = parallel.in_every_process(lambda: build.initial_variables(
           config, num_classes, lambda: _first_images(batches)))
-      state, best_score = system.initial_state(config, variables), -np.inf
+      state, best_score = build.initial_state(config, variables), -np.inf
     else:
       state, meta = checkpoints.restore_latest(
-          system.state_template(config, num_classes))
+          build.state_template(config, num_classes))
       best_score = meta['best_score']
       notes = [f'resumed after step {int(state.step)} of {schedule.total_steps}']
     if not quiet:
@@ -196,7 +196,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
         update=parallel.update(method.training_step),
         batches=batches.iterate(start_step=int(state.step),
                                 num_steps=schedule.total_steps),
-        hyper=system.hyperparameters(config), schedule=schedule,
+        hyper=build.hyperparameters(config), schedule=schedule,
         validate=validate if 'validation' in task.parts else None,
         checkpoints=checkpoints, folder=folder, events=events, quiet=quiet)
     return checkpoints.restore_best(state.variables())

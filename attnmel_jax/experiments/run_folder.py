@@ -18,9 +18,8 @@ import subprocess
 from typing import Any
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
 from attnmel_jax.data import generated
-from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import fields
 
 # These bind no folder: fingerprints say which data a run learnt from, wherever they
@@ -61,7 +60,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     UserError: it is missing or damaged.
   """
   try:
-    return json_files.read(path)
+    return files.read_json(path)
   except FileNotFoundError:
     raise errors.UserError(
         f'{path} does not exist; name a whole run folder, as launch/main.py makes one'
@@ -110,16 +109,16 @@ def read_evaluation(folder: pathlib.Path) -> dict[str, Any]:
 def _checked_summary(path: pathlib.Path, remedy: str) -> dict[str, Any]:
   summary = read_json(path)
   try:
-    json_files.check_types({'temperature': None, **summary}, _SUMMARY)
-    json_files.check_types({'step': None, **summary['best']},
+    files.check_types({'temperature': None, **summary}, _SUMMARY)
+    files.check_types({'step': None, **summary['best']},
                            {'step': (int, type(None))})
     for split in ('train', 'validation', 'test'):
       if split in summary:
         _check_scores(summary[split])
     for name, types in _LATER.items():  # of which an older version lacks some
       if name in summary:
-        json_files.check_types(summary[name], types)
-    json_files.check_types(summary.get('fingerprints', {}), dict.fromkeys(
+        files.check_types(summary[name], types)
+    files.check_types(summary.get('fingerprints', {}), dict.fromkeys(
         summary.get('fingerprints', {}), str))
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged ({error}); {remedy}') from None
@@ -128,11 +127,11 @@ def _checked_summary(path: pathlib.Path, remedy: str) -> dict[str, Any]:
 
 def _check_scores(scores: Any) -> None:
   """Raises ValueError unless numbers stand where a table takes some."""
-  json_files.check_types(scores, {'n': int})
+  files.check_types(scores, {'n': int})
   number = (int, float, type(None))
   for value in scores.values():
     if isinstance(value, dict) and 'estimate' in value:
-      json_files.check_types(value, dict.fromkeys(('estimate', 'low', 'high'), number))
+      files.check_types(value, dict.fromkeys(('estimate', 'low', 'high'), number))
   if 'without_near_duplicates' in scores:
     _check_scores(scores['without_near_duplicates'])
 
@@ -150,9 +149,9 @@ def read_environment(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / 'environment.json'
   found = {'commit': 'unknown', 'devices': [], 'fingerprints': {}, **read_json(path)}
   try:
-    json_files.check_types(
+    files.check_types(
         found, {'commit': str, 'devices': list[str], 'fingerprints': dict})
-    json_files.check_types(found['fingerprints'], dict.fromkeys(
+    files.check_types(found['fingerprints'], dict.fromkeys(
         found['fingerprints'], str))
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged: {error}') from None
@@ -161,7 +160,7 @@ def read_environment(folder: pathlib.Path) -> dict[str, Any]:
 
 def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
   """Notes which generated masks a run learns from, and of which U-Net they are."""
-  prediction_files.write_json(folder / 'generated_masks.json', {
+  files.write_json(folder / 'generated_masks.json', {
       'path': str(maps.path), 'fingerprint': maps.fingerprint, 'unet': maps.unet})
 
 
@@ -238,9 +237,9 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
   """
   path = folder / 'config.json'
   if not path.exists():
-    prediction_files.write_json(folder / 'environment.json',
+    files.write_json(folder / 'environment.json',
                                 {**environment, 'fingerprints': dict(fingerprints)})
-    prediction_files.write_json(path, dict(config))
+    files.write_json(path, dict(config))
     return
   before, after = binding(read_config(folder)), binding(config)
   differing = [f'{name}: {before.get(name)!r} -> {after.get(name)!r}'

@@ -12,14 +12,14 @@ import numpy as np
 
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import attention_maps
-from attnmel_jax.evaluation import comparisons
 from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import mask_scores
 from attnmel_jax.evaluation import overlays
+from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import predict_masks
-from attnmel_jax.evaluation import scores
-from attnmel_jax.evaluation import segmentation
-from attnmel_jax.experiments import scoring
-from attnmel_jax.experiments import system
+from attnmel_jax.evaluation import score_summary
+from attnmel_jax.experiments import build
+from attnmel_jax.experiments import classification
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import segmentation as segmentation_step
 
@@ -31,8 +31,8 @@ def training_step(config: Mapping[str, Any]) -> Callable[..., Any]:
   """The per-device `step(state, batch, hyper)` with its statics bound."""
   return functools.partial(
       segmentation_step.train_step,
-      model=system.create_model(config, 0, remat=False), tx=system.optimiser(config),
-      normalisation=config['normalisation'], dtype=system.loss_dtype(config),
+      model=build.create_model(config, 0, remat=False), tx=build.optimiser(config),
+      normalisation=config['normalisation'], dtype=build.loss_dtype(config),
       image_size=config['image_size'], random_crop=config['random_crop'],
       random_rotation=config['random_rotation'], random_flip=config['random_flip'],
       axis_name=parallel.AXIS)
@@ -41,8 +41,8 @@ def training_step(config: Mapping[str, Any]) -> Callable[..., Any]:
 def prediction_step(config: Mapping[str, Any]) -> Callable[..., Any]:
   """`step(variables, batch)` of `predict_masks.predict`."""
   return predict_masks.make_step(
-      system.create_model(config, 0, remat=False),
-      normalisation=config['normalisation'], dtype=system.loss_dtype(config),
+      build.create_model(config, 0, remat=False),
+      normalisation=config['normalisation'], dtype=build.loss_dtype(config),
       image_size=config['image_size'], tta=config['tta'])
 
 
@@ -71,9 +71,9 @@ def report(folder: pathlib.Path, split: str,
     there are `near_duplicates`, the ids of images that look like some that were learnt
     from, `without_near_duplicates` holds the same of the others.
   """
-  name = scoring.FILE_NAMES[split]
+  name = classification.FILE_NAMES[split]
   per_image = {'jaccard': predictions.jaccard,
-               'thresholded_jaccard': segmentation.thresholded(predictions.jaccard)}
+               'thresholded_jaccard': mask_scores.thresholded(predictions.jaccard)}
   image_tables.write(folder / 'predictions' / f'{name}_images.csv', part.ids,
                      part.groups, per_image)
   draw(folder / 'masks' / f'{name}.png', split, predictions, part)
@@ -90,12 +90,12 @@ def _score(per_image: Mapping[str, np.ndarray], part: task_lib.Part, rows: np.nd
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
   alike = np.zeros(np.count_nonzero(rows), int)  # one stratum: no classes matter here
   return {'n': len(alike),
-          **scores.attention_scores(
+          **score_summary.attention_scores(
               {name: values[rows] for name, values in per_image.items()},
               part.prepared.has_lesion[part.rows][rows], labels=alike,
               groups=part.groups[rows], **draws),
-          'level': scores.LEVEL, **draws,
-          'error_source': comparisons.error_source(num_seeds=1)}
+          'level': score_summary.LEVEL, **draws,
+          'error_source': paired.error_source(num_seeds=1)}
 
 
 def draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredictions,

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import builders
 from attnmel_jax.data import copies
 from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
-from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import fields
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.training import loop
@@ -253,7 +253,7 @@ def write_split(path: pathlib.Path, task: Task) -> None:
                 for image_id, group in zip(part.ids, part.groups, strict=True))
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows([('image', 'group', 'part'), *rows])
-  with prediction_files.replacing(path) as file:
+  with files.replacing(path) as file:
     file.write(text.getvalue().encode())
 
 

@@ -27,9 +27,9 @@ import safetensors
 import safetensors.numpy
 
 from attnmel_jax import errors
-from attnmel_jax import json_files
+from attnmel_jax import files
 from attnmel_jax.data import download
-from attnmel_jax.models import convolution
+from attnmel_jax.models import cpu_kernels
 from attnmel_jax.models import vgg
 
 # The hexadecimal digits in torchvision's names begin the file's sha256.
@@ -117,7 +117,7 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
 
 def _recorded_sha256(record: pathlib.Path) -> str:
   try:
-    digest = json_files.read(record)['sha256']
+    digest = files.read_json(record)['sha256']
   except (OSError, ValueError, KeyError):
     digest = None
   if not isinstance(digest, str) or len(digest) != 64:
@@ -358,8 +358,8 @@ def rescale(variables: Any, images: jax.Array) -> Any:
     for layer in range(1, layers + 1):
       name = f'conv{block}_{layer}'
       x, scale, params['backbone'][name] = _rescale_layer(
-          convolution.conv3x3, x, scale, params['backbone'][name], name)
-    x = convolution.max_pool2x2(x)
+          cpu_kernels.conv3x3, x, scale, params['backbone'][name], name)
+    x = cpu_kernels.max_pool2x2(x)
   if 'fc1' in params:
     x = vgg.flatten(x)
     for name in DENSE:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from attnmel_jax import errors
-from attnmel_jax.models import convolution
+from attnmel_jax.models import cpu_kernels
 from attnmel_jax.models import vgg
 
 DEPTH = 4      # poolings of the paper's Figure 1
@@ -75,7 +75,7 @@ class UNet(nn.Module):
     for level in range(self.depth):
       x = self._convolutions(x, f'down{level}', level, train)
       skipped.append(x)
-      x = convolution.max_pool2x2(x)
+      x = cpu_kernels.max_pool2x2(x)
     x = self._convolutions(x, f'down{self.depth}', self.depth, train)
     for level in reversed(range(self.depth)):
       x = UpConv2x2(self._channels(level), self.dtype, param_dtype,

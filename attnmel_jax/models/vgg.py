@@ -11,7 +11,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from attnmel_jax.models import convolution
+from attnmel_jax.models import cpu_kernels
 
 BACKBONES = ('vgg16', 'vgg16_bn')
 # Convolutions and channels of each block.
@@ -49,7 +49,7 @@ class Conv3x3(nn.Module):
         'bias', nn.initializers.zeros, (self.features,), self.param_dtype)
     bias = jax.lax.stop_gradient(bias) if centred else bias
     x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-    return convolution.conv3x3(x, kernel) + bias
+    return cpu_kernels.conv3x3(x, kernel) + bias
 
 
 class BatchNorm(nn.Module):
@@ -171,7 +171,7 @@ def _block(backbone: VGG16, x: jax.Array, *, block: int, train: bool) -> jax.Arr
       x = BatchNorm(backbone.param_dtype, backbone.axis_name,
                     name=f'bn{block}_{layer}')(x, train=train)
     x = nn.relu(x)
-  return convolution.max_pool2x2(x)
+  return cpu_kernels.max_pool2x2(x)
 
 
 def flatten(x: jax.Array) -> jax.Array:

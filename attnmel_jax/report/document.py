@@ -10,18 +10,17 @@ import re
 from typing import NamedTuple
 
 from attnmel_jax import errors
-from attnmel_jax import markdown
-from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.report import comparison
-from attnmel_jax.report import figure_runs
-from attnmel_jax.report import figure_style
-from attnmel_jax.report import figures
-from attnmel_jax.report import gathering
+from attnmel_jax import files
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report import page
-from attnmel_jax.report import sections as sections_lib
-from attnmel_jax.report import segmentation_table
-from attnmel_jax.report import table as table_lib
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.figures import draw
+from attnmel_jax.report.figures import plotting
+from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import sections as sections_lib
+from attnmel_jax.report.tables import table as table_lib
+from attnmel_jax.report.tables import unet
 
 # Names of what this module has written into a folder, so that a later report can
 # remove the tables that it does not have.
@@ -37,7 +36,7 @@ class Report(NamedTuple):
   left_out: list[str]  # a line for each run that is in no table, and why
 
 
-def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
+def write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
           ) -> Report:
   """Writes report.md, report.html, the figures, every table as .csv, .md and .tex.
 
@@ -59,39 +58,39 @@ def write(found: comparison.Found, out: pathlib.Path, plan: sections_lib.Plan
                                 for folder in found.unfinished)]
   _check_split(found.runs, plan.split)
   sections = _sections(found.runs, plan, left_out)
-  overview, files = _overview(found.runs)
+  overview, texts = _overview(found.runs)
   lines = ['# Report', '', 'Tables of finished runs. Each is '
            'also a .csv, .md and .tex file.', '', *_pages(sections), *overview,
-           '## What was run', '', *comparison.settings(found.runs, plan.defaults), '']
+           '## What was run', '', *run_reader.settings(found.runs, plan.defaults), '']
   if left_out:
     lines += ['## Left out', '',
-              *(f'- {markdown.escaped(line)}' for line in left_out), '']
-  panels, notes = figure_runs.panels(found.runs, split=plan.split)
+              *(f'- {files.escaped(line)}' for line in left_out), '']
+  panels, notes = selection.panels(found.runs, split=plan.split)
   entries, figure_files = _figures(found.runs, panels, notes, out, plan)
-  lines += ['## Figures', '', *figure_style.to_markdown(entries)]
+  lines += ['## Figures', '', *plotting.to_markdown(entries)]
   if plan.photographs:
     lines += ['## Attention maps of each run', '',
-              *comparison.pictures(found.runs, out)]
+              *run_reader.pictures(found.runs, out)]
   text = '\n'.join(lines).rstrip() + '\n'
   html = page.render(found.runs, sections, entries, panels, left_out, plan,
-                     out / figures.FOLDER)
-  files = dict(_files(sections)) | files | {'report.md': text, 'report.html': html}
-  _write_all(out, files, figure_files)
-  return Report(text, list(files), '\n'.join(overview), left_out)
+                     out / draw.FOLDER)
+  texts = dict(_files(sections)) | texts | {'report.md': text, 'report.html': html}
+  _write_all(out, texts, figure_files)
+  return Report(text, list(texts), '\n'.join(overview), left_out)
 
 
-def _check_split(runs: Sequence[comparison.FinishedRun], split: str) -> None:
+def _check_split(runs: Sequence[run_reader.FinishedRun], split: str) -> None:
   """Raises UserError where the report would hold published numbers alone."""
   for run in runs:
     with contextlib.suppress(errors.UserError):
-      gathering.source(run, split)
+      groups.source(run, split)
       return
   raise errors.UserError(
       f'--split={split}: none of the runs has such scores; leave the flag out, or make '
       'them with launch/evaluate.py')
 
 
-def _sections(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan,
+def _sections(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan,
               left_out: list[str]) -> list[sections_lib.Section]:
   """All tables; adds a line to `left_out` for each run that none of them holds."""
   sections = []
@@ -102,11 +101,11 @@ def _sections(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan,
   for task, own in tasks:
     if others and not own:
       continue
-    gathered = gathering.gather(own, split=plan.split, defaults=plan.defaults)
+    gathered = groups.gather(own, split=plan.split, defaults=plan.defaults)
     left_out += gathered.left_out
     if gathered.groups or task.systems:
       sections += sections_lib.of_task(task, gathered.groups, plan)
-  segmentation = segmentation_table.main(
+  segmentation = unet.main(
       [run for run in runs if run.config['model'] == 'unet'], split=plan.split)
   if segmentation is not None:
     sections.append(sections_lib.Section('U-Net', [], [segmentation], []))
@@ -117,9 +116,9 @@ def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
   """The sections as Markdown; what a group's tables share is said once."""
   lines = []
   for section in sections:
-    lines += [f'## {markdown.escaped(section.title)}', '']
+    lines += [f'## {files.escaped(section.title)}', '']
     for line in section.lines:
-      lines += [markdown.escaped(line), '']
+      lines += [files.escaped(line), '']
     for table, shared in sections_lib.said_once(section.tables):
       head = table.head
       lines += [f'### {table_lib.sentences([head.title])}', '',
@@ -138,47 +137,47 @@ def _files(sections: Sequence[sections_lib.Section]) -> Iterator[tuple[str, str]
       yield f'{name}.tex', table_lib.to_latex(table)
 
 
-def _overview(runs: Sequence[comparison.FinishedRun]
+def _overview(runs: Sequence[run_reader.FinishedRun]
               ) -> tuple[list[str], dict[str, str]]:
   """Lines on every run by itself, and their CSV files."""
   lines = ['## All runs', '', 'Each run by itself, 95 % intervals of its own test '
            'sampling; not the choice of seed.', '']
-  synthetic = [name for name, run in zip(comparison.run_names(runs), runs, strict=True)
+  synthetic = [name for name, run in zip(run_reader.run_names(runs), runs, strict=True)
                if run.summary['synthetic']]
   if synthetic:
     lines += ['**Synthetic data**: the images of '
-              f'{markdown.escaped(", ".join(synthetic))} were drawn by a program. '
+              f'{files.escaped(", ".join(synthetic))} were drawn by a program. '
               'These scores say that the software works, and nothing of patients.', '']
   for run in runs:
-    found = comparison.leakage_of(run.summary)
+    found = run_reader.leakage_of(run.summary)
     if found:
       lines += [table_lib.sentences([table_lib.Bold(
           f'Leakage, which flatters scores, in {run.folder.name}: {"; ".join(found)}.'
       )]), '']
-  files = {}
+  texts = {}
   for split in ('test', 'validation'):
-    table = comparison.rows(runs, split)
+    table = run_reader.rows(runs, split)
     if table:
-      files[f'{split}.csv'] = comparison.to_csv(table)
-      lines += [f'### {split}', '', *comparison.to_markdown(table), '']
-  return lines, files
+      texts[f'{split}.csv'] = run_reader.to_csv(table)
+      lines += [f'### {split}', '', *run_reader.to_markdown(table), '']
+  return lines, texts
 
 
-def _figures(runs: Sequence[comparison.FinishedRun],
-             panels: Sequence[figure_runs.Panel], notes: Sequence[str],
+def _figures(runs: Sequence[run_reader.FinishedRun],
+             panels: Sequence[selection.Panel], notes: Sequence[str],
              out: pathlib.Path, plan: sections_lib.Plan
-             ) -> tuple[list[figure_style.Entry], list[str]]:
+             ) -> tuple[list[plotting.Entry], list[str]]:
   """Draws the figures; what they are, and their files' names within `out`."""
-  folder = out / figures.FOLDER
+  folder = out / draw.FOLDER
   for name in _before(out):
-    if name.startswith(f'{figures.FOLDER}/'):
+    if name.startswith(f'{draw.FOLDER}/'):
       (out / name).unlink(missing_ok=True)
   others = _inodes(folder)
-  entries = figures.write(runs, panels, notes, out, plan.data_dir,
+  entries = draw.write(runs, panels, notes, out, plan.data_dir,
                           photographs=plan.photographs)
   # Those of a killed report are replaced, and so have another inode.
   drawn = _inodes(folder).items() - others.items()
-  return entries, sorted(f'{figures.FOLDER}/{path.name}' for path, _ in drawn)
+  return entries, sorted(f'{draw.FOLDER}/{path.name}' for path, _ in drawn)
 
 
 def _inodes(folder: pathlib.Path) -> dict[pathlib.Path, int]:
@@ -189,7 +188,7 @@ def _inodes(folder: pathlib.Path) -> dict[pathlib.Path, int]:
 
 def _before(out: pathlib.Path) -> list[str]:
   """Names of what an earlier report wrote into the folder."""
-  ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
+  ours = re.compile(rf'({draw.FOLDER}/)?\w[\w.-]*')
   # The first report here, or a file that is not ours: nothing is removed.
   with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
     return [name for name in json.loads((out / _MANIFEST).read_text())
@@ -197,13 +196,13 @@ def _before(out: pathlib.Path) -> list[str]:
   return []
 
 
-def _write_all(out: pathlib.Path, files: Mapping[str, str],
+def _write_all(out: pathlib.Path, texts: Mapping[str, str],
                figure_files: Sequence[str]) -> None:
   """Writes the files, then removes those of an earlier report that are no more."""
-  before, ours = _before(out), {*files, *figure_files}
+  before, ours = _before(out), {*texts, *figure_files}
   manifest = out / _MANIFEST
   _write(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
-  for name, text in files.items():
+  for name, text in texts.items():
     _write(out / name, text)
   for name in before:
     if name not in ours:
@@ -212,5 +211,5 @@ def _write_all(out: pathlib.Path, files: Mapping[str, str],
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-  with prediction_files.replacing(path) as file:
+  with files.replacing(path) as file:
     file.write(text.encode())

@@ -21,10 +21,10 @@ from PIL import Image
 
 from attnmel_jax.data import builders
 from attnmel_jax.evaluation import attention_maps
-from attnmel_jax.report import figure_numbers
-from attnmel_jax.report import figure_overlays
-from attnmel_jax.report import figure_runs
 from attnmel_jax.report import names
+from attnmel_jax.report.figures import attention_overlays
+from attnmel_jax.report.figures import curve_values
+from attnmel_jax.report.figures import selection
 
 RULE = ('First those that most systems get wrong, then by their ids, until the page '
         'is full.')
@@ -90,7 +90,7 @@ class _System(NamedTuple):
   jaccard: Mapping[str, np.ndarray]  # [N] by map, nan where not annotated
 
 
-def of_panel(panel: figure_runs.Panel, data_dir: pathlib.Path | None, *, budget: int
+def of_panel(panel: selection.Panel, data_dir: pathlib.Path | None, *, budget: int
              ) -> Gallery | None:
   """The gallery of a panel; None where no system has maps.
 
@@ -102,10 +102,10 @@ def of_panel(panel: figure_runs.Panel, data_dir: pathlib.Path | None, *, budget:
   Raises:
     UserError: the photographs are nowhere.
   """
-  found, notes = figure_overlays.read(panel)
+  found, notes = attention_overlays.read(panel)
   if not found:
     return None
-  prepared, rows = figure_overlays.photographs(found[0], panel.split, data_dir)
+  prepared, rows = attention_overlays.photographs(found[0], panel.split, data_dir)
   kept = np.isin(found[0].ids, found[0].one.table.ids)  # without the unscored image
   systems = [_system(one, kept, panel) for one in found]
   labels = _aligned(found[0], kept, found[0].one.table.labels)
@@ -136,7 +136,7 @@ def of_panel(panel: figure_runs.Panel, data_dir: pathlib.Path | None, *, budget:
   return Gallery(title, content, int(kept.sum()), notes)
 
 
-def _aligned(maps: figure_overlays.Maps, kept: np.ndarray, values: np.ndarray
+def _aligned(maps: attention_overlays.Maps, kept: np.ndarray, values: np.ndarray
              ) -> np.ndarray:
   """Rows of a run's table in the order of the ids of its maps."""
   ids = maps.one.table.ids
@@ -144,11 +144,11 @@ def _aligned(maps: figure_overlays.Maps, kept: np.ndarray, values: np.ndarray
   return values[order[np.searchsorted(ids, maps.ids[kept], sorter=order)]]
 
 
-def _system(maps: figure_overlays.Maps, kept: np.ndarray, panel: figure_runs.Panel
+def _system(maps: attention_overlays.Maps, kept: np.ndarray, panel: selection.Panel
             ) -> _System:
   one = maps.one
   labels, decided, probabilities = (_aligned(maps, kept, values) for values in (
-      one.table.labels, figure_numbers.predicted(one), one.table.probabilities))
+      one.table.labels, curve_values.predicted(one), one.table.probabilities))
   seed, fold = one.place
   which = f'seed {seed}' + (f', fold {fold}' if panel.experiment.num_folds > 1 else '')
   scored = one.scored.images.scores

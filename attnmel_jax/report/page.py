@@ -22,12 +22,12 @@ from matplotlib import colormaps
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.report import comparison
-from attnmel_jax.report import figure_runs
-from attnmel_jax.report import figure_style
 from attnmel_jax.report import gallery
-from attnmel_jax.report import sections as sections_lib
-from attnmel_jax.report import table as table_lib
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.figures import plotting
+from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import sections as sections_lib
+from attnmel_jax.report.tables import table as table_lib
 
 LIMIT = 10_000_000     # bytes of a page
 _GALLERY = 6_000_000   # bytes of it that galleries take at most
@@ -42,9 +42,9 @@ _NO_PHOTOGRAPHS = ('Left out, as all photographs were: with them go their attent
                    'maps, outlines and names.')
 
 
-def render(runs: Sequence[comparison.FinishedRun],
+def render(runs: Sequence[run_reader.FinishedRun],
            sections: Sequence[sections_lib.Section],
-           entries: Sequence[figure_style.Entry], panels: Sequence[figure_runs.Panel],
+           entries: Sequence[plotting.Entry], panels: Sequence[selection.Panel],
            left_out: Sequence[str], plan: sections_lib.Plan, folder: pathlib.Path
            ) -> str:
   """The page as HTML.
@@ -60,7 +60,7 @@ def render(runs: Sequence[comparison.FinishedRun],
   """
   views = {
       'count': len(runs),
-      'synthetic': [name for name, run in zip(comparison.run_names(runs), runs,
+      'synthetic': [name for name, run in zip(run_reader.run_names(runs), runs,
                                               strict=True) if run.summary['synthetic']],
       'sections': [_section(section) for section in sections],
       'charts': [_chart(entry, folder) for entry in entries if entry.chart],
@@ -75,12 +75,12 @@ def render(runs: Sequence[comparison.FinishedRun],
   return _html(views, _gallery(panels, plan.data_dir, budget))
 
 
-def _overview(runs: Sequence[comparison.FinishedRun]
+def _overview(runs: Sequence[run_reader.FinishedRun]
               ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
   """Title, columns and rows of a table of every run by itself."""
   for split in ('test', 'validation'):
-    if rows := comparison.rows(runs, split):
-      columns, body = comparison.to_cells(rows)
+    if rows := run_reader.rows(runs, split):
+      columns, body = run_reader.to_cells(rows)
       yield split, columns, [[_whole(cell) for cell in row] for row in body]
 
 
@@ -131,7 +131,7 @@ def _sentences(texts: Sequence[str]) -> list[tuple[str, bool]]:
   return [(text, isinstance(text, table_lib.Bold)) for text in texts]
 
 
-def _chart(entry: figure_style.Entry, folder: pathlib.Path) -> dict[str, Any]:
+def _chart(entry: plotting.Entry, folder: pathlib.Path) -> dict[str, Any]:
   kind, content = 'svg+xml', (folder / f'{entry.stem}.svg').read_bytes()
   points = re.search(rb'<svg [^>]*width="([\d.]+)pt"', content)
   if len(content) > _CHART:
@@ -142,10 +142,10 @@ def _chart(entry: figure_style.Entry, folder: pathlib.Path) -> dict[str, Any]:
           'uri': f'data:image/{kind};base64,{base64.b64encode(content).decode()}'}
 
 
-def _what_was_run(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Plan
+def _what_was_run(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan
                   ) -> dict[str, Any]:
   """What all configs have besides the defaults, a row a run, a row a fingerprint."""
-  described = comparison.describe(runs, plan.defaults)
+  described = run_reader.describe(runs, plan.defaults)
   first = described[0].changed
   shared = {name: value for name, value in first.items() if len(described) > 1 and all(
       one.changed.get(name, one) == value for one in described)}
@@ -162,7 +162,7 @@ def _what_was_run(runs: Sequence[comparison.FinishedRun], plan: sections_lib.Pla
           'fingerprints': list(_fingerprints(described))}
 
 
-def _fingerprints(described: Sequence[comparison.Description]) -> Iterator[list[str]]:
+def _fingerprints(described: Sequence[run_reader.Description]) -> Iterator[list[str]]:
   """Split, fingerprint and the runs that have it."""
   found: dict[tuple[str, str], list[str]] = {}
   for one in described:
@@ -173,7 +173,7 @@ def _fingerprints(described: Sequence[comparison.Description]) -> Iterator[list[
            else ', '.join(names)]
 
 
-def _gallery(panels: Sequence[figure_runs.Panel], data_dir: pathlib.Path | None,
+def _gallery(panels: Sequence[selection.Panel], data_dir: pathlib.Path | None,
              budget: int) -> dict[str, Any]:
   """The galleries of all panels, each with its share of the bytes."""
   lines, sets = [], []

@@ -6,8 +6,7 @@ Orbax does not see a flipped bit in an array, and restores it.
 import hashlib
 import pathlib
 
-from attnmel_jax import json_files
-from attnmel_jax.evaluation import prediction_files
+from attnmel_jax import files
 
 NAME = 'sha256.json'  # within the folder; file -> sha256 of its bytes
 ABSENT = f'it has no {NAME}: saving it was cut short, or it is from an older version'
@@ -15,13 +14,13 @@ ABSENT = f'it has no {NAME}: saving it was cut short, or it is from an older ver
 
 def write(folder: pathlib.Path) -> None:
   """Writes the manifest of all files in `folder`, whole or not at all."""
-  prediction_files.write_json(folder / NAME, _digests(folder))
+  files.write_json(folder / NAME, _digests(folder))
 
 
 def fault(folder: pathlib.Path) -> str:
   """What speaks against `folder`: '' nothing, ABSENT, or how it was damaged."""
   try:
-    expected = json_files.read(folder / NAME)
+    expected = files.read_json(folder / NAME)
   except FileNotFoundError:
     return ABSENT
   except (OSError, ValueError):

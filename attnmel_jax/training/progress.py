@@ -5,7 +5,7 @@ import time
 
 import tqdm
 
-from attnmel_jax.data import progress
+from attnmel_jax import progress
 
 
 class Progress:

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from attnmel_jax import json_files
+from attnmel_jax import files
 
 
 class Timing:
@@ -87,7 +87,7 @@ def summarise(path: pathlib.Path) -> dict[str, Any]:
   steps = images = starts = 0
   for text in path.read_text(errors='replace').splitlines():
     try:
-      line = json_files.parse(text)
+      line = files.parse_json(text)
     except ValueError:  # cut short
       continue
     seconds[line['what']] += line['seconds']

@@ -17,8 +17,8 @@ from absl import flags
 import numpy as np
 
 from attnmel_jax.data import decode
-from attnmel_jax.data import phantom_artefacts
-from attnmel_jax.data import phantom_drawing
+from attnmel_jax.phantom import artefacts
+from attnmel_jax.phantom import drawing
 from tests.data import conftest
 
 _MEGAPIXELS = flags.DEFINE_list('megapixels', ['6', '12', '24', '30'], 'sizes to draw')
@@ -32,9 +32,9 @@ _ENCODINGS = ((95, 0, '4:4:4'), (90, 2, '4:2:0'))
 def photograph(megapixels: float) -> np.ndarray:
   """uint8 [H, W, 3] with every artefact; the sides are as 3 to 2."""
   height = 2 * round((megapixels * 1e6 / 1.5) ** 0.5 / 2)
-  return phantom_drawing.draw(phantom_drawing.Case(
+  return drawing.draw(drawing.Case(
       'melanoma', seed=(0, 1), height=height, width=height * 3 // 2,
-      artefacts=tuple(phantom_artefacts.ARTEFACTS))).image
+      artefacts=tuple(artefacts.ARTEFACTS))).image
 
 
 def seconds(functions: list[Callable], repeats: int) -> list[float]:

@@ -20,8 +20,8 @@ from PIL import PngImagePlugin
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import builders
-from attnmel_jax.data import files
 from tests.data import conftest
 
 DATA = 'ISIC-2017_Training_Data.zip'

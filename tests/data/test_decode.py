@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from attnmel_jax import errors
 from attnmel_jax.data import decode
-from attnmel_jax.data import phantom_artefacts
-from attnmel_jax.data import phantom_drawing
+from attnmel_jax.phantom import artefacts
+from attnmel_jax.phantom import drawing
 from tests.data import conftest
 
 
@@ -41,7 +42,7 @@ def test_crop_lies_centred_inside(width, height, ratio):
 
 
 def test_an_image_that_leaves_no_pixel_is_unusable():
-  with pytest.raises(decode.Unusable, match='1x1 pixels'):
+  with pytest.raises(errors.Unusable, match='1x1 pixels'):
     decode.read_image(conftest.encode(_noise(1, 1)), crop_ratio=0.8, resize_size=8)
 
 
@@ -104,29 +105,29 @@ def test_sixteen_bit_image_is_scaled_not_clipped():
     b'', b'no image', conftest.encode(_noise(30, 40), 'JPEG')[:500],
     conftest.encode(_noise(30, 40))[:500]])
 def test_damaged_images_are_unusable(content):
-  with pytest.raises(decode.Unusable, match='cannot be read'):
+  with pytest.raises(errors.Unusable, match='cannot be read'):
     decode.read_image(content, crop_ratio=0.8, resize_size=8)
 
 
 def test_enormous_images_are_unusable(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 500)
-  with pytest.raises(decode.Unusable, match='more than 500 pixels'):
+  with pytest.raises(errors.Unusable, match='more than 500 pixels'):
     decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
 
 
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
 def test_they_are_unusable_where_pillow_does_but_warn(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1199)  # it raises beyond twice that
-  with pytest.raises(decode.Unusable, match='more than 1199 pixels'):
+  with pytest.raises(errors.Unusable, match='more than 1199 pixels'):
     decode.read_image(conftest.encode(_noise(30, 40)), crop_ratio=0.8, resize_size=8)
 
 
 @pytest.fixture(scope='module')
 def photograph() -> np.ndarray:
   """A drawing with hair, ruler and sensor noise, of odd sides."""
-  return phantom_drawing.draw(phantom_drawing.Case(
+  return drawing.draw(drawing.Case(
       'melanoma', seed=(0, 4), height=1101, width=1503,
-      artefacts=tuple(phantom_artefacts.ARTEFACTS))).image
+      artefacts=tuple(artefacts.ARTEFACTS))).image
 
 
 def _difference(data: bytes, *, scale: int, crop_ratio: float, resize_size: int
@@ -217,7 +218,7 @@ def test_other_images_are_decoded_in_full(photograph, mode, form, side):
 
 def test_a_photograph_that_breaks_off_is_unusable(photograph):
   data = conftest.encode(photograph, 'JPEG')
-  with pytest.raises(decode.Unusable, match='cannot be read'):
+  with pytest.raises(errors.Unusable, match='cannot be read'):
     decode.read_image(data[:len(data) // 2], crop_ratio=0.8, resize_size=32)
 
 
@@ -247,7 +248,7 @@ def test_damage_gives_a_square_or_is_unusable(form, data):
     try:
       square, _ = decode.read_image(
           bytes(content[:cut]), crop_ratio=0.8, resize_size=8)
-    except decode.Unusable:
+    except errors.Unusable:
       return
   assert square.shape == (8, 8, 3)
   assert square.dtype == np.uint8
@@ -256,7 +257,7 @@ def test_damage_gives_a_square_or_is_unusable(form, data):
 @FUZZ
 @given(st.binary(max_size=200))
 def test_what_is_no_image_is_unusable(content):
-  with pytest.raises(decode.Unusable):
+  with pytest.raises(errors.Unusable):
     decode.read_image(content, crop_ratio=0.8, resize_size=8)
 
 

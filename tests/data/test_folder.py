@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import builders
-from attnmel_jax.data import files
 from attnmel_jax.data import folder
 from tests.data import conftest
 

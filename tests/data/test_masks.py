@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from attnmel_jax.data import decode
+from attnmel_jax import errors
 from attnmel_jax.data import masks
 from tests.data import conftest
 
@@ -74,7 +74,7 @@ def test_masks_are_resized_to_the_nearest_pixel():
 
 
 def test_mask_of_another_size_is_unusable():
-  with pytest.raises(decode.Unusable, match='is 40x30 pixels, its image 30x40'):
+  with pytest.raises(errors.Unusable, match='is 40x30 pixels, its image 30x40'):
     _mask(conftest.encode(_disc()), size=(30, 40))
 
 
@@ -110,12 +110,12 @@ def test_superpixels_set_one_bit_an_attribute():
     ({'a': [0], 'b': [0, 1]}, r'lengths \[1, 2\]'),
     ({'a': [0, 1]}, 'superpixel 2, but the features end at 1')])
 def test_wrong_features_are_unusable(features, message):
-  with pytest.raises(decode.Unusable, match=message):
+  with pytest.raises(errors.Unusable, match=message):
     _superpixels(np.full((30, 40), 2), features)
 
 
 def test_superpixels_of_another_size_are_unusable():
-  with pytest.raises(decode.Unusable, match='is 20x10 pixels'):
+  with pytest.raises(errors.Unusable, match='is 20x10 pixels'):
     _superpixels(np.zeros((10, 20), int), {'a': [0]})
 
 
@@ -136,7 +136,7 @@ def test_probabilities_keep_their_values():
   np.testing.assert_array_equal(
       masks.read_probability(buffer.getvalue(), resize_size=30, **options).square,
       ramp[:, 5:35])
-  with pytest.raises(decode.Unusable, match='is 40x30 pixels, its image 30x40'):
+  with pytest.raises(errors.Unusable, match='is 40x30 pixels, its image 30x40'):
     masks.read_probability(conftest.encode(ramp), resize_size=30,
                            **{**options, 'size': (30, 40)})
 
@@ -174,6 +174,6 @@ def test_a_mask_is_turned_as_its_exif_says():
 @pytest.mark.parametrize('form, dtype', [('JPEG', np.uint8), ('PNG', np.uint16)])
 def test_superpixels_need_exact_colours(form, dtype):
   data = conftest.encode(np.zeros((30, 40), dtype), form)
-  with pytest.raises(decode.Unusable, match='exact colours'):
+  with pytest.raises(errors.Unusable, match='exact colours'):
     masks.read_superpixels(data, b'{"a": [0]}', attributes=('a',), size=(40, 30),
                            crop_ratio=0.8, resize_size=24)

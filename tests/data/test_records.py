@@ -1,8 +1,5 @@
-import itertools
-import threading
 
 import numpy as np
-import pytest
 
 from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import catalogue
@@ -10,32 +7,6 @@ from attnmel_jax.data import records
 from tests.data import conftest
 
 ATTRIBUTES = catalogue.DATASETS['isic2017'].attributes
-
-
-def test_results_come_in_order_with_few_ahead():
-  started = 0
-
-  def items():
-    nonlocal started
-    while True:  # endless: only a stream can work
-      yield started
-      started += 1
-
-  stream = records.in_order(lambda k: k * k, items())
-  assert list(itertools.islice(stream, 100)) == [k * k for k in range(100)]
-  assert started < 100 + 3 * records.cores()
-  stream.close()
-
-
-def test_work_runs_on_several_threads(monkeypatch):
-  monkeypatch.setattr(records, 'cores', lambda: 2)
-  both = threading.Barrier(2, timeout=20)
-  assert len(list(records.in_order(lambda _: both.wait(), range(2)))) == 2
-
-
-def test_an_error_of_a_worker_comes_through():
-  with pytest.raises(ZeroDivisionError):
-    list(records.in_order(lambda k: 1 // k, [1, 0, 1]))
 
 
 def _example(archives, number: int) -> tuple[archives_lib.Example, dict[str, bytes]]:

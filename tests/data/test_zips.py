@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import pytest
 
+from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import archives
-from attnmel_jax.data import decode
-from attnmel_jax.data import files
 from attnmel_jax.data import zips
 
 
@@ -48,7 +48,7 @@ def test_content_comes_back(tmp_path, content):
 
 
 def test_a_bomb_is_refused_by_its_size(tmp_path):
-  with pytest.raises(decode.Unusable, match=f'has {files.LARGEST + 1} bytes'):
+  with pytest.raises(errors.Unusable, match=f'has {files.LARGEST + 1} bytes'):
     _read(_with_size(_pack(b'0'), files.LARGEST + 1), tmp_path / 'z.zip')
 
 
@@ -67,13 +67,13 @@ def test_a_bomb_that_hides_its_size_is_not_unpacked(tmp_path):
 def test_a_link_is_not_a_file(tmp_path):
   data = _pack(b'/etc/passwd', create_system=3,
                external_attr=(stat.S_IFLNK | 0o777) << 16)
-  with pytest.raises(decode.Unusable, match='is a link'):
+  with pytest.raises(errors.Unusable, match='is a link'):
     _read(data, tmp_path / 'z.zip')
 
 
 @pytest.mark.parametrize('method', [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_without_a_limit_are_refused(tmp_path, method):
-  with pytest.raises(decode.Unusable, match='another method than deflate'):
+  with pytest.raises(errors.Unusable, match='another method than deflate'):
     _read(_pack(b'0' * 1000, compress_type=method), tmp_path / 'z.zip')
 
 
@@ -100,5 +100,5 @@ def test_no_damage_raises_anything_else(tmp_path_factory, changes, cut):
     with zips.opened(path) as archive:
       for name in archive.namelist():
         assert zlib.crc32(zips.read(archive, name)) == archive.getinfo(name).CRC
-  except (decode.Unusable, *archives.READ_ERRORS):
+  except (errors.Unusable, *archives.READ_ERRORS):
     pass

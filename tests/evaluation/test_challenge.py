@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import scores
+from attnmel_jax.evaluation import score_summary
 
 
 def _test_set(seed=0, rows=140):
@@ -58,7 +58,7 @@ def test_the_official_tool_gives_the_same_scores(tmp_path, seed):
       official.ClassificationMetric.BALANCED_ACCURACY)
 
   def ours(rows):
-    return scores.classification_scores(
+    return score_summary.classification_scores(
         labels[rows], probabilities[rows], class_names=challenge.CLASSES,
         groups=np.array(ids)[rows], threshold=None, temperature=None, num_draws=10,
         seed=0)

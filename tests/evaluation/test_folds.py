@@ -5,10 +5,10 @@ import pytest
 import sklearn.metrics
 
 from attnmel_jax import errors
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import folds as folds_lib
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import statistics
 
 
 def _table(ids, labels, positive, names=('other', 'melanoma')):
@@ -51,10 +51,10 @@ def _three_folds(seed=0, rows=90):
 
 def test_areas_are_averaged_over_the_folds():
   labels, scores, folds = _three_folds()
-  draws = statistics.bootstrap_draws(
+  draws = bootstrap.bootstrap_draws(
       folds_lib.strata(labels, folds), np.arange(90), num_draws=20, seed=0)
-  found = statistics.bootstrap_values(functools.partial(
-      folds_lib.draws_average, metric=statistics.draws_auc, labels=labels,
+  found = bootstrap.bootstrap_values(functools.partial(
+      folds_lib.draws_average, metric=bootstrap.draws_auc, labels=labels,
       scores=scores, folds=folds), draws=draws)
   for draw, value in zip([np.ones(90, int), *draws], found, strict=True):
     rows = np.repeat(np.arange(90), draw)
@@ -69,7 +69,7 @@ def test_areas_are_averaged_over_the_folds():
 def test_strata_keep_every_class_of_every_fold():
   labels, folds = np.array([0, 1, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 0, 1])
   assert len(np.unique(folds_lib.strata(labels, folds))) == 6
-  draws = statistics.bootstrap_draws(
+  draws = bootstrap.bootstrap_draws(
       folds_lib.strata(labels, folds), np.arange(6), num_draws=30, seed=0)
   assert (draws == 1).all()
 
@@ -80,7 +80,7 @@ def test_a_fold_of_one_class_takes_no_part():
   draws = np.ones((1, 90), np.uint16)
   expected = [metrics.auc(labels[folds == k], scores[folds == k]) for k in (0, 1)]
   average = functools.partial(
-      folds_lib.draws_average, draws, metric=statistics.draws_auc, scores=scores,
+      folds_lib.draws_average, draws, metric=bootstrap.draws_auc, scores=scores,
       folds=folds)
   assert average(labels=labels) == pytest.approx(np.mean(expected))
   assert np.isnan(average(labels=np.ones(90))).all()

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import metrics
-from attnmel_jax.evaluation import scores as scores_lib
-from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import score_summary as scores_lib
 
 SETTINGS = hypothesis.settings(deadline=None, max_examples=60, derandomize=True,
                                database=None)
@@ -106,12 +106,12 @@ def test_calibration_of_any_predictions(data, temperature):
 @hypothesis.given(predictions(), st.integers(0, 5))
 def test_a_draw_keeps_the_size_of_every_class(data, seed):
   labels, scores = data
-  draws = statistics.bootstrap_draws(
+  draws = bootstrap.bootstrap_draws(
       labels, np.arange(len(labels)), num_draws=5, seed=seed)
   np.testing.assert_array_equal(draws[:, labels].sum(axis=1), labels.sum())
   np.testing.assert_array_equal(draws.sum(axis=1), len(labels))
   # A draw's score is the metric of the rows that it took.
-  found = statistics.draws_auc(draws, labels=labels, scores=scores)
+  found = bootstrap.draws_auc(draws, labels=labels, scores=scores)
   for draw, value in zip(draws, found, strict=True):
     assert value == pytest.approx(
         metrics.auc(np.repeat(labels, draw), np.repeat(scores, draw)))

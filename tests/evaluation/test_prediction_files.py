@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.evaluation import prediction_files
 
 NAMES = ('nevus', 'melanoma')
@@ -109,7 +110,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path, changes, message):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
   path = tmp_path / 'file'
   path.write_text('old')
-  with pytest.raises(KeyboardInterrupt), prediction_files.replacing(path) as file:
+  with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
     file.write(b'half')
     assert path.read_text() == 'old'
     raise KeyboardInterrupt
@@ -121,7 +122,7 @@ def test_a_write_that_fails_names_the_file(tmp_path):
   path = tmp_path / 'file'
   path.write_text('old')
   with (pytest.raises(OSError) as caught,
-        prediction_files.replacing(path)):
+        files.replacing(path)):
     raise OSError(errno.ENOSPC, 'No space left on device')
   assert caught.value.filename == str(path)
   assert path.read_text() == 'old'
@@ -130,12 +131,12 @@ def test_a_write_that_fails_names_the_file(tmp_path):
 
 def test_json_keeps_order_and_refuses_nan(tmp_path):
   path = tmp_path / 'summary.json'
-  prediction_files.write_json(path, {'z': 1 / 3, 'a': {'low': None}})
+  files.write_json(path, {'z': 1 / 3, 'a': {'low': None}})
   assert json.loads(path.read_text()) == {'z': 1 / 3, 'a': {'low': None}}
   assert list(json.loads(path.read_text())) == ['z', 'a']
   before = path.read_text()
   with pytest.raises(ValueError):
-    prediction_files.write_json(path, {'auc': float('nan')})
+    files.write_json(path, {'auc': float('nan')})
   assert path.read_text() == before
 
 

@@ -5,11 +5,11 @@ import pytest
 import sklearn.metrics
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import comparisons
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import scores
-from attnmel_jax.evaluation import statistics
+from attnmel_jax.evaluation import score_summary
 from attnmel_jax.evaluation import systems
 
 BINARY = ('other', 'melanoma')
@@ -41,12 +41,12 @@ def _bootstrap(runs, metric, *, num_draws, seed):
 
 def _summary(run):
   table = run.predictions
-  found = scores.classification_scores(
+  found = score_summary.classification_scores(
       table.labels, table.probabilities, class_names=table.class_names,
       groups=run.images.groups,
       threshold=0.4 if len(table.class_names) == 2 else None, temperature=None,
       num_draws=200, seed=3)
-  return found | scores.attention_scores(
+  return found | score_summary.attention_scores(
       run.images.scores, ~np.isnan(run.images.scores['jaccard_cam']),
       labels=table.labels, groups=run.images.groups, num_draws=200, seed=3)
 
@@ -61,7 +61,7 @@ def test_one_run_has_the_intervals_of_its_summary(class_names, number):
     if name == 'balanced_accuracy' and len(class_names) == 2:
       continue  # of sensitivity and specificity; no part of a summary
     values = _bootstrap([run], name, num_draws=200, seed=3)
-    found = statistics.percentile_interval(values, level=0.95)
+    found = bootstrap.percentile_interval(values, level=0.95)
     kind, _, last = name.partition('_')
     expected = summary[kind][last] if last in SEVEN else summary[name]
     assert (found.estimate, found.low, found.high) == pytest.approx(
@@ -84,7 +84,7 @@ def test_systems_are_compared_on_the_same_draws():
   systems.check_same_images(runs)
   values = {name: _bootstrap(own, 'auc', num_draws=200, seed=0)
             for name, own in runs.items()}
-  found = comparisons.compare_with_reference(values, reference='reference', level=0.95)
+  found = paired.compare_with_reference(values, reference='reference', level=0.95)
   assert found.differences['twin'] == (0, 0, 0, 1)
   assert found.differences['better'].low > 0
   assert found.number == 2
@@ -208,7 +208,7 @@ def test_draws_are_made_once():
   labels, groups = np.array([0, 1, 0, 1]), np.array(list('abcd'))
   first = draws.of(labels, groups)
   assert draws.of(labels.copy(), groups) is first
-  np.testing.assert_array_equal(first, statistics.bootstrap_draws(
+  np.testing.assert_array_equal(first, bootstrap.bootstrap_draws(
       labels, groups, num_draws=5, seed=1))
   assert draws.of(labels, np.array(list('abcc'))) is not first
 

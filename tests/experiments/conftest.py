@@ -3,9 +3,9 @@
 import pytest
 
 from attnmel_jax.data import builders
-from attnmel_jax.data import phantom
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.models import unet
+from attnmel_jax.phantom import generate
 from configs import common
 from configs import isic2018_task1
 
@@ -14,7 +14,7 @@ from configs import isic2018_task1
 def prepared(tmp_path_factory):
   """Folder of prepared phantom data: 48 training images, 16 and 20 others."""
   root = tmp_path_factory.mktemp('phantom')
-  phantom.write_archives(
+  generate.write_archives(
       root / 'archives', year=2017,
       counts={'train': 48, 'validation': 16, 'test': 20}, size=60, seed=3,
       artefact_bias={}, workers=1)
@@ -69,7 +69,7 @@ def segmented(tmp_path_factory):
   40 images of Task 1; 63, 14 and 14 of Task 3, of which training alone has masks.
   """
   root = tmp_path_factory.mktemp('segmented')
-  phantom.write_archives(
+  generate.write_archives(
       root / 'archives', year=2018,
       counts={'train': 63, 'validation': 14, 'test': 14, 'segmentation': 40}, size=48,
       seed=7, artefact_bias={}, workers=1)

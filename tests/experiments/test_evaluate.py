@@ -7,11 +7,11 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
-from attnmel_jax.data import phantom
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.phantom import generate
 
 
 def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
@@ -42,9 +42,9 @@ def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
 def test_own_photographs_are_an_external_test_set(finished, tmp_path):
   folder, summary = finished
   table = ['image,label,mask,split']
-  for row in phantom.rows(year=2016, split='test', total=12, size=60, seed=9,
+  for row in generate.rows(year=2016, split='test', total=12, size=60, seed=9,
                           artefact_bias={}):
-    for files in phantom.YEARS[2016].encode(row.image_id, row.case):
+    for files in generate.YEARS[2016].encode(row.image_id, row.case):
       for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     table.append(f'{row.image_id}.jpg,{row.case.diagnosis},'

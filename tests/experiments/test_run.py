@@ -13,9 +13,9 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
-from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.phantom import generate
 from attnmel_jax.training import loop
 from attnmel_jax.training import tensorboard
 
@@ -252,11 +252,11 @@ def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
     prepared, config, tmp_path):
   table = ['image,label,split']
   for split, number in (('train', 24), ('validation', 8), ('test', 8)):
-    rows = phantom.rows(year=2017, split=split, total=number, size=60, seed=4,
+    rows = generate.rows(year=2017, split=split, total=number, size=60, seed=4,
                         artefact_bias={})
     for row in rows:
       name, ill = f'{row.image_id}.jpg', row.case.diagnosis == 'melanoma'
-      photograph = phantom.YEARS[2017].encode(row.image_id, row.case)[0][name]
+      photograph = generate.YEARS[2017].encode(row.image_id, row.case)[0][name]
       (tmp_path / name).write_bytes(photograph)
       table.append(f'{name},{"melanoma" if ill else "other"},{split}')
   copied = table[1].split(',')[0]

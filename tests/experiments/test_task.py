@@ -8,8 +8,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import builders
-from attnmel_jax.data import phantom
 from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.phantom import generate
 from configs import isic2016
 from configs import isic2018_cv
 from configs import isic2018_task1
@@ -74,7 +74,7 @@ def years(tmp_path_factory):
   root = tmp_path_factory.mktemp('years')
   for year, counts in ((2016, {'train': 24, 'test': 12}),
                        (2018, {'train': 120, 'segmentation': 10})):
-    phantom.write_archives(root / str(year), year=year, counts=counts, size=48, seed=5,
+    generate.write_archives(root / str(year), year=year, counts=counts, size=48, seed=5,
                            artefact_bias={}, workers=1)
   for dataset, year, ratio in (('isic2016', 2016, 0.8), ('isic2018', 2018, 1.0),
                                ('isic2018_task1', 2018, 1.0)):
@@ -231,11 +231,11 @@ def test_a_unet_is_not_chosen_without_masks(years, monkeypatch):
 
 def test_splits_of_other_classes_are_refused(tmp_path):
   for split, label in (('train', 'naevus'), ('test', 'nevus')):
-    rows = phantom.rows(year=2017, split=split, total=4, size=48, seed=1,
+    rows = generate.rows(year=2017, split=split, total=4, size=48, seed=1,
                         artefact_bias={})
     table = ['image,label,split']
     for number, row in enumerate(rows):
-      data = phantom.YEARS[2017].encode(row.image_id, row.case)[0]
+      data = generate.YEARS[2017].encode(row.image_id, row.case)[0]
       (tmp_path / f'{row.image_id}.jpg').write_bytes(data[f'{row.image_id}.jpg'])
       table.append(f'{row.image_id}.jpg,{"melanoma" if number % 2 else label},{split}')
     (tmp_path / f'{split}.csv').write_text('\n'.join(table))

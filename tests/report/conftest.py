@@ -7,13 +7,13 @@ import pytest
 
 from attnmel_jax.data import builders
 from attnmel_jax.data import generated
-from attnmel_jax.data import phantom
 from attnmel_jax.evaluation import challenge
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.report import comparison
-from attnmel_jax.report import figure_runs
-from attnmel_jax.report import figure_style
+from attnmel_jax.phantom import generate
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.figures import plotting
+from attnmel_jax.report.figures import selection
 from configs import common
 from configs.grids import common as grid_systems
 
@@ -28,7 +28,7 @@ SYSTEMS = {name: fields for name, fields in grid_systems.SYSTEMS.items()
 def prepared(tmp_path_factory):
   """Folder of prepared phantom data: 12 training images, 6 and 9 others."""
   root = tmp_path_factory.mktemp('phantom')
-  phantom.write_archives(
+  generate.write_archives(
       root / 'archives', year=2017,
       counts={'train': 12, 'validation': 6, 'test': 9}, size=60, seed=3,
       artefact_bias={}, workers=1)
@@ -58,7 +58,7 @@ def with_generated(prepared, root, make):
 
 def text(entries):
   """Figures as the page has them."""
-  return '\n'.join(figure_style.to_markdown(entries))
+  return '\n'.join(plotting.to_markdown(entries))
 
 
 def predictions(number=40, *, classes=2, seed=0):
@@ -107,7 +107,7 @@ def make_run(tmp_path):
 @pytest.fixture
 def found(tmp_path):
   """Reads all runs that `make_run` made."""
-  return lambda: comparison.find_runs(tmp_path / 'runs')[0]
+  return lambda: run_reader.find_runs(tmp_path / 'runs')[0]
 
 
 @pytest.fixture
@@ -123,4 +123,4 @@ def panel(make_run, found):
   """Seven systems on the seven classes of ISIC 2018."""
   for seed, (name, fields) in enumerate(SYSTEMS.items()):
     make_run(name, predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return figure_runs.panels(found(), split='auto')[0][0]
+  return selection.panels(found(), split='auto')[0][0]

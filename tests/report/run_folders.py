@@ -5,13 +5,14 @@ import pathlib
 
 import numpy as np
 
+from attnmel_jax import files
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.report import comparison
-from attnmel_jax.report import estimates as estimates_lib
-from attnmel_jax.report import gathering
-from attnmel_jax.report import sections
+from attnmel_jax.report import groups
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.tables import estimates as estimates_lib
+from attnmel_jax.report.tables import sections
 from configs import common
 from configs import folder as own_photographs
 from configs import isic2016
@@ -90,11 +91,11 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
       predictions / f'{name}.csv', ids, labels, probabilities, names)
   image_tables.write(predictions / f'{name}_images.csv', ids,
                      [f'lesion{k}' for k in lesions[kept]], scores)
-  prediction_files.write_json(folder / 'config.json', own)
-  prediction_files.write_json(folder / 'environment.json', {
+  files.write_json(folder / 'config.json', own)
+  files.write_json(folder / 'environment.json', {
       'commit': 'c' * 40, 'devices': ['cpu: x'],
       'fingerprints': {'train': fingerprint}})
-  prediction_files.write_json(folder / 'summary.json', {
+  files.write_json(folder / 'summary.json', {
       'best': {'step': 7}, 'synthetic': synthetic, 'class_names': list(names),
       'leakage': {'allowed': bool(leakage), 'found': list(leakage)},
       'threshold': threshold if len(names) == 2 else None, 'temperature': 1.5,
@@ -105,7 +106,7 @@ def write(folder: pathlib.Path, own, *, split='test', rows=40, skill=1.0,
 
 def read(folder):
   """A run, as the report gets it."""
-  return comparison.FinishedRun(
+  return run_reader.FinishedRun(
       folder, run_folder.read_config(folder),
       json.loads((folder / 'environment.json').read_text()),
       json.loads((folder / 'summary.json').read_text()))
@@ -114,7 +115,7 @@ def read(folder):
 def estimates(runs, *, num_draws=50):
   """Of the first group of runs."""
   defaults = common.get_config().to_dict()
-  group = gathering.gather(runs, split='auto', defaults=defaults).groups[0]
+  group = groups.gather(runs, split='auto', defaults=defaults).groups[0]
   return estimates_lib.Estimates(group, num_draws=num_draws, seed=0)
 
 

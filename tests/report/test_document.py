@@ -6,8 +6,8 @@ import os
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.report import comparison
 from attnmel_jax.report import document
+from attnmel_jax.report import run_reader
 from tests.report import run_folders
 
 
@@ -37,7 +37,7 @@ def runs(tmp_path):
 
 
 def _write(root, out, **asked):
-  return document.write(comparison.find_runs(root), out, run_folders.plan(**asked))
+  return document.write(run_reader.find_runs(root), out, run_folders.plan(**asked))
 
 
 def test_the_page_and_its_files(runs, tmp_path):

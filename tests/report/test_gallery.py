@@ -10,8 +10,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import attention_maps
-from attnmel_jax.report import figure_runs
 from attnmel_jax.report import gallery
+from attnmel_jax.report.figures import selection
 from tests.report import conftest
 
 MANY = 10**9
@@ -34,7 +34,7 @@ def _maps(number, seed=0):
 
 
 def _gallery(found, prepared, budget=MANY):
-  (panel,), _ = figure_runs.panels(found(), split='auto')
+  (panel,), _ = selection.panels(found(), split='auto')
   return gallery.of_panel(panel, prepared, budget=budget)
 
 

@@ -9,13 +9,13 @@ import re
 import numpy as np
 import pytest
 
-from attnmel_jax.report import comparison
-from attnmel_jax.report import figure_runs
-from attnmel_jax.report import figure_style
 from attnmel_jax.report import gallery
 from attnmel_jax.report import page
-from attnmel_jax.report import sections
-from attnmel_jax.report import table as table_lib
+from attnmel_jax.report import run_reader
+from attnmel_jax.report.figures import plotting
+from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import sections
+from attnmel_jax.report.tables import table as table_lib
 from tests.report import conftest
 from tests.report import run_folders
 
@@ -69,13 +69,13 @@ def rendered(make_run, found, prepared, tmp_path):
   make_run('first', rows, **alike)
   make_run('second', rows, roi='lesion', **alike)
   folder = tmp_path / 'figures'
-  figure = figure_style.blank(2, 2)
-  figure_style.save_chart(figure, folder, 'chart')
-  figure_style.save(figure, folder, 'photographs')
-  entries = [figure_style.Entry('Curve', 'Of it.', 'chart', table='t', chart=True),
-             figure_style.Entry('Faces', 'Of them.', 'photographs'),
-             figure_style.Entry('Masks', 'There are none.')]
-  panels, _ = figure_runs.panels(found(), split='auto')
+  figure = plotting.blank(2, 2)
+  plotting.save_chart(figure, folder, 'chart')
+  plotting.save(figure, folder, 'photographs')
+  entries = [plotting.Entry('Curve', 'Of it.', 'chart', table='t', chart=True),
+             plotting.Entry('Faces', 'Of them.', 'photographs'),
+             plotting.Entry('Masks', 'There are none.')]
+  panels, _ = selection.panels(found(), split='auto')
 
   def render(tables=(), left_out=(), **asked):
     own = sections.Section('Table 9', ['A line.'], list(tables), [])
@@ -121,7 +121,7 @@ def test_what_was_run_is_what_differs(rendered, prepared):
 
 
 def test_names_from_outside_are_text(rendered, monkeypatch):
-  monkeypatch.setattr(figure_runs.Panel, 'title', NASTY)
+  monkeypatch.setattr(selection.Panel, 'title', NASTY)
   plain = _read(rendered())
   html = rendered([_table(NASTY, context=(NASTY,), notes=(table_lib.Bold(NASTY),))],
                   [NASTY])
@@ -234,4 +234,4 @@ def test_runs_of_one_name_are_told_apart_by_their_parents(make_run, found):
   for parent in ('a', 'b'):
     make_run(f'{parent}/run', conftest.predictions())
   make_run('other', conftest.predictions())
-  assert comparison.run_names(found()) == ['a/run', 'b/run', 'other']
+  assert run_reader.run_names(found()) == ['a/run', 'b/run', 'other']

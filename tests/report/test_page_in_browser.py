@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from attnmel_jax.report import figure_runs
-from attnmel_jax.report import figure_style
 from attnmel_jax.report import page
+from attnmel_jax.report.figures import plotting
+from attnmel_jax.report.figures import selection
 from tests.report import conftest
 from tests.report import run_folders
 
@@ -39,9 +39,9 @@ def written(make_run, found, prepared, tmp_path):
   make_run(
       'three', (data.ids, data.labels, np.eye(3)[(data.labels + 1) % 3]), maps=maps,
       positive=(), class_names=tuple(data.class_names))
-  figure_style.save_chart(figure_style.blank(2, 2), tmp_path / 'figures', 'chart')
-  entry = figure_style.Entry('Curve', 'Of it.', 'chart', chart=True)
-  panels, _ = figure_runs.panels(found(), split='auto')
+  plotting.save_chart(plotting.blank(2, 2), tmp_path / 'figures', 'chart')
+  entry = plotting.Entry('Curve', 'Of it.', 'chart', chart=True)
+  panels, _ = selection.panels(found(), split='auto')
   path = tmp_path / 'report.html'
   path.write_text(page.render(
       found(), [], [entry], panels, [NASTY],

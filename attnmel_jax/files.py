@@ -1,0 +1,141 @@
+"""Files: written whole or not at all, read without trust, named in Markdown.
+
+  with files.replacing(path) as file:
+    file.write(b'...')
+  files.write_json(path, {'auc': 0.9})
+  files.read_json(path)  # {'auc': 0.9}
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import json
+import os
+import pathlib
+import re
+from typing import Any
+from typing import BinaryIO
+
+from attnmel_jax import errors
+
+# Bytes: twice the pixels that are allowed, as a BMP. More is a mistake, or a bomb.
+LARGEST = 1 << 29
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """Opens a binary file that takes the place of `path` once it is complete.
+
+  Until then, and for good if the block raises, `path` stays as it was.
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with open(temporary, 'wb') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError as error:
+    if error.filename is None:  # of a write: the message would name no file
+      error.filename = str(path)
+    raise
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+  """Writes a dictionary as indented JSON; ValueError if it holds NaN (use None)."""
+  text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+  with replacing(path) as file:
+    file.write(f'{text}\n'.encode())
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in a file.
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it holds no JSON, another kind than an object, or one nested too deep.
+  """
+  if path.exists() and not path.is_file():  # a pipe would be waited for
+    raise ValueError('it is no plain file')
+  return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> dict[str, Any]:
+  """The JSON object in a text; raises ValueError as `read_json` does."""
+  try:
+    content = json.loads(text)
+  except RecursionError:
+    raise ValueError('it is nested too deep') from None
+  if not isinstance(content, dict):
+    raise ValueError(f'it holds a {type(content).__name__}, no object')
+  return content
+
+
+def check_types(content: Any, types: dict[str, type | tuple[type, ...]]
+                ) -> None:
+  """Raises ValueError for the first field that is missing or of another type.
+
+  A bool is no number here. A list of one type is written `list[str]`.
+  """
+  if not isinstance(content, dict):
+    raise ValueError(f'{content!r} is no object')
+  for name, expected in types.items():
+    if name not in content:
+      raise ValueError(f'{name} is missing')
+    if not _is(content[name], expected):
+      raise ValueError(f'{name} is of another type')
+
+
+def _is(value: Any, expected: Any) -> bool:
+  if isinstance(expected, tuple):
+    return any(_is(value, one) for one in expected)
+  item = getattr(expected, '__args__', None)
+  if item is not None:
+    return isinstance(value, list) and all(_is(v, item[0]) for v in value)
+  return isinstance(value, expected) and (
+      not isinstance(value, bool) or expected is bool)
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+  """Content of a file.
+
+  Raises:
+    OSError: it cannot be read.
+    errors.Unusable: it is no plain file, which might never end, or too large.
+  """
+  check(path)
+  return path.read_bytes()
+
+
+def check(path: pathlib.Path) -> None:
+  """Raises what `read_bytes` does, without reading."""
+  size = path.stat().st_size
+  if not path.is_file():  # a pipe would be waited for
+    raise errors.Unusable('is a folder' if path.is_dir() else 'is no plain file')
+  check_size(size)
+
+
+def is_name(text: str) -> bool:
+  """Whether a file of this name lies in the folder that it is looked for in."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return text not in ('', '.', '..') and not {'/', '\0'} & set(text)
+
+
+def check_size(size: int) -> None:
+  """Raises errors.Unusable if a file of so many bytes cannot be meant."""
+  if size > LARGEST:
+    raise errors.Unusable(f'has {size} bytes, more than {LARGEST}')
+
+
+def escaped(text: str) -> str:
+  """Text in one line without any character that Markdown takes for a command."""
+  # An underscore within a word is no emphasis; a link needs `](`.
+  return re.sub(r'[\\`*|<]|(?<!\w)_|_(?!\w)|\](?=\()',
+                lambda found: '\\' + found[0], ' '.join(text.split()))

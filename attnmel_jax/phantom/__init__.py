@@ -1,0 +1,1 @@
+"""Synthetic dermoscopy, written as the official archives are."""

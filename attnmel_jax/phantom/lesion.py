@@ -1,0 +1,99 @@
+"""Draws one lesion: outline, rim, colours, structures, then its mean colour."""
+
+import numpy as np
+
+from attnmel_jax.phantom import diagnoses
+from attnmel_jax.phantom import fields
+from attnmel_jax.phantom import outline as outlines
+from attnmel_jax.phantom import structures
+
+
+def draw(rng: np.random.Generator, look: diagnoses.Look, *, height: int,
+         width: int) -> outlines.Lesion:
+  """Draws a lesion; its area, place and mean colour do not depend on `look`."""
+  lesion = outlines.outline(rng, look, height, width)
+  lesion.attributes = dict.fromkeys(
+      structures.ATTRIBUTES, np.zeros((height, width), bool))
+  streak_lines = structures.plan_streaks(rng, look, lesion)
+  _fade_rim(rng, look, lesion)
+  _paint_colours(rng, look, lesion)
+  structures.network(rng, look, lesion)
+  structures.negative_network(rng, look, lesion)
+  structures.globules(rng, look, lesion)
+  structures.ridges(rng, look, lesion)
+  structures.pits_and_cysts(rng, look, lesion)
+  structures.streaks(rng, lesion, streak_lines)
+  _match_mean(rng, lesion)
+  return lesion
+
+
+def _fade_rim(rng, look, lesion: outlines.Lesion) -> None:
+  """How the pigment ends: softly, abruptly, or differently along the border."""
+  shape = lesion.y.shape
+  along = fields.noise(rng, shape, scale=0.7 * lesion.radius, smoothness=2.0)
+  width = look.rim * np.exp(look.rim_variation * 1.2 * along)
+  width = np.clip(width, 0.025, 0.5)
+  grain = fields.noise(rng, shape, scale=0.04 * lesion.radius, smoothness=1.0)
+  ragged = lesion.level + 0.25 * width * grain
+  lesion.cover = fields.smoothstep(1 + 0.8 * width, 1 - width, ragged)
+
+
+def _paint_colours(rng, look, lesion: outlines.Lesion) -> None:
+  """A base of brown, then the colours of the palette as patches or rings."""
+  shape, mask = lesion.y.shape, lesion.mask
+  light, dark = (np.array(diagnoses.COLOURS[name], np.float32)
+                 for name in ('light_brown', 'dark_brown'))
+  colour = np.broadcast_to(light + rng.uniform(0.0, 0.5) * (dark - light),
+                           (*shape, 3)).copy()
+  v, u = ((lesion.y - float(lesion.centre[0])) / lesion.radius,
+          (lesion.x - float(lesion.centre[1])) / lesion.radius)
+  for name in look.palette:
+    towards = fields.direction(rng.uniform(0, 2 * np.pi))
+    side = towards[0] * v + towards[1] * u
+    ring = (1 - lesion.level) * (1 if rng.random() < 0.7 else -1)
+    cloud = fields.noise(rng, shape, scale=0.30 * lesion.radius, smoothness=1.2)
+    rank = (look.eccentricity * side + (1 - look.eccentricity) * 1.6 * ring
+            + (0.15 + 0.35 * look.eccentricity) * cloud)
+    threshold = float(np.quantile(rank[mask], 1 - rng.uniform(0.12, 0.34)))
+    blur = rng.uniform(0.12, 0.40)
+    weight = fields.smoothstep(threshold - blur, threshold + blur, rank)
+    target = np.array(diagnoses.COLOURS[name], np.float32)
+    colour += weight[..., None] * (target - colour)
+  mottle = fields.noise(rng, shape, scale=0.12 * lesion.radius, smoothness=1.0)
+  grain = fields.noise(rng, shape, scale=0.012, smoothness=0.9)
+  dome = 1 + rng.uniform(-0.25, 0.45) * (0.5 - lesion.level)
+  colour *= (np.exp(0.16 * mottle + 0.10 * grain) * dome)[..., None]
+  lesion.absorption = lesion.cover[..., None] * colour
+
+
+def _match_mean(rng, lesion: outlines.Lesion) -> None:
+  """Sets the lesion's mean colour, so that it does not follow from the diagnosis.
+
+  The share of light that the lesion takes from the image comes from one
+  distribution for all. Without this, melanomas would be darker and a classifier
+  could do without their structure. Green is matched by a common gain, red and
+  blue by an offset where there is pigment, which leaves white and black as they are.
+  """
+  depth = float(np.clip(np.exp(rng.normal(np.log(0.58), 0.35)), 0.25, 1.3))
+  hue = np.array([0.62, 1.0, 1.20]) * np.exp(0.06 * rng.standard_normal(3))
+  seen = lesion.cover > 0
+  area = lesion.mask.sum()
+  pigment = lesion.absorption[seen][::2]  # half of the pixels are enough
+
+  def solve(low, high, absorb, channel):
+    for _ in range(12):
+      middle = (low + high) / 2
+      taken = 2 * (1 - np.exp(-absorb(middle))).sum() / area
+      if taken < 1 - np.exp(-depth * hue[channel]):
+        low = middle
+      else:
+        high = middle
+    return middle
+
+  lesion.absorption *= solve(0.1, 5.0, lambda k: k * pigment[:, 1], 1)
+  amount = np.maximum(lesion.absorption[..., 1], 0)
+  amount = amount / (amount + 0.25)
+  pigment, share = lesion.absorption[seen][::2], amount[seen][::2]
+  for channel in (0, 2):
+    offset = solve(-0.9, 1.2, lambda k, c=channel: pigment[:, c] + k * share, channel)
+    lesion.absorption[..., channel] += offset * amount

@@ -1,0 +1,1 @@
+"""A trained run for others: photographs, files for other programs, pages."""

@@ -1,0 +1,122 @@
+"""A finished run -> files that other programs read without this one.
+
+  model.stablehlo      uint8 images of any number -> probabilities and maps
+  torch_names.safetensors  all variables, by torchvision's names where it has them
+  model.onnx           the same for one image, where jax2onnx can make it
+  MODEL_CARD.md        what it is, how an image is prepared, what may be done with it
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import functools
+import json
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+from jax import export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from attnmel_jax import errors
+from attnmel_jax import files
+from attnmel_jax.evaluation import predict
+from attnmel_jax.experiments import build
+from attnmel_jax.experiments import run_folder
+from attnmel_jax.models import cpu_kernels
+from attnmel_jax.models import torch_names
+from attnmel_jax.share import model_card
+from attnmel_jax.share import onnx_export
+from attnmel_jax.share import trained
+
+PROGRAM, ONNX, WEIGHTS, CARD = (
+    'model.stablehlo', 'model.onnx', 'weights.safetensors', 'MODEL_CARD.md')
+# One file serves them all.
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+def write(run: trained.TrainedRun, out: pathlib.Path
+          ) -> tuple[list[pathlib.Path], str]:
+  """Writes the files into `out`, replacing those of an earlier call.
+
+  Returns:
+    Their paths, and why there is no ONNX file, '' if there is one.
+
+  Raises:
+    UserError: `out` cannot be written.
+  """
+  environment = run_folder.read_environment(run.folder)
+  with _as_unwritable(out):  # before the work
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+      pass
+  onnx, missing = {}, ''
+  try:
+    onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['resize_size'])}
+  except onnx_export.Unavailable as reason:
+    missing = str(reason)
+  contents = {
+      PROGRAM: bytes(program(run).serialize()),
+      **onnx,
+      WEIGHTS: safetensors.numpy.save(
+          torch_names.to_torchvision(jax.device_get(run.variables)),
+          {'class_names': json.dumps(run.class_names),
+           'config': json.dumps(dict(run.config))}),
+      CARD: model_card.text(run, environment, program=PROGRAM, weights=WEIGHTS,
+                            onnx=ONNX if onnx else '', platforms=PLATFORMS).encode()}
+  with _as_unwritable(out):
+    if not onnx:  # that of an earlier call may be another run's
+      (out / ONNX).unlink(missing_ok=True)
+    for name, content in contents.items():
+      with files.replacing(out / name) as file:
+        file.write(content)
+  return [out / name for name in contents], missing
+
+
+@contextlib.contextmanager
+def _as_unwritable(out: pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
+                           'another folder') from None
+
+
+def program(run: trained.TrainedRun) -> export.Exported:
+  """The run's prediction step as one program, weights inside.
+
+  It takes uint8 [b, S, S, 3] of any b, S being the run's resize_size: squares as
+  launch/prepare.py makes them. Crop and normalisation are inside. It gives what
+  `predict.eval_step` does: `probabilities`, `attention` and, of VGG-16-GAP, `cam`. A
+  run with tta averages the eight views inside.
+  """
+  batch, = export.symbolic_shape('b')
+  side = run.config['resize_size']
+  with cpu_kernels.plain():
+    return export.export(jax.jit(_whole_step(run)), platforms=PLATFORMS)(
+        jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8))
+
+
+def _whole_step(run: trained.TrainedRun) -> Callable[[jax.Array], dict[str, Any]]:
+  config = run.config
+  step = functools.partial(
+      predict.eval_step,
+      model=build.create_model(config, len(run.class_names), remat=False),
+      normalisation=config['normalisation'], dtype=build.loss_dtype(config),
+      image_size=config['image_size'], cam=config['model'] == 'vgg16_gap',
+      tta=config['tta'])
+  host = jax.device_get(run.variables)
+
+  def apply(images: jax.Array) -> dict[str, Any]:
+    variables = jax.tree.map(jnp.asarray, host)
+    if not config['tta']:
+      return step(variables, {'image': images})
+    views = [step(variables, {
+        'image': images, 'element': jnp.full(images.shape[:1], element, np.int32)})
+             for element in range(8)]
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *views)
+
+  return apply

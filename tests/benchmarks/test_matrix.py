@@ -1,0 +1,219 @@
+"""Cells: which, where they are kept, how they are shown; and the command itself."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from attnmel_jax import errors
+from benchmarks import matrix
+from benchmarks import speed
+from configs import common
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def _spread(median):
+  return {'median': median, 'lower_quartile': 0.9 * median,
+          'upper_quartile': 1.1 * median, 'measurements': 5}
+
+
+@pytest.fixture
+def config():
+  """The default, as it is measured."""
+  return matrix.without_data(common.get_config().to_dict())
+
+
+@pytest.fixture
+def cell(config):
+  """Made-up numbers on a quiet machine."""
+  return {
+      'machine': matrix.machine(), 'devices': '1 x cpu', 'config': config,
+      'compile_seconds': 12., 'first_step_cold_seconds': 20.,
+      'first_step_warm_seconds': 3., 'step_seconds': _spread(2.),
+      'images_per_second': 16., 'input_wait_share': 0.001, 'others_cores': 0.,
+      'process_peak_bytes': 3 * 2**30, 'device_peak_bytes': None,
+      'step_temporary_bytes': 2**29, 'inference_seconds_per_image': _spread(0.02),
+      'flops_per_step': 2e11, 'flops_per_second': 1e11, 'peak_flops_per_second': 2e11,
+      'share_of_peak': 0.5, 'torch': None}
+
+
+@pytest.fixture
+def compared(cell):
+  """The same with PyTorch's."""
+  return cell | {'torch': {
+      'description': 'torch 9', 'output_difference': 1e-6, 'others_cores': 0.,
+      'ours_step_seconds': _spread(2.), 'torch_step_seconds': _spread(2.5),
+      'ours_inference_seconds': _spread(0.5), 'torch_inference_seconds': _spread(0.4),
+      'step_ratio': _spread(0.8), 'inference_ratio': _spread(1.25)}}
+
+
+def test_the_sweep_has_every_combination_once(config):
+  cells = matrix.sweep(config)
+  names = ('image_size', 'batch_size', 'backbone', 'dtype')
+  assert len({tuple(c[name] for name in names) for c in cells}) == len(cells) == 16
+  assert {c['image_size']: c['resize_size'] for c in cells} == {128: 146, 224: 256}
+  for c in cells:
+    assert matrix.without_data(c) == c  # all pass the checks
+
+
+def test_the_quick_cell_is_small_and_right(config):
+  small = matrix.without_data(matrix.quick(config))
+  assert (small['image_size'], small['width']) == (96, 0.25)
+
+
+def test_neither_weights_nor_data_are_asked_for():
+  config = common.get_config().to_dict() | {
+      'backbone': 'vgg16', 'rescale_pretrained': True, 'data_dir': '/nowhere'}
+  measured = matrix.without_data(config)
+  assert [measured[k] for k in ('pretrained', 'rescale_pretrained', 'data_dir')] == [
+      '', False, '']
+  with pytest.raises(errors.UserError, match='image_size'):
+    matrix.without_data(config | {'image_size': 100})
+  with pytest.raises(errors.UserError, match="model='unet'"):
+    matrix.without_data(config | {'model': 'unet', 'roi': 'lesion'})
+
+
+def test_cells_survive_the_file(cell, compared, config, tmp_path):
+  path = tmp_path / 'cells.json'
+  assert matrix.read_cells(path) == []
+  matrix.write_cell(path, cell)
+  other = config | {'batch_size': 8}
+  matrix.write_cell(path, cell | {'config': other})
+  cells = matrix.read_cells(path)
+  assert len(cells) == 2
+  # JSON has no tuples; the config is the same still.
+  assert matrix.find_cell(cells, config, against_torch=False) == cells[0]
+  assert matrix.find_cell(cells, other, against_torch=False) == cells[1]
+  third = config | {'width': 0.5}
+  assert matrix.find_cell(cells, third, against_torch=False) is None
+  # A comparison is asked for that was not made; once made, it takes the place.
+  assert matrix.find_cell(cells, config, against_torch=True) is None
+  matrix.write_cell(path, compared)
+  cells = matrix.read_cells(path)
+  assert len(cells) == 2
+  assert matrix.find_cell(cells, config, against_torch=True)['torch']
+  assert matrix.find_cell(cells, config, against_torch=False)
+
+
+def test_another_machine_or_commit_is_measured_anew(cell, config):
+  for name in ('cpu', 'cores', 'commit', 'versions'):
+    changed = cell | {'machine': cell['machine'] | {name: 'other'}}
+    assert matrix.find_cell([changed], config, against_torch=False) is None
+
+
+def test_a_file_of_another_kind_is_refused(cell, tmp_path):
+  path = tmp_path / 'summary.json'
+  for text in ('{"auc": 0.5}', '[]', '{'):
+    path.write_text(text)
+    with pytest.raises(errors.UserError, match='summary'):
+      matrix.write_cell(path, cell)
+    assert path.read_text() == text
+
+
+def test_a_cell_is_shown_with_units(cell, compared):
+  text = '\n'.join(matrix.lines(cell))
+  assert text.startswith('attnmel_cnn on vgg16_bn, 224 px, batch 32, float32\n')
+  for shown in ('2 s (quartiles 1.8 to 2.2 s, 5 measurements)', '16 images/s',
+                '20 ms (quartiles 18 to 22 ms', '100 GFLOP/s, 50% of the peak',
+                '3.00 GiB', '0.50 GiB of temporaries', '0.10% of the training time',
+                '3.0 s, 1.0 s of them before the step'):
+    assert shown in text
+  assert 'ratio' not in text
+  assert matrix.lines(compared)[-2:] == [
+      'ratio ours/torch step=0.80', 'ratio ours/torch inference=1.25']
+
+
+def test_numbers_of_a_busy_machine_carry_a_warning(cell, compared):
+  assert not any('warning' in line for line in matrix.lines(compared))
+  cores = cell['machine']['cores']
+  busy = cell | {'others_cores': 0.2 * cores}
+  assert any('not to be quoted' in line for line in matrix.lines(busy))
+  disturbed = compared | {'torch': compared['torch'] | {'others_cores': 0.2 * cores}}
+  assert any('above all the ratios' in line for line in matrix.lines(disturbed))
+  quiet, marked = matrix.table([compared, compared]), matrix.table([disturbed])
+  assert len(quiet) == 3
+  assert '*' in marked[1]
+  assert marked[-1].startswith('* other processes')
+  unknown = cell | {'others_cores': None}
+  assert 'unknown' in '\n'.join(matrix.lines(unknown))
+  assert not matrix.is_disturbed(unknown)
+
+
+def test_missing_torch_is_one_line(monkeypatch):
+  monkeypatch.setattr(matrix.importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(errors.UserError, match='pip install torch'):
+    matrix.check_torch()
+
+
+def _run(tmp_path, *arguments):
+  environment = {name: os.environ[name] for name in ('PATH', 'LANG')
+                 if name in os.environ} | {'HOME': str(tmp_path)}
+  return subprocess.run(
+      [sys.executable, str(ROOT / 'launch' / 'benchmark.py'), *arguments],
+      cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
+      check=False)
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_writes(tmp_path):
+  done = _run(
+      tmp_path, '--config.width=0.0625', '--config.gate_width=8', '--steps=3',
+      '--config.image_size=32', '--config.resize_size=36', '--config.batch_size=4',
+      '--config.backbone=vgg16', '--json=cells.json')
+  assert done.returncode == 0, done.stderr
+  assert re.search(r'training +[\d.]+ images/s', done.stdout)
+  assert '1/1 attnmel_cnn on vgg16, 32 px' in done.stderr
+  cell, = json.loads((tmp_path / 'cells.json').read_text())['cells']
+  # The second start finds what the first has compiled.
+  assert cell['first_step_warm_seconds'] < cell['first_step_cold_seconds']
+  assert cell['compile_seconds'] < cell['first_step_cold_seconds']
+  assert not (tmp_path / '.cache').exists()  # nor does it touch the user's own cache
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments, said', [
+    (['--sweep', '--quick'], '--sweep and --quick exclude each other'),
+    (['--quick', '--steps=5'], '--quick and --steps exclude each other'),
+    (['--input', '--json=x'], '--input and --json exclude each other'),
+    (['--scaling', '--input'], '--scaling and --input exclude each other'),
+    (['--images_per_second=5'], '--images_per_second goes with --input'),
+    # The default config is no default of the flag: a typo is a line here too.
+    (['--config.batchsize=8'], 'Did you mean "batch_size"')])
+def test_flags_that_would_be_ignored_are_refused(tmp_path, arguments, said):
+  refused = _run(tmp_path, *arguments)
+  assert (refused.returncode, refused.stdout) == (2, '')
+  assert refused.stderr.count('\n') == 1 and said in refused.stderr
+
+
+class _Steady:
+  """A process whose calls take so long, but for the first of each turn."""
+
+  def __init__(self, seconds):
+    self.seconds, self.calls = seconds, 0
+
+  def call(self, method):
+    if method == 'cpu_seconds':
+      return 0.
+    self.calls += 1
+    return 100. if self.calls % 2 else self.seconds
+
+
+def test_turns_leave_out_the_first_call_and_divide_ours_by_theirs():
+  ours, other = _Steady(2.), _Steady(4.)
+  measured = matrix._in_turns(ours, other, speed.Limits(3, 0.), say=lambda _: None)
+  for name in ('step', 'inference'):
+    assert measured[f'ours_{name}_seconds']['median'] == 2.
+    assert measured[f'torch_{name}_seconds']['upper_quartile'] == 4.
+    assert measured[f'{name}_ratio']['median'] == 0.5
+  assert ours.calls == other.calls == 2 * 2 * 3
+
+
+def test_other_variables_or_plugins_are_another_machine(monkeypatch):
+  before = matrix.machine()
+  monkeypatch.setenv('JAX_PLATFORMS', 'tpu')
+  assert matrix.machine() != before

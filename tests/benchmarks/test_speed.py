@@ -1,0 +1,136 @@
+"""What is timed is a real step, and what is counted agrees with a count by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import speed
+from configs import common
+
+LIMITS = speed.Limits(steps=3, seconds=0.)
+
+
+def _slim(**changed):
+  config = common.get_config().to_dict()
+  return config | {
+      'width': 1 / 16, 'gate_width': 8, 'image_size': 32, 'resize_size': 36,
+      'batch_size': 8, 'backbone': 'vgg16', 'pretrained': '', 'roi': 'lesion',
+      **changed}
+
+
+@pytest.fixture(scope='module')
+def started():
+  """A slim config after its first step, and what that took."""
+  # The folder that JAX has already: the tests' own.
+  ours = speed.Ours(_slim(), jax.config.jax_compilation_cache_dir, shared=False)
+  return ours, ours.start()
+
+
+def test_the_first_step_includes_its_compilation(started):
+  _, first = started
+  assert 0 < first['compile_seconds'] < first['first_step_seconds']
+  assert first['devices'] == f'{jax.local_device_count()} x cpu'
+
+
+def test_training_is_measured(started):
+  ours, _ = started
+  before = int(ours._state.step)
+  cell = ours.train(LIMITS)
+  assert int(ours._state.step) == before + 1 + 3  # one to warm up
+  step = cell['step_seconds']
+  assert 0 < step['lower_quartile'] <= step['median'] <= step['upper_quartile']
+  assert step['measurements'] == 3
+  assert cell['images_per_second'] == pytest.approx(8 / step['median'])
+  assert 0 <= cell['input_wait_share'] < 1
+  assert cell['process_peak_bytes'] > 50 * 2**20
+  # A CPU has no memory of its own, so the step's temporaries stand for it.
+  assert cell['device_peak_bytes'] is None
+  assert cell['step_temporary_bytes'] > 8 * 32 * 32 * 4 * 4
+
+
+def test_a_slow_input_shows(started, monkeypatch):
+  ours, _ = started
+  batch = ours._batch
+
+  class Slow:
+    def iterate(self, *, start_step, num_steps):
+      for step in range(start_step, num_steps):
+        speed.time.sleep(0.3)
+        yield step, batch
+
+  monkeypatch.setattr(ours, '_batches', Slow())
+  assert ours.train(LIMITS)['input_wait_share'] > 0.5
+
+
+def test_weights_stay_as_they_are(started):
+  ours, _ = started
+  before = jax.device_get(ours._state.params)
+  ours.time_steps()
+  jax.tree.map(np.testing.assert_array_equal, before,
+               jax.device_get(ours._state.params))
+  assert max(np.abs(m).max() for m in jax.tree.leaves(ours._state.momentum)) > 0
+
+
+def test_the_arithmetic_agrees_with_a_count_by_hand(started):
+  ours, _ = started
+  # 3x3 kernels see 3 n - 2 taps along an axis of n positions, the rest is padding.
+  flops, inputs, side = 0, 3, 32
+  for layers, channels in ((2, 4), (2, 8), (3, 16), (3, 32), (3, 32)):
+    for _ in range(layers):
+      flops += 2 * (3 * side - 2) ** 2 * inputs * channels
+      inputs = channels
+    side //= 2
+  for positions, channels in ((4 * 4, 16), (2 * 2, 32)):  # gates at pool-3, pool-4
+    flops += 2 * 8 * (positions * (channels + 1) + 32)
+  flops += 2 * (32 + 16 + 32) * 2
+  # Besides products there are ReLU, pooling and normalisation.
+  assert 1 < ours.flops_per_step() / (3 * 8 * flops) < 1.25
+
+
+def test_inference_is_measured(started):
+  ours, _ = started
+  inference = ours.infer(LIMITS)
+  assert inference['measurements'] == 3
+  assert inference['median'] < 1
+
+
+def test_the_peak_is_the_arithmetic_of_a_product_over_its_time(started, monkeypatch):
+  ours, _ = started
+  monkeypatch.setattr(speed, '_seconds', lambda run, wait, repeats: 0.5)
+  # On a CPU 2048 rows, columns and terms: a multiplication and an addition each.
+  assert ours.peak_flops_per_second() == 2 * 2048**3 / 0.5
+
+
+@pytest.mark.parametrize('changed', [
+    {'roi': 'none'}, {'roi': 'dermo'}, {'roi': 'background'}, {'sampler': 'none'},
+    {'sampler': 'inverse_frequency', 'oversample_factors': ()}, {'batch_size': 100}],
+    ids=str)
+def test_noise_makes_batches_for_every_config(changed):
+  config = _slim(**changed)
+  batches, classes = speed.random_batches(config)
+  batch = batches.batch_at(0)
+  assert classes == 2
+  assert batch['image'].shape == (config['batch_size'], 36, 36, 3)
+  assert batch['image'].std() > 60
+  assert batch['has_roi'].all() == (config['roi'] != 'none')
+  assert set(batch['label']) == {0, 1}
+
+
+def test_all_classes_apart():
+  config = _slim(positive=(), oversample_factors=(1,) * 7)
+  batches, classes = speed.random_batches(config)
+  assert classes == 7
+  assert set(batches.labels) == set(range(7))
+
+
+def test_a_series_ends(monkeypatch):
+  ticks = iter(range(100))  # one at the start, one before each from the fourth on
+  monkeypatch.setattr(speed.time, 'perf_counter', lambda: next(ticks))
+  assert len(speed.series(lambda: 0, speed.Limits(steps=50, seconds=10.))) == 3 + 9
+  assert len(speed.series(lambda: 0, speed.Limits(steps=5, seconds=1e9))) == 5
+  assert len(speed.series(lambda: 0, speed.Limits(steps=5, seconds=0.))) == 3
+
+
+def test_quartiles_by_hand():
+  assert speed.quartiles([5., 1., 4., 2., 3.]) == {
+      'median': 3., 'lower_quartile': 2., 'upper_quartile': 4., 'measurements': 5}

@@ -1,0 +1,186 @@
+"""Models, states and steps from a config."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from attnmel_jax import errors
+from attnmel_jax import parallel
+from attnmel_jax.experiments import build
+from configs import common
+
+
+@pytest.fixture
+def slim():
+  """A config without data: a sixteenth of the width, 32 pixels, from scratch."""
+  config = common.get_config()
+  config.width, config.gate_width = 1 / 16, 8
+  config.image_size, config.pretrained = 32, ''
+  return config.to_dict()
+
+
+def test_the_template_has_the_shapes_of_a_state(slim):
+  variables, notes = build.initial_variables(slim, 2, sample=None)
+  assert notes == ['all weights are new: pretrained is empty']
+  state = build.initial_state(slim, variables)
+  template = build.state_template(slim, 2)
+  assert jax.tree.structure(state) == jax.tree.structure(template)
+  jax.tree.map(lambda a, b: np.testing.assert_equal(
+      (a.shape, a.dtype, a.sharding), (b.shape, b.dtype, b.sharding)), state, template)
+
+
+def test_the_seed_decides_the_variables(slim):
+  first, again, other = (
+      build.initial_variables(slim | {'seed': seed}, 2, sample=None)[0]
+      for seed in (1, 1, 2))
+  kernels = [v['params']['gate_pool3']['feature']['kernel'] for v in
+             (first, again, other)]
+  np.testing.assert_array_equal(kernels[0], kernels[1])
+  assert np.abs(kernels[0] - kernels[2]).max() > 0.01
+
+
+def test_pretrained_weights_are_loaded_and_rescaled(slim, tmp_path):
+  # A file of the thirteen convolutions at full width.
+  rng = np.random.default_rng(0)
+  shapes = {}
+  channels, index = 3, 0
+  for layers, width in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+    for _ in range(layers):
+      shapes[f'features.{index}'] = (width, channels, 3, 3)
+      channels, index = width, index + 2
+    index += 1
+  weights = {}
+  for name, shape in shapes.items():
+    weights[f'{name}.weight'] = rng.normal(0, 0.02, shape).astype(np.float16)
+    weights[f'{name}.bias'] = np.zeros(shape[0], np.float32)
+  path = tmp_path / 'vgg16.safetensors'
+  safetensors.numpy.save_file(weights, path)
+  config = slim | {'width': 1.0, 'backbone': 'vgg16', 'pretrained': str(path),
+                   'model': 'vgg16_gap'}
+  variables, notes = build.initial_variables(config, 2, sample=None)
+  first = variables['params']['backbone']['conv1_1']['kernel']
+  np.testing.assert_array_equal(
+      first, weights['features.0.weight'].astype(np.float32).transpose(2, 3, 1, 0))
+  assert any('classifier' in note for note in notes)
+
+  images = rng.integers(0, 256, (2, 40, 40, 3), np.uint8)
+  rescaled, _ = build.initial_variables(
+      config | {'rescale_pretrained': True}, 2, sample=lambda: images)
+  ratio = rescaled['params']['backbone']['conv1_1']['kernel'] / first
+  np.testing.assert_allclose(ratio, ratio[0, 0, 0, 0], rtol=1e-3)
+  assert abs(ratio[0, 0, 0, 0] - 1) > 0.1
+
+
+def test_a_slim_model_takes_no_pretrained_weights(slim, tmp_path):
+  path = tmp_path / 'x.safetensors'
+  safetensors.numpy.save_file({'features.0.bias': np.zeros(64, np.float32)}, path)
+  with pytest.raises(errors.UserError, match='width'):
+    build.initial_variables(slim | {'pretrained': str(path)}, 2, sample=None)
+
+
+def test_numbers_of_the_step_keep_their_values(slim):
+  hyper = build.hyperparameters(slim | {'seed': 2**32 - 1})
+  assert hyper['seed'] == 2**32 - 1
+  np.testing.assert_allclose(hyper['dice_weights'], [0.001, 0.01], rtol=1e-7)
+  assert hyper['dice_weights'].dtype == np.float32
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('normalisation', 'imagenet'), ('image_size', 64), ('random_crop', False),
+    ('random_rotation', False), ('random_flip', False), ('taps', ('pool2',)),
+    ('accumulate_steps', 2)])
+def test_a_field_reaches_the_training_step(slim, field, value):
+  assert slim[field] != value
+  assert build.training_step(slim | {field: value}, 2).keywords[field] == value
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('gate_norm', 'softmax'), ('gate_width', 4), ('width', 0.125), ('taps', ('pool2',)),
+    ('dropout_rate', 0.25), ('remat', True)])
+def test_a_field_reaches_the_model(slim, field, value):
+  config = slim | ({'model': 'vgg16'} if field == 'dropout_rate' else {})
+  assert config[field] != value
+  model = build.training_step(config | {field: value}, 2).keywords['model']
+  assert getattr(model, field) == value
+
+
+@pytest.mark.parametrize('changed', [{'momentum': 0.5}, {'nesterov': False}])
+def test_momentum_reaches_the_optimiser(slim, changed):
+  gradients = {'w': np.ones(3, np.float32)}
+
+  def second_update(config):
+    tx = build.training_step(config, 2).keywords['tx']
+    state = tx.init(gradients)
+    _, state = tx.update(gradients, state)
+    return tx.update(gradients, state)[0]['w'][0]
+
+  # torch: the buffer is 1 + m; Nesterov adds 1 to m times it.
+  assert second_update(slim) == pytest.approx(1 + 0.9 * 1.9)
+  m, nesterov = changed.get('momentum', 0.9), changed.get('nesterov', True)
+  assert second_update(slim | changed) == pytest.approx(
+      1 + m * (1 + m) if nesterov else 1 + m)
+
+
+def test_systems_that_differ_in_numbers_share_one_program(slim):
+  def program(config):
+    step = build.training_step(config, 2)
+    step = functools.partial(step, axis_name=None,
+                             model=step.keywords['model'].clone(axis_name=None))
+    size = config['resize_size']
+    batch = {'image': np.zeros((2, size, size, 3), np.uint8),
+             'roi': np.zeros((2, size, size), np.uint8),
+             'has_roi': np.zeros(2, bool), 'label': np.zeros(2, np.int32)}
+    shapes = jax.eval_shape(lambda key: build.state_lib.create(
+        build._initialiser(config, 2)(key), step.keywords['tx']), jax.random.key(0))
+    hyper = build.hyperparameters(config) | {'learning_rate': np.float32(0.1)}
+    return jax.jit(step).lower(shapes, batch, hyper).as_text()
+
+  slim |= {'resize_size': 36}
+  assert program(slim) == program(slim | {
+      'dice_weights': (0.5, 0.7), 'focal_gamma': 1.0, 'weight_decay': 0.1,
+      'learning_rate': 0.5, 'seed': 7, 'roi': 'lesion'})
+
+
+def test_the_config_asks_for_test_time_augmentation(slim):
+  variables, _ = build.initial_variables(slim, 2, sample=None)
+  image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+  slim = slim | {'image_size': 64}
+  views = [parallel.shard({'image': images}) for images in (
+      np.tile(image, (jax.local_device_count(), 1, 1, 1)),
+      np.tile(np.rot90(image, axes=(1, 2)), (jax.local_device_count(), 1, 1, 1)))]
+
+  def predict(tta):
+    step = build.prediction_step(slim | {'tta': tta}, 2)
+    return [parallel.unshard(step(variables, batch)) for batch in views]
+
+  plain, turned = predict(True)
+  np.testing.assert_allclose(
+      turned['probabilities'], plain['probabilities'], rtol=1e-5)
+  for tap, maps in plain['attention'].items():
+    np.testing.assert_allclose(
+        turned['attention'][tap], np.rot90(maps, axes=(1, 2)), rtol=1e-4, err_msg=tap)
+  plain, turned = predict(False)
+  assert np.abs(turned['probabilities'] - plain['probabilities']).max() > 1e-6
+
+
+def test_systems_that_differ_in_numbers_or_region_share_a_program(slim):
+
+  def program(**changed):
+    config = slim | {'backbone': 'vgg16', 'batch_size': 8} | changed
+    variables, _ = build.initial_variables(config, 2, sample=None)
+    size = config['resize_size']
+    batch = {'image': np.zeros((8, size, size, 3), np.uint8),
+             'roi': np.zeros((8, size, size), np.uint8), 'has_roi': np.zeros(8, bool),
+             'label': np.zeros(8, np.int32), 'index': np.zeros(8, np.int32),
+             'valid': np.ones(8, bool)}
+    hyper = build.hyperparameters(config) | {'learning_rate': np.float32(0.1)}
+    return parallel.update(build.training_step(config, 2)).lower(
+        build.initial_state(config, variables), parallel.shard(batch), hyper).as_text()
+
+  first = program(roi='none')
+  assert program(roi='lesion', dice_weights=(0.2, 0.3), focal_gamma=1.,
+                 weight_decay=0., learning_rate=0.5, seed=7) == first
+  assert program(random_flip=False) != first

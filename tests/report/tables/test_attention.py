@@ -1,0 +1,148 @@
+"""Table 3.3 against means of the files' columns."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from attnmel_jax.report.tables import attention
+from attnmel_jax.report.tables import published as published_lib
+from attnmel_jax.report.tables import table as table_lib
+from tests.report import run_folders
+
+HEAD = table_lib.Head('table', 'Title', (), ())
+SWEEP = [0.25, 0.5, 0.75]
+
+
+def _write(folder, model='attnmel_cnn', roi='none', best=1, **options):
+  names = [*run_folders.MAPS.get(model, ()), 'all_ones']
+  curve = [0.3, 0.3, 0.3]
+  curve[best] = 0.45
+  sweep = {'thresholds': SWEEP, **{f'jaccard_{name}': curve for name in names}}
+  fields = {name: options.pop(name) for name in ('seed', 'fold', 'num_folds')
+            if name in options}
+  return run_folders.write(
+      folder, run_folders.config('isic2017', model=model, roi=roi, **fields),
+      threshold_sweep=sweep, **options)
+
+
+def _column(run, name):
+  with (run.folder / 'predictions' / 'test_images.csv').open() as file:
+    cells = [row[name] for row in csv.DictReader(file)]
+  return np.array([float(cell) if cell else np.nan for cell in cells])
+
+
+def _rows(runs, complete=True, published=published_lib.JACCARD):
+  table = attention.main(run_folders.estimates(runs), published=published,
+                               complete=complete, head=HEAD)
+  return {row['map']: row for row in run_folders.texts(table)}
+
+
+def test_every_map_beside_the_published_and_the_baselines(tmp_path):
+  runs = [_write(tmp_path / 'a'), _write(tmp_path / 'g', 'vgg16_gap'),
+          _write(tmp_path / 'b', roi='background'), _write(tmp_path / 'v', 'vgg16')]
+  rows = _rows(runs)
+  assert list(rows) == [
+      'AttnMel-CNN pool-3', 'AttnMel-CNN pool-4', 'AttnMel-CNN-Dermo pool-3',
+      'AttnMel-CNN-Dermo pool-4', 'AttnMel-CNN-Lesion pool-3',
+      'AttnMel-CNN-Lesion pool-4', 'AttnMel-CNN-Bkg pool-3', 'AttnMel-CNN-Bkg pool-4',
+      'VGG-16-GAP CAM', 'VGG-16-GAP CAM, released protocol', 'all ones',
+      'centred disc (radius 0.40)', "Otsu's threshold"]
+  for label, run, column, published in (
+      ('AttnMel-CNN pool-4', runs[0], 'pool4', 0.3186),
+      ('VGG-16-GAP CAM', runs[1], 'cam', 0.2825),
+      ('VGG-16-GAP CAM, released protocol', runs[1], 'cam_released', 0.2825)):
+    mean = np.nanmean(_column(run, f'jaccard_{column}'))
+    assert rows[label]['Jaccard'].startswith(f'{mean:.3f} [')
+    assert rows[label]['Jaccard published'] == f'{published:.4f}'
+    assert float(rows[label]['Jaccard difference'].replace('−', '-')) == pytest.approx(
+        mean - published, abs=0.0006)
+  for kind in ('mass', 'pointing'):
+    title = {'mass': 'mass inside', 'pointing': 'pointing game'}[kind]
+    mean = np.nanmean(_column(runs[0], f'{kind}_pool3'))
+    assert rows['AttnMel-CNN pool-3'][title].startswith(f'{mean:.3f} [')
+  assert rows['AttnMel-CNN-Lesion pool-4']['Jaccard'] == 'no run'
+  assert rows['AttnMel-CNN-Lesion pool-4']['Jaccard published'] == '0.6560'
+  assert rows['AttnMel-CNN-Bkg pool-3']['Jaccard published'] == '–'
+  for title, name in (('all ones', 'all_ones'), ("Otsu's threshold", 'otsu'),
+                      ('centred disc (radius 0.40)', 'disc')):
+    mean = np.nanmean(_column(runs[1], f'jaccard_{name}'))
+    assert rows[title]['Jaccard'].startswith(f'{mean:.3f} [')
+    assert rows[title]['Jaccard published'] == '–'
+  assert rows['AttnMel-CNN pool-3']['best threshold'] == '0.50'
+  assert rows['AttnMel-CNN pool-3']['Jaccard there'] == '0.450'
+  assert attention.annotated(run_folders.estimates(runs)) == 39
+
+
+def test_only_what_there_is_where_the_thesis_is_not_repeated(tmp_path):
+  rows = _rows([_write(tmp_path / 'a', roi='dermo')], complete=False)
+  assert list(rows) == [
+      'AttnMel-CNN-Dermo pool-3', 'AttnMel-CNN-Dermo pool-4', 'all ones',
+      'centred disc (radius 0.40)', "Otsu's threshold"]
+
+
+def test_a_task_of_ones_own_has_no_published_numbers(tmp_path):
+  rows = _rows([_write(tmp_path / 'a')], published={})
+  assert list(rows)[:3] == ['AttnMel-CNN pool-3', 'AttnMel-CNN pool-4', 'all ones']
+  assert list(rows['AttnMel-CNN pool-4']) == [
+      'map', 'Jaccard', 'mass inside', 'pointing game', 'best threshold',
+      'Jaccard there']
+
+
+def test_without_runs_the_published_numbers_stay():
+  table = attention.main(
+      None, published=published_lib.JACCARD, complete=True, head=HEAD)
+  rows = run_folders.texts(table)
+  assert len(rows) == 7
+  assert rows[5] == {
+      'map': 'AttnMel-CNN-Lesion pool-4', 'Jaccard': 'no run',
+      'Jaccard published': '0.6560', 'Jaccard difference': '–', 'mass inside': 'no run',
+      'pointing game': 'no run', 'best threshold': 'no run', 'Jaccard there': 'no run'}
+
+
+def test_maps_are_compared_with_the_same_map_of_the_reference(tmp_path):
+  runs = [_write(tmp_path / 'a'), _write(tmp_path / 'l', roi='lesion'),
+          _write(tmp_path / 'g', 'vgg16_gap')]
+  estimates = run_folders.estimates(runs)
+  table = attention.compare(estimates, 'AttnMel-CNN', head=HEAD)
+  rows = {(row['score'], row['system']): row for row in run_folders.texts(table)}
+  against = {system: row['reference'] for (score, system), row in rows.items()
+             if score == 'Jaccard'}
+  assert against == {
+      'AttnMel-CNN-Lesion pool-3': 'AttnMel-CNN pool-3',
+      'AttnMel-CNN-Lesion pool-4': 'AttnMel-CNN pool-4',
+      'VGG-16-GAP CAM': 'AttnMel-CNN pool-4',
+      'VGG-16-GAP CAM, released protocol': 'AttnMel-CNN pool-4',
+      'all ones': 'AttnMel-CNN pool-4',
+      'centred disc (radius 0.40)': 'AttnMel-CNN pool-4',
+      "Otsu's threshold": 'AttnMel-CNN pool-4'}
+  for system, run, names in (
+      ('AttnMel-CNN-Lesion pool-3', runs[1], ('pool3', 'pool3')),
+      ('VGG-16-GAP CAM', runs[2], ('cam', 'pool4')),
+      ("Otsu's threshold", runs[2], ('otsu', 'pool4'))):
+    own, theirs = (np.nanmean(_column(r, f'jaccard_{name}')) for r, name in
+                   zip((run, runs[0]), names, strict=True))
+    assert rows['Jaccard', system]['difference'].startswith(
+        f'{own - theirs:+.3f} ['.replace('-', '−'))
+    assert rows['Jaccard', system]['comparisons'] == '7'
+  assert rows['mass inside', 'VGG-16-GAP CAM']['comparisons'] == '3'
+  cam = attention.compare(estimates, 'VGG-16-GAP', head=HEAD)
+  assert {row['reference'] for row in run_folders.texts(cam)} == {'VGG-16-GAP CAM'}
+  assert attention.compare(estimates, 'VGG-16', head=HEAD) is None
+
+
+def test_the_sweep_is_averaged_over_seeds_and_images_of_folds(tmp_path):
+  runs = [_write(tmp_path / '0', fold=0, num_folds=2, best=0, rows=30, per_lesion=10),
+          _write(tmp_path / '1', fold=1, num_folds=2, best=2, rows=30, per_lesion=10)]
+  table = attention.sweep(run_folders.estimates(runs), head=HEAD)
+  assert [row['threshold'] for row in run_folders.texts(table)] == [
+      '0.250', '0.500', '0.750']
+  # 19 annotated images in fold 0, 9 in fold 1.
+  expected = [(19 * 0.45 + 9 * 0.3) / 28, 0.3, (19 * 0.3 + 9 * 0.45) / 28]
+  column = table.columns.index('AttnMel-CNN pool-4')
+  assert [row[column].values[0] for row in table.rows] == pytest.approx(expected)
+  assert 'all ones' in table.columns
+  bare = run_folders.write(tmp_path / 'bare', run_folders.config('isic2017'))
+  assert attention.sweep(run_folders.estimates([bare]), head=HEAD) is None
+  row = _rows([bare])['AttnMel-CNN pool-3']
+  assert (row['best threshold'], row['Jaccard there']) == ('–', '–')
