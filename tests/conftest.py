@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import fcntl
 import itertools
 import os
 import pathlib
 
-# Read when JAX starts. Most of the time of these tests is compilation, and many
+# Read when JAX starts. Compilation takes most of the time of these tests, and many
 # compile the same steps. A key holds the program, the versions and the flags.
 os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR',
     str(pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'xla'))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import jax
 import pytest
@@ -19,6 +20,31 @@ import pytest
 from attnmel_jax import parallel
 
 parallel.configure_compiler()  # the kernels that the commands compute with
+
+
+@pytest.fixture(scope='session')
+def built_once(tmp_path_factory
+               ) -> Callable[[str, Callable[[pathlib.Path], object]], pathlib.Path]:
+  """`built_once(name, build)`: a folder that all workers of this session share.
+
+  `build(folder)` fills it in the first worker that asks for `name`; the others wait.
+  Tests read from it and never write to it.
+  """
+  root = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    root = root.parent  # each worker has a folder in that of the session
+
+  def built(name: str, build: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    folder, done = root / f'shared-{name}', root / f'shared-{name}.done'
+    with (root / f'shared-{name}.lock').open('w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not done.exists():
+        folder.mkdir()  # fails if an earlier build did
+        build(folder)
+        done.touch()
+    return folder
+
+  return built
 
 
 @pytest.fixture
