@@ -8,8 +8,9 @@ import textwrap
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md',
          *sorted((ROOT / 'docs').glob('*.md'))]
-# What is said of a command that no test runs, after it or in the line before it.
-_NEEDS = re.compile(r'#\s*(needs .+)')
+# A fence, after `<!-- needs a GPU -->` where no test can run what is in it.
+_FENCE = re.compile(r'^( *)(?:<!-- (needs [^\n]+?) -->\n\1)?```(\w*)\n(.*?)^\1```$',
+                    re.MULTILINE | re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,30 +23,28 @@ class Command:
 
 def blocks(text: str, language: str) -> list[str]:
   """Fenced blocks of a page; the language of a plain fence is ''."""
-  found = re.findall(r'^( *)```(\w*)\n(.*?)^\1```$', text, re.MULTILINE | re.DOTALL)
-  return [textwrap.dedent(body) for _, tag, body in found if tag == language]
+  return [textwrap.dedent(body) for _, _, tag, body in _FENCE.findall(text)
+          if tag == language]
 
 
 def commands(text: str) -> list[Command]:
   """Those in plain fences; a script, from `#!` on, is one."""
-  return [command for block in blocks(text, '') for command in _split(block)]
+  return [Command(command, needs) for _, needs, tag, body in _FENCE.findall(text)
+          if not tag for command in _split(textwrap.dedent(body))]
 
 
-def _split(block: str) -> list[Command]:
+def _split(block: str) -> list[str]:
   if block.startswith('#!'):
-    needs = _NEEDS.search(block)
-    return [Command(block, needs[1] if needs else '')]
-  found, waiting, needs = [], '', ''
+    return [block]
+  found, waiting = [], ''
   for line in block.splitlines():
-    said = _NEEDS.search(line)
-    needs = said[1] if said else needs
     code = re.sub(r'(^|\s+)#.*', '', line)
     if not waiting and not code.strip():
       continue
     waiting += code + '\n'
     if (not code.endswith('\\') and waiting.count("'") % 2 == 0
         and not re.search(r'^for .*(?<!\ndone)\n$', waiting, re.DOTALL)):
-      found.append(Command(waiting, needs))
-      waiting, needs = '', ''
+      found.append(waiting)
+      waiting = ''
   assert not waiting, f'unfinished: {waiting}'
   return found

@@ -24,17 +24,21 @@ _NEEDS = re.compile(r'needs .*\b(download|GPU|TPU|cluster|PyTorch|TensorBoard|ho
 def test_commands_are_found_with_all_their_lines():
   found = documentation.commands('''Text.
 1. One:
+   <!-- needs hosts -->
    ```
    python 1.py
    ```
 ```
 python a.py   # a comment
-# needs a GPU
+```
+
+<!-- needs a TPU -->
+```
 python b.py \\
   --c
 
 for x in 1 2; do
-  python d.py --x=$x   # needs a TPU
+  python d.py --x=$x
 done
 ssh host --command='
   cd there'
@@ -42,21 +46,18 @@ ssh host --command='
 ```csv
 python no.py
 ```
+<!-- needs a cluster -->
 ```
 #!/bin/bash
-# needs a cluster
 srun python e.py
 ```
 ''')
-  assert found == [
-      documentation.Command('python 1.py\n', ''),
-      documentation.Command('python a.py\n', ''),
-      documentation.Command('python b.py \\\n  --c\n', 'needs a GPU'),
-      documentation.Command('for x in 1 2; do\n  python d.py --x=$x\ndone\n',
-                            'needs a TPU'),
-      documentation.Command("ssh host --command='\n  cd there'\n", ''),
-      documentation.Command('#!/bin/bash\n# needs a cluster\nsrun python e.py\n',
-                            'needs a cluster')]
+  assert found == [documentation.Command(text, needs) for text, needs in (
+      ('python 1.py\n', 'needs hosts'), ('python a.py\n', ''),
+      ('python b.py \\\n  --c\n', 'needs a TPU'),
+      ('for x in 1 2; do\n  python d.py --x=$x\ndone\n', 'needs a TPU'),
+      ("ssh host --command='\n  cd there'\n", 'needs a TPU'),
+      ('#!/bin/bash\nsrun python e.py\n', 'needs a cluster'))]
 
 
 @pytest.mark.parametrize(
