@@ -1,9 +1,10 @@
-"""A phantom data set, prepared once, and a config that runs on it in seconds."""
+"""Phantom data, prepared once, and finished runs on it; tests/share uses them too."""
 
 import pytest
 
 from attnmel_jax.data import builders
 from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import unet
 from attnmel_jax.phantom import generate
 from configs import common
@@ -11,23 +12,25 @@ from configs import isic2018_task1
 
 
 @pytest.fixture(scope='session')
-def prepared(tmp_path_factory):
+def prepared(built_once):
   """Folder of prepared phantom data: 48 training images, 16 and 20 others."""
-  root = tmp_path_factory.mktemp('phantom')
-  generate.write_archives(
-      root / 'archives', year=2017,
-      counts={'train': 48, 'validation': 16, 'test': 20}, size=60, seed=3,
-      artefact_bias={}, workers=1)
-  builders.prepare('isic2017', source=root / 'archives', data_dir=root / 'data',
-                   crop_ratio=0.8, resize_size=36)
-  return root / 'data'
+  def build(root):
+    generate.write_archives(
+        root / 'archives', year=2017,
+        counts={'train': 48, 'validation': 16, 'test': 20}, size=60, seed=3,
+        artefact_bias={}, workers=1)
+    builders.prepare('isic2017', source=root / 'archives', data_dir=root / 'data',
+                     crop_ratio=0.8, resize_size=36)
+
+  return built_once('phantom-2017', build) / 'data'
 
 
 @pytest.fixture(scope='session')
-def finished(prepared, tmp_path_factory):
+def finished(prepared, built_once):
   """Folder and summary of a run of `config` that was left alone."""
-  folder = tmp_path_factory.mktemp('run') / 'whole'
-  return folder, run_lib.run(_tiny(prepared), folder, quiet=True)
+  folder = built_once('finished-run', lambda root: run_lib.run(
+      _tiny(prepared), root / 'whole', quiet=True)) / 'whole'
+  return folder, run_folder.read_summary(folder)
 
 
 @pytest.fixture
@@ -63,23 +66,25 @@ def shallow(monkeypatch):
 
 
 @pytest.fixture(scope='session')
-def segmented(tmp_path_factory):
+def segmented(built_once):
   """Folder and summary of a U-Net's run, and its data, with those of Task 3.
 
   40 images of Task 1; 63, 14 and 14 of Task 3, of which training alone has masks.
   """
-  root = tmp_path_factory.mktemp('segmented')
-  generate.write_archives(
-      root / 'archives', year=2018,
-      counts={'train': 63, 'validation': 14, 'test': 14, 'segmentation': 40}, size=48,
-      seed=7, artefact_bias={}, workers=1)
-  for dataset in ('isic2018', 'isic2018_task1'):
-    builders.prepare(dataset, source=root / 'archives', data_dir=root / 'data',
-                     crop_ratio=1.0, resize_size=36)
-  with pytest.MonkeyPatch.context() as patched:
-    patched.setattr(unet, 'DEPTH', 1)
-    summary = run_lib.run(_tiny_unet(root / 'data'), root / 'run', quiet=True)
-  return root / 'run', summary, root / 'data'
+  def build(root):
+    generate.write_archives(
+        root / 'archives', year=2018,
+        counts={'train': 63, 'validation': 14, 'test': 14, 'segmentation': 40}, size=48,
+        seed=7, artefact_bias={}, workers=1)
+    for dataset in ('isic2018', 'isic2018_task1'):
+      builders.prepare(dataset, source=root / 'archives', data_dir=root / 'data',
+                       crop_ratio=1.0, resize_size=36)
+    with pytest.MonkeyPatch.context() as patched:
+      patched.setattr(unet, 'DEPTH', 1)
+      run_lib.run(_tiny_unet(root / 'data'), root / 'run', quiet=True)
+
+  root = built_once('segmented', build)
+  return root / 'run', run_folder.read_summary(root / 'run'), root / 'data'
 
 
 @pytest.fixture

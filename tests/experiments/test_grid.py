@@ -312,7 +312,7 @@ def test_whole_masks_are_not_drawn_again(in_parts, tmp_path, monkeypatch):
     asked.append((config['model'], dataset, name))
     return 'finished'
 
-  monkeypatch.setattr(grid_lib.generation, 'state', state)
+  monkeypatch.setattr(grid_lib.generate_masks, 'state', state)
   assert grid_lib.state(made[3]) == 'finished'
   assert grid_lib.run_all([made[3]], quiet=True, say=lambda _: None) == {}
   assert asked == [('unet', 'isic2018', 'unet')] * 2
@@ -331,7 +331,7 @@ def test_a_run_says_which_other_it_needs_first(write_grid, tmp_path, monkeypatch
   _finish_folder(unet)
   grid_lib.check_ready(masks, made)
   states = ['begun', 'finished', 'foreign']
-  monkeypatch.setattr(grid_lib.generation, 'state', lambda *_, **__: states.pop(0))
+  monkeypatch.setattr(grid_lib.generate_masks, 'state', lambda *_, **__: states.pop(0))
   with pytest.raises(errors.UserError, match=r'run 1, .* needs run 3, .*--index=3 '):
     grid_lib.check_ready(taught, made)
   grid_lib.check_ready(taught, made)
