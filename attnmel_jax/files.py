@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read without trust, named in Markdown.
+"""Files: written whole or not at all, locked, read without trust.
 
   with files.replacing(path) as file:
     file.write(b'...')
@@ -9,6 +9,7 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -43,6 +44,42 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     raise
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def publish(staged: pathlib.Path, final: pathlib.Path) -> None:
+  """Moves a whole folder to its place, instead of what is there."""
+  if final.exists():
+    # Aside first: deleting takes longer than renaming, and may be interrupted.
+    final.rename(staged.with_name('replaced-' + staged.name))
+  final.parent.mkdir(parents=True, exist_ok=True)
+  staged.rename(final)
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, *, name: str, remedy: str) -> Iterator[None]:
+  """Makes the folder and holds its lock, which even a SIGKILL releases.
+
+  Args:
+    folder: one process at a time writes to it.
+    name: of the folder, in messages.
+    remedy: what to do where the folder cannot be had, in messages.
+
+  Raises:
+    UserError: another process holds the lock, or the folder cannot be written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / '.lock').open('w')
+  except OSError as error:
+    raise errors.UserError(
+        f'{name} cannot be written ({error.strerror}); {remedy}') from None
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise errors.UserError(
+          f'{name} is in use by another process; wait for it, or {remedy}') from None
+    yield
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

@@ -23,10 +23,11 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 from absl import flags
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import download
 from attnmel_jax.data import folder
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 
 _DATASET = flags.DEFINE_enum(
     'dataset', None, catalogue.NAMES, 'Data set to prepare.', required=True)
@@ -53,7 +54,7 @@ _RESIZE_SIZE = flags.DEFINE_integer(
 def main() -> None:
   """Prepares and prints what there is now."""
   start = time.monotonic()
-  data_dir = builders.resolve_data_dir(_DATA_DIR.value)
+  data_dir = storage.resolve_data_dir(_DATA_DIR.value)
   # The experiment's config, so that its runs find what is prepared here.
   config = importlib.import_module(f'configs.{_DATASET.value}').get_config()
   geometry = {
@@ -62,7 +63,7 @@ def main() -> None:
   source = command.path(_SOURCE.value)
   if _DATASET.value == catalogue.FOLDER:
     _refuse_flags(_BASE_URL, reason='is for official archives')
-    builders.prepare_folder(
+    prepare.from_table(
         source, table=command.path(_TABLE.value or str(source / 'labels.csv')),
         classes=tuple(_CLASSES.value or ()), mask_kind=_MASK_KIND.value or 'binary',
         data_dir=data_dir, **geometry)
@@ -74,10 +75,10 @@ def main() -> None:
           _DATASET.value, data_dir=data_dir, base_url=_BASE_URL.value)
     else:
       _refuse_flags(_BASE_URL, reason='goes with --source=download only')
-    builders.prepare(_DATASET.value, source=source, data_dir=data_dir, **geometry)
-  splits = builders.available_splits(_DATASET.value, data_dir=data_dir, **geometry)
+    prepare.from_archives(_DATASET.value, source=source, data_dir=data_dir, **geometry)
+  splits = storage.available_splits(_DATASET.value, data_dir=data_dir, **geometry)
   for name in splits:
-    print(_summary(builders.open_split(
+    print(_summary(storage.open_split(
         _DATASET.value, name, data_dir=data_dir, **geometry)))
   print(f'{_DATASET.value}: {", ".join(splits)} in {data_dir / _DATASET.value}, '
         f'{time.monotonic() - start:.0f} s')
@@ -89,7 +90,7 @@ def _refuse_flags(*unused: flags.FlagHolder, reason: str) -> None:
       raise errors.UserError(f'--{flag.name} {reason}')
 
 
-def _summary(split: builders.PreparedSplit) -> str:
+def _summary(split: storage.PreparedSplit) -> str:
   """'train: 2000 images (374 melanoma, ...), 2000 lesion masks, ...'."""
   counts = ', '.join(f'{(split.labels == label).sum()} {name}'
                      for label, name in enumerate(split.class_names))

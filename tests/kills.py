@@ -22,7 +22,7 @@ import time
 import jax
 import numpy as np
 
-from attnmel_jax.data import builders
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
@@ -217,8 +217,8 @@ def prepare(commands: killing.Commands, kills: int) -> killing.Tally:
 def _prepared(data_dir: pathlib.Path) -> dict[str, tuple]:
   """All that is in the prepared splits."""
   found = {}
-  for split in builders.available_splits('isic2017', data_dir=data_dir, **_GEOMETRY):
-    opened = builders.open_split('isic2017', split, data_dir=data_dir, **_GEOMETRY)
+  for split in storage.available_splits('isic2017', data_dir=data_dir, **_GEOMETRY):
+    opened = storage.open_split('isic2017', split, data_dir=data_dir, **_GEOMETRY)
     found[split] = (
         opened.fingerprint, opened.ids.tolist(), opened.labels.tolist(),
         [{name: array.tobytes() for name, array in opened.load(row).items()}

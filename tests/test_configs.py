@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax.data import catalogue
-from attnmel_jax.data import sampling
+from attnmel_jax.data import pipeline
 from attnmel_jax.experiments import checks
 from configs import common
 from configs import demo
@@ -50,11 +50,11 @@ def test_the_recipes_take_as_many_steps_as_published(
     experiment, counts, num_rows, num_steps):
   config = experiment.get_config()
   labels = np.repeat(np.arange(len(counts)), counts)
-  rows = sampling.repeat_rows(
+  rows = pipeline.repeat_rows(
       labels, config.oversample_factors,
       class_names=catalogue.DATASETS[config.dataset].class_names)
   assert len(rows) == num_rows
-  steps = sampling.steps_per_pass(len(rows), config.batch_size)
+  steps = pipeline.steps_per_pass(len(rows), config.batch_size)
   assert steps * config.passes_per_epoch * config.num_epochs == num_steps
 
 

@@ -8,22 +8,25 @@ members are read by their base name and never extracted.
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import os
 import pathlib
 import re
+import stat
+import struct
 from typing import Any
 import zipfile
 import zlib
 
 from attnmel_jax import errors
 from attnmel_jax import files
-from attnmel_jax.data import labels
-from attnmel_jax.data import zips
+from attnmel_jax.data import catalogue
 
 # What opening or reading a zip raises when its content is not whole. An
 # encrypted member raises RuntimeError, an unknown compression the last.
@@ -33,55 +36,6 @@ READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError,
 # The JPEG comment of an image that was drawn, not photographed. It stays with the
 # image through zips, folders and downloads.
 SYNTHETIC_COMMENT = b'synthetic image of attnmel_jax, not a photograph'
-
-
-@dataclasses.dataclass(frozen=True)
-class Schema:
-  """What the records of a data set mean."""
-
-  name: str
-  class_names: tuple[str, ...]  # label = index; () without labels, which are -1
-  attributes: tuple[str, ...]   # bit order of the dermo mask
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset(Schema):
-  """Names and patterns of one data set; `{split}` is filled from `splits`."""
-
-  base_url: str
-  splits: Mapping[str, str]     # split -> the word in file names
-  # images, labels, ... -> archive; without {split} it is one of training alone.
-  files: Mapping[str, str]
-  required: tuple[str, ...]     # keys of `files`; a split without them is left out
-  published: tuple[str, ...]    # keys of `files` that lie at `base_url`, those
-                                # that are required first
-  elsewhere: Mapping[str, str]  # key of `files` -> where else it is to be had
-  # Archive -> (kind of file, pattern of its base name); the first match counts.
-  members: Mapping[str, tuple[tuple[str, str], ...]]
-  # (text, notes of what is wrong) -> label of every id, -1 where it is wrong;
-  # None without labels. Likewise the lesion of every id; None where not known.
-  read_labels: Callable[[str, list[str]], dict[str, int]] | None
-  read_groups: Callable[[str, list[str]], dict[str, str]] | None
-
-  def file(self, role: str, split: str) -> str:
-    """Name of an archive of a split."""
-    return self.files[role].format(split=self.splits[split])
-
-  def roles(self, split: str) -> tuple[str, ...]:
-    """The keys of `files` that the split has an archive for."""
-    return tuple(role for role, name in self.files.items()
-                 if split == 'train' or '{split}' in name)
-
-  def required_of(self, split: str) -> tuple[str, ...]:
-    """The archives without which the split is left out."""
-    return tuple(role for role in self.required if role in self.roles(split))
-
-  def places(self, roles: Iterable[str]) -> str:
-    """'; to be had from <address>' for what lies somewhere official, else ''."""
-    places = [self.base_url if role in self.published else self.elsewhere.get(role)
-              for role in roles]
-    places = list(dict.fromkeys(place for place in places if place))
-    return f'; to be had from {" and ".join(places)}' if places else ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +89,7 @@ TABLES = ('labels', 'groups')  # archives that hold a CSV, or are one
 ANNOTATIONS = {'lesion': ('lesion',), 'dermo': ('features', 'attributes')}
 
 
-def find(dataset: Dataset, split: str, source: pathlib.Path
+def find(dataset: catalogue.Dataset, split: str, source: pathlib.Path
          ) -> dict[str, pathlib.Path]:
   """Role -> the zip, else the folder or CSV of the same name, in `source`."""
   found = {}
@@ -151,7 +105,7 @@ def find(dataset: Dataset, split: str, source: pathlib.Path
   return found
 
 
-def check_source(dataset: Dataset, source: pathlib.Path) -> None:
+def check_source(dataset: catalogue.Dataset, source: pathlib.Path) -> None:
   """Raises UserError unless `source` is a folder with one archive or more."""
   expected = ', '.join(
       dataset.files[role].format(split='{' + ','.join(dataset.splits.values()) + '}')
@@ -183,7 +137,7 @@ class Reader:
   def members(self, path: pathlib.Path) -> list[Member]:
     """All files of a zip or folder; raises one of READ_ERRORS if damaged."""
     if path.is_file():
-      archive = self._zips[path] = zips.opened(path)
+      archive = self._zips[path] = _open_zip(path)
       return [Member(path, info.filename, info.file_size, info.CRC)
               for info in archive.infolist() if not info.is_dir()]
     # A link that leads nowhere is an error, not an image without annotation.
@@ -201,7 +155,7 @@ class Reader:
     """
     if not member.entry:
       return files.read_bytes(member.path)
-    return zips.read(self._zips[member.path], member.entry)
+    return _read_entry(self._zips[member.path], member.entry)
 
 
 def reason(error: Exception) -> str:
@@ -221,8 +175,8 @@ def file_member(path: pathlib.Path) -> Member:
     return Member(path, '', file.tell(), crc)
 
 
-def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
-               reader: Reader) -> SplitFiles:
+def read_split(dataset: catalogue.Dataset, split: str,
+               found: Mapping[str, pathlib.Path], reader: Reader) -> SplitFiles:
   """Pairs the files of a split by id; nothing is decoded yet.
 
   Args:
@@ -257,7 +211,7 @@ def read_split(dataset: Dataset, split: str, found: Mapping[str, pathlib.Path],
   return SplitFiles(split, tuple(examples), digests, tuple(bad))
 
 
-def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
+def _sort_members(dataset: catalogue.Dataset, role: str, members: Iterable[Member],
                   by_kind: dict[str, dict[str, Member]], bad: list[str]
                   ) -> list[Member]:
   """Enters members under kind and id (and attribute); returns those entered."""
@@ -274,7 +228,7 @@ def _sort_members(dataset: Dataset, role: str, members: Iterable[Member],
     for kind, pattern in dataset.members[role]:
       match = re.fullmatch(pattern, member.name, re.IGNORECASE)
       if match:
-        key = labels.composed('/'.join(match.groupdict().values()))
+        key = catalogue.composed('/'.join(match.groupdict().values()))
         if key in by_kind[kind]:
           bad.append(f'{member.name}: duplicate id {key.partition("/")[0]}')
         by_kind[kind].setdefault(key, member)
@@ -333,7 +287,7 @@ def _digest(lines: Iterable[str]) -> str:
   return hashlib.sha256('\n'.join(sorted(lines)).encode()).hexdigest()
 
 
-def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
+def _pair(dataset: catalogue.Dataset, by_kind: Mapping[str, Mapping[str, Member]],
           labels: _Table | None, groups: _Table | None, bad: list[str]
           ) -> list[Example]:
   """One Example an image (with a label), sorted by id; the rest is bad."""
@@ -355,7 +309,8 @@ def _pair(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
           if example.label >= 0 or labels is None]
 
 
-def _add_annotations(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member]],
+def _add_annotations(dataset: catalogue.Dataset,
+                     by_kind: Mapping[str, Mapping[str, Member]],
                      examples: Mapping[str, Example], bad: list[str]) -> None:
   """Enters masks and features into the examples of their ids."""
   for kind, members in by_kind.items():
@@ -371,3 +326,37 @@ def _add_annotations(dataset: Dataset, by_kind: Mapping[str, Mapping[str, Member
         example.attributes[attribute] = member
       elif kind != 'image':
         setattr(example, kind, member)
+
+
+def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
+  """Opens a zip; BadZipFile or OSError if it is none."""
+  with _as_bad_zip():
+    return zipfile.ZipFile(path)
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: str) -> bytes:
+  """Content of a file of the zip, never more of it than its entry says.
+
+  Raises:
+    errors.Unusable: a link, or larger than any photograph, or packed by a method
+      that cannot be unpacked piece by piece.
+    BadZipFile, zlib.error, EOFError: damaged.
+    RuntimeError: encrypted.
+  """
+  info = archive.getinfo(entry)
+  files.check_size(info.file_size)
+  if stat.S_ISLNK(info.external_attr >> 16):
+    raise errors.Unusable('is a link; put the file itself into the archive')
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    raise errors.Unusable('is packed by another method than deflate; pack it again')
+  with _as_bad_zip(), archive.open(info) as file:
+    return file.read(info.file_size + 1)  # to the end, where the CRC is compared
+
+
+@contextlib.contextmanager
+def _as_bad_zip() -> Iterator[None]:
+  """What zipfile raises besides for a damaged directory, as BadZipFile."""
+  try:
+    yield
+  except (ValueError, OverflowError, struct.error) as error:
+    raise zipfile.BadZipFile(str(error)) from error

@@ -23,7 +23,6 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
-from attnmel_jax.data import labels
 
 MASK_KINDS = ('binary', 'probability')
 _REQUIRED = ('image', 'label')
@@ -37,7 +36,7 @@ _RARE, _ALIKE = 10, 0.85
 
 def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[str],
                 mask_kind: str
-                ) -> tuple[archives.Schema, dict[str, archives.SplitFiles]]:
+                ) -> tuple[catalogue.Schema, dict[str, archives.SplitFiles]]:
   """What the table lists, split by split; nothing is decoded yet.
 
   Args:
@@ -52,7 +51,7 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
       is in `bad` of its split, after the row's number.
   """
   errors.check_choice('mask_kind', mask_kind, MASK_KINDS)
-  classes = tuple(map(labels.composed, classes))
+  classes = tuple(map(catalogue.composed, classes))
   if len(set(classes)) != len(classes):
     raise errors.UserError(f'--classes={",".join(classes)} names a class twice')
   for name in classes:
@@ -69,10 +68,12 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
       row['label'] for row in rows.values() if row['label'] in known))
   _tell_divided_groups(table.name, rows)
   splits = {}
+  origins: dict[str, str] = {}  # id -> its first row, in whatever split
   for split in catalogue.SPLITS:
     chosen = {number: row for number, row in rows.items() if row['split'] == split}
     if chosen:
-      splits[split] = _read_split(split, chosen, source, table.name, names, mask_kind)
+      splits[split] = _read_split(
+          split, chosen, source, table.name, names, mask_kind, origins)
   unknown = [f'{table.name} row {number}: split {row["split"]!r} is none of '
              f'{", ".join(catalogue.SPLITS)}'
              for number, row in rows.items() if row['split'] not in catalogue.SPLITS]
@@ -82,7 +83,7 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
     first = next(iter(splits.values()))
     splits[first.split] = archives.SplitFiles(
         first.split, first.examples, first.digests, (*first.bad, *unknown))
-  return archives.Schema(catalogue.FOLDER, names, ()), splits
+  return catalogue.Schema(catalogue.FOLDER, names, ()), splits
 
 
 def _bad_class(name: str) -> str:
@@ -161,20 +162,19 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
   unused = [name for name in columns if name not in _COLUMNS]
   if unused:
     print(f'{table.name}: not used: {", ".join(unused)}')
-  known = {number: {name: labels.clean(row.get(name)) for name in _COLUMNS}
+  known = {number: {name: catalogue.clean(row.get(name)) for name in _COLUMNS}
            for number, row in rows.items()}
   for row in known.values():  # the files are called what they are called
-    row |= {name: labels.composed(row[name]) for name in ('label', 'group')}
+    row |= {name: catalogue.composed(row[name]) for name in ('label', 'group')}
   return {number: {**row, 'split': row['split'] or 'train'}
           for number, row in known.items()}
 
 
 def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
                 source: pathlib.Path, table: str, names: tuple[str, ...],
-                mask_kind: str) -> archives.SplitFiles:
+                mask_kind: str, origins: dict[str, str]) -> archives.SplitFiles:
   numbers = {name: label for label, name in enumerate(names)}
   examples: dict[str, archives.Example] = {}
-  origins: dict[str, str] = {}
   bad: list[str] = []
   for number, row in rows.items():
     origin = f'{table} row {number}'
@@ -190,10 +190,10 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
       bad.append(f'{origin}: group {row["group"]!r} holds what does not print')
     if image is None:
       continue
-    image_id = labels.composed(pathlib.PurePath(row['image']).stem)
+    image_id = catalogue.composed(pathlib.PurePath(row['image']).stem)
     if not files.is_name(image_id):
       bad.append(f'{origin}: the id {image_id!r} would name no file')
-    if image_id in examples:
+    if image_id in origins:
       bad.append(f'{origin}: duplicate id {image_id}, also in {origins[image_id]}')
       continue
     origins[image_id] = origin

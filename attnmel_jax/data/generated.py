@@ -28,9 +28,9 @@ from PIL import Image
 
 from attnmel_jax import errors
 from attnmel_jax import files
-from attnmel_jax.data import records
 from attnmel_jax.data import splits
-from attnmel_jax.data import staging
+from attnmel_jax.data import storage
+from attnmel_jax.data import writing
 
 # A U-Net as JSON has it: `config`, `best_step`, `parameters` (sha256), `trained_on`
 # (sorted ids of the images that trained it or chose its checkpoint).
@@ -69,15 +69,15 @@ def check_name(name: str) -> None:
         '. - _, such as unet')
 
 
-def folder(split: Any, name: str) -> pathlib.Path:
-  """Where the maps `name` of a builders.PreparedSplit lie, or would."""
+def folder(split: storage.PreparedSplit, name: str) -> pathlib.Path:
+  """Where the maps `name` of a storage.PreparedSplit lie, or would."""
   check_name(name)
   own = split.path.parent  # above the folder of the version
   return own.with_name(f'{own.name}-generated-{name}')
 
 
-def open_maps(split: Any, name: str) -> Maps:
-  """The maps `name` of a builders.PreparedSplit.
+def open_maps(split: storage.PreparedSplit, name: str) -> Maps:
+  """The maps `name` of a storage.PreparedSplit.
 
   Raises:
     UserError: there are none, not yet all, or they were made for images that have
@@ -117,8 +117,8 @@ def check_identity(unet: Any) -> None:
   files.check_types(unet, {'config': dict, 'trained_on': list[str]})
 
 
-def attach(split: Any, name: str) -> Any:
-  """The builders.PreparedSplit, with `open_maps` as its `generated`."""
+def attach(split: storage.PreparedSplit, name: str) -> storage.PreparedSplit:
+  """The storage.PreparedSplit, with `open_maps` as its `generated`."""
   return dataclasses.replace(split, generated=open_maps(split, name))
 
 
@@ -138,7 +138,7 @@ def check_unseen(unet: Identity, ids: Sequence[str], tested: str) -> None:
         'them, or test on other images')
 
 
-def state(split: Any, name: str, config: Mapping[str, Any]) -> str:
+def state(split: storage.PreparedSplit, name: str, config: Mapping[str, Any]) -> str:
   """How far a U-Net has come that a run of `config` trained.
 
   Returns:
@@ -161,7 +161,8 @@ def state(split: Any, name: str, config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def writing(split: Any, name: str, unet: Identity) -> Iterator['Writer']:
+def open_writer(split: storage.PreparedSplit, name: str, unet: Identity
+                ) -> Iterator['Writer']:
   """Holds the lock of the data set, and yields what writes the maps of the split.
 
   Raises:
@@ -169,7 +170,7 @@ def writing(split: Any, name: str, unet: Identity) -> Iterator['Writer']:
       command writes to the data set, or it cannot be written.
   """
   path = folder(split, name)
-  with staging.locked(path.parent):
+  with storage.locked(path.parent):
     identity = json.loads(json.dumps(
         {'prepared': split.fingerprint, 'side': split.side, 'unet': unet}))
     if path.exists():
@@ -178,13 +179,13 @@ def writing(split: Any, name: str, unet: Identity) -> Iterator['Writer']:
     for left_over in path.glob('.*.tmp'):  # of a call that was killed
       left_over.unlink()
     if not (path / 'identity.json').exists():
-      _write(path / 'identity.json', _json(identity))
+      files.write_json(path / 'identity.json', identity)
     yield Writer(path, tuple(split.ids.tolist()), split.side, identity)
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-  """Writes maps one by one; see `writing`."""
+  """Writes maps one by one; see `open_writer`."""
 
   path: pathlib.Path
   ids: tuple[str, ...]
@@ -211,7 +212,8 @@ class Writer:
     """Writes the map uint8 [S, S] of a row, whole or not at all."""
     if values.shape != (self.side, self.side) or values.dtype != np.uint8:
       raise ValueError(f'{values.dtype} {values.shape} is no map of side {self.side}')
-    _write(_map_file(self.path, self.ids[row]), records.encode_png(values))
+    with files.replacing(_map_file(self.path, self.ids[row])) as file:
+      file.write(writing.encode_png(values))
 
   def finish(self) -> str:
     """Writes index.json once all maps are there; returns their fingerprint."""
@@ -220,8 +222,8 @@ class Writer:
       digest.update(name.encode() + b'\0')
       digest.update(np.ascontiguousarray(_read_map(self.path, name, self.side)))
     fingerprint = digest.hexdigest()
-    _write(self.path / 'index.json', _json(
-        {**self.identity, 'fingerprint': fingerprint, 'ids': self.ids}))
+    files.write_json(self.path / 'index.json', {
+        **self.identity, 'fingerprint': fingerprint, 'ids': self.ids})
     return fingerprint
 
 
@@ -263,14 +265,3 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path} cannot be read: {error}; delete {path.parent} and '
                            'run launch/generate_masks.py again') from error
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-  return (json.dumps(content, indent=1, ensure_ascii=False) + '\n').encode()
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-  """Replaces the file at once: a kill leaves the old one, or none."""
-  scratch = path.with_name(f'.{path.name}.tmp')
-  scratch.write_bytes(data)
-  scratch.replace(path)

@@ -15,7 +15,6 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import threads
 from attnmel_jax.data import decode
-from attnmel_jax.data import storage
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
 # Photographs in other formats, which are not read: that is told of each.
@@ -39,7 +38,7 @@ class Decoded:
   """A photograph's squares, or why there are none."""
 
   photograph: Photograph
-  squares: dict[storage.Geometry, np.ndarray]  # uint8 [S, S, 3]; {} if unusable
+  squares: dict[decode.Geometry, np.ndarray]  # uint8 [S, S, 3]; {} if unusable
   problem: str                                 # '' unless unusable
 
 
@@ -127,12 +126,11 @@ def printable(path: str | os.PathLike) -> str:
   return os.fsencode(path).decode(errors='backslashreplace')
 
 
-def read(photograph: Photograph, geometries: Sequence[storage.Geometry]) -> Decoded:
+def read(photograph: Photograph, geometries: Sequence[decode.Geometry]) -> Decoded:
   """Decodes one file, once for each of the different geometries."""
   try:
     data = files.read_bytes(photograph.path)
-    squares = {geometry: decode.read_image(
-        data, crop_ratio=geometry.crop_ratio, resize_size=geometry.resize_size)[0]
+    squares = {geometry: decode.read_image(data, geometry)[0]
                for geometry in geometries}
   except OSError as error:
     return Decoded(photograph, {}, f'cannot be read ({error.strerror})')
@@ -141,7 +139,7 @@ def read(photograph: Photograph, geometries: Sequence[storage.Geometry]) -> Deco
   return Decoded(photograph, squares, '')
 
 
-def read_all(photographs: Iterable[Photograph], geometries: Sequence[storage.Geometry]
+def read_all(photographs: Iterable[Photograph], geometries: Sequence[decode.Geometry]
              ) -> Iterator[Decoded]:
   """Decodes in order, a few files ahead on all cores."""
   return threads.in_order(functools.partial(read, geometries=geometries), photographs)

@@ -1,10 +1,10 @@
 """Prepared images + rows -> the batch of step t; padded evaluation batches.
 
-  region = pipeline.find_region(
+  region = find_region(
       'lesion', dermo_attributes=(), available=split.dermo_attributes)
-  store = pipeline.open_store(
-      split, maps=pipeline.needed_maps(region, evaluation=True), cache_gib=4.0)
-  batches = pipeline.TrainingBatches(store, rows, labels, region=region, ...)
+  store = open_store(
+      split, maps=needed_maps(region, evaluation=True), cache_gib=4.0)
+  batches = TrainingBatches(store, rows, labels, region=region, ...)
   for step, batch in batches.iterate(start_step=0, num_steps=9700):
     ...
 
@@ -35,7 +35,6 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import progress
-from attnmel_jax.data import sampling
 
 Batch = dict[str, np.ndarray]
 
@@ -99,7 +98,7 @@ def needed_maps(region: Region, *, evaluation: bool) -> tuple[str, ...]:
 class ImageStore:
   """The images of a prepared split; see `open_store`."""
 
-  split: Any                            # a builders.PreparedSplit
+  split: Any                            # a storage.PreparedSplit
   maps: tuple[str, ...]                 # 'lesion', 'dermo', 'generated'
   arrays: dict[str, np.ndarray] | None  # [N, S, S, ...]; None: streamed
 
@@ -124,7 +123,7 @@ def open_store(split: Any, *, maps: Sequence[str], cache_gib: float) -> ImageSto
   Either way the batches are the same.
 
   Args:
-    split: a builders.PreparedSplit.
+    split: a storage.PreparedSplit.
     maps: which maps are read besides the image; see `needed_maps`.
     cache_gib: memory for this store's images and maps, in GiB.
   """
@@ -156,7 +155,7 @@ class TrainingBatches:
     labels: int32 [N] class of the task, of every image of the split.
     region: where the attention is pulled to.
     batch_size: images in a batch.
-    sampler: see `sampling.pass_rows`; it balances the data set's classes.
+    sampler: see `pass_rows`; it balances the data set's classes.
     oversample_factors: likewise.
     seed: of the order.
     part: which positions of each batch to load; slice(None) for all.
@@ -178,7 +177,7 @@ class TrainingBatches:
   part: slice
 
   def __post_init__(self):
-    sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
+    steps_per_pass(self.rows_per_pass, self.batch_size)
     annotated = _annotated(self.store.split, self.region, self.rows)
     if self.region.map and not annotated.any():
       raise errors.UserError(
@@ -193,7 +192,7 @@ class TrainingBatches:
   @property
   def steps_per_pass(self) -> int:
     """Batches in a pass; a batch never mixes passes."""
-    return sampling.steps_per_pass(self.rows_per_pass, self.batch_size)
+    return steps_per_pass(self.rows_per_pass, self.batch_size)
 
   def batch_at(self, step: int) -> Batch:
     """The `part` of the batch of step `step` = 0, 1, ..."""
@@ -212,7 +211,7 @@ class TrainingBatches:
 
   def _pass_rows(self, pass_number: int) -> np.ndarray:
     split = self.store.split
-    return self.rows[sampling.pass_rows(
+    return self.rows[pass_rows(
         split.labels[self.rows], class_names=split.class_names, sampler=self.sampler,
         oversample_factors=self.oversample_factors, seed=self.seed,
         pass_number=pass_number)]
@@ -316,3 +315,81 @@ def _prefetch(get: Callable[[int], Any], numbers: range,
     yield from items
   finally:
     items.close()
+
+
+SAMPLERS = ('none', 'repeat', 'inverse_frequency')
+
+
+def pass_rows(
+    labels: np.ndarray, *, class_names: Sequence[str], sampler: str,
+    oversample_factors: Sequence[int], seed: int, pass_number: int,
+) -> np.ndarray:
+  """The rows of one pass in the order in which they are visited.
+
+  A function of its arguments alone; every pass has an order of its own.
+
+  Args:
+    labels: [N] classes of the data set.
+    class_names: names of the classes.
+    sampler: 'none' visits every row once; 'repeat' as often as the factor of
+      its class says; 'inverse_frequency' see `inverse_frequency_rows`.
+    oversample_factors: one per class, for 'repeat'.
+    seed: of the run.
+    pass_number: 0, 1, ...
+
+  Raises:
+    UserError: unknown sampler, or factors that do not fit the classes.
+  """
+  errors.check_choice('sampler', sampler, SAMPLERS)
+  if sampler == 'inverse_frequency':
+    return inverse_frequency_rows(labels, pass_number=pass_number, seed=seed)
+  if sampler == 'repeat':
+    rows = repeat_rows(labels, oversample_factors, class_names=class_names)
+  else:
+    rows = np.arange(len(labels))
+  return np.random.default_rng([seed, pass_number]).permutation(rows)
+
+
+def repeat_rows(labels: np.ndarray, oversample_factors: Sequence[int], *,
+                class_names: Sequence[str]) -> np.ndarray:
+  """Rows 0 ... N - 1, each as often as the factor of its class says.
+
+  ISIC 2017 with (4, 1, 1): 4 * 374 + 254 + 1372 = 3122 rows.
+
+  Raises:
+    UserError: not one whole factor of at least 1 per class.
+  """
+  factors = tuple(oversample_factors)
+  whole = all(isinstance(factor, int) and factor >= 1 for factor in factors)
+  if not whole or len(factors) != len(class_names):
+    raise errors.UserError(
+        f'oversample_factors={factors!r} does not fit the classes; give one whole '
+        f'number of at least 1 for each of {", ".join(class_names)}, or choose '
+        'sampler=none')
+  return np.repeat(np.arange(len(labels)), np.asarray(factors, int)[labels])
+
+
+def inverse_frequency_rows(labels: np.ndarray, *, pass_number: int,
+                           seed: int) -> np.ndarray:
+  """N rows drawn with replacement, so that every class is equally likely.
+
+  A row's probability is proportional to 1 / p of its class, where p is the
+  share of the class. Each pass draws anew.
+  """
+  classes, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+  probabilities = 1 / counts[classes] / len(counts)
+  rng = np.random.default_rng([seed, pass_number])
+  return rng.choice(len(labels), len(labels), p=probabilities)
+
+
+def steps_per_pass(num_rows: int, batch_size: int) -> int:
+  """Full batches in a pass; the last partial batch is dropped.
+
+  Raises:
+    UserError: there are fewer rows than a batch holds.
+  """
+  if not 1 <= batch_size <= num_rows:
+    raise errors.UserError(
+        f'batch_size={batch_size} does not fit the {num_rows} training rows; '
+        f'choose 1 ... {num_rows}')
+  return num_rows // batch_size

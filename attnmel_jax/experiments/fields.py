@@ -13,7 +13,6 @@ from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
-from attnmel_jax.data import sampling
 from attnmel_jax.models import attention
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import vgg
@@ -21,7 +20,7 @@ from attnmel_jax.models import vgg
 _CHOICES = {
     'dataset': catalogue.NAMES,
     'roi': pipeline.REGIONS,
-    'sampler': sampling.SAMPLERS,
+    'sampler': pipeline.SAMPLERS,
     'model': (*classifiers.NAMES, 'unet'),
     'backbone': vgg.BACKBONES,
     'gate_norm': attention.NORMS,

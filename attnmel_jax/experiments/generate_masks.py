@@ -18,9 +18,9 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax import progress
-from attnmel_jax.data import builders
 from attnmel_jax.data import generated
 from attnmel_jax.data import pipeline
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import predict_masks
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
@@ -73,7 +73,7 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
       normalisation=config['normalisation'], dtype=build.loss_dtype(config),
       side=config['resize_size'], multiple=2**unet.DEPTH, tta=config['tta'])
   for split in splits:
-    with generated.writing(split, name, identity) as writer:
+    with generated.open_writer(split, name, identity) as writer:
       if writer.is_whole():
         say(f'{split.split}: all {len(split)} masks are in {writer.path} already')
         continue
@@ -112,16 +112,16 @@ def fingerprint(variables: Any) -> str:
 
 
 def _open_splits(config: Mapping[str, Any], dataset: str, data_dir: str
-                 ) -> list[builders.PreparedSplit]:
+                 ) -> list[storage.PreparedSplit]:
   """All prepared splits in the config's geometry."""
-  where = {'data_dir': builders.resolve_data_dir(data_dir),
+  where = {'data_dir': storage.resolve_data_dir(data_dir),
            'crop_ratio': config['crop_ratio'], 'resize_size': config['resize_size']}
   # Without any, opening the training split says what to do.
-  names = builders.available_splits(dataset, **where) or ('train',)
-  return [builders.open_split(dataset, name, **where) for name in names]
+  names = storage.available_splits(dataset, **where) or ('train',)
+  return [storage.open_split(dataset, name, **where) for name in names]
 
 
-def _write(split: builders.PreparedSplit, writer: generated.Writer,
+def _write(split: storage.PreparedSplit, writer: generated.Writer,
            predict: Callable[[np.ndarray], np.ndarray], *, batch_size: int, quiet: bool
            ) -> None:
   """Predicts and writes the rows that have no map yet."""

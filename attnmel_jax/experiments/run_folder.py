@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import fcntl
 import pathlib
 import platform
 import subprocess
@@ -192,20 +191,8 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
     UserError: another process holds it, or the folder cannot be written, now or in
       the block.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / '.lock').open('w')
-  except OSError as error:
-    raise errors.UserError(
-        f'workdir={folder} cannot be written ({error.strerror}); '
-        'name another with --workdir') from None
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      raise errors.UserError(
-          f'workdir={folder} is in use by another process; wait for it, or name '
-          'another with --workdir') from None
+  with files.locked(
+      folder, name=f'workdir={folder}', remedy='name another with --workdir'):
     try:
       for pattern in ('.*.tmp', '*/.*.tmp'):  # what a kill left half-written
         for left_over in folder.glob(pattern):

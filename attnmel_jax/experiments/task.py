@@ -15,11 +15,11 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import parallel
-from attnmel_jax.data import builders
-from attnmel_jax.data import copies
 from attnmel_jax.data import generated
+from attnmel_jax.data import near_duplicates
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
+from attnmel_jax.data import storage
 from attnmel_jax.experiments import fields
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.training import loop
@@ -29,7 +29,7 @@ from attnmel_jax.training import loop
 class Part:
   """Some rows of a prepared split, with the labels of the task."""
 
-  prepared: builders.PreparedSplit
+  prepared: storage.PreparedSplit
   rows: np.ndarray    # int [n], into `prepared`
   labels: np.ndarray  # int32 [len(prepared)], of the task
 
@@ -69,8 +69,8 @@ class Task:
 
 
 def _available_splits(config: Mapping[str, Any]) -> tuple[str, ...]:
-  return builders.available_splits(
-      config['dataset'], data_dir=builders.resolve_data_dir(config['data_dir']),
+  return storage.available_splits(
+      config['dataset'], data_dir=storage.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
 
 
@@ -80,13 +80,13 @@ def open_part(config: Mapping[str, Any], split: str) -> tuple[Part, tuple[str, .
   Raises:
     UserError: the split is not prepared, or has no such class.
   """
-  prepared = builders.open_split(
+  prepared = storage.open_split(
       config['dataset'], split,
-      data_dir=builders.resolve_data_dir(config['data_dir']),
+      data_dir=storage.resolve_data_dir(config['data_dir']),
       crop_ratio=config['crop_ratio'], resize_size=config['resize_size'])
   if not prepared.synthetic:  # phantoms have ids of the archive's form
     prepared = dataclasses.replace(
-        prepared, groups=copies.join_lesions(prepared.ids, prepared.groups))
+        prepared, groups=near_duplicates.join_lesions(prepared.ids, prepared.groups))
   if config['model'] == 'unet':
     return Part(prepared, np.arange(len(prepared)), prepared.labels), ()
   labels, names = splits.task_labels(
@@ -165,7 +165,7 @@ def open_learnt(unet: generated.Identity, data_dir: str,
     raise errors.UserError(
         f'{len(missing)} of the {len(unet["trained_on"])} images that the U-Net learnt '
         f'from are not prepared as {config["dataset"]} in '
-        f'{builders.resolve_data_dir(data_dir)}')
+        f'{storage.resolve_data_dir(data_dir)}')
   return [part for part in parts if len(part.rows)]
 
 
@@ -177,7 +177,7 @@ def _check_disjoint(parts: Mapping[str, Part], group_folds: bool) -> None:
       splits.check_disjoint('lesion', {first: one.groups, second: other.groups})
 
 
-def _check_classes(train: builders.PreparedSplit, other: builders.PreparedSplit
+def _check_classes(train: storage.PreparedSplit, other: storage.PreparedSplit
                    ) -> None:
   """Raises UserError if two splits were prepared with different classes."""
   if other.class_names != train.class_names:
@@ -283,7 +283,7 @@ def _choose(part: Part, rows: np.ndarray) -> Part:
   return dataclasses.replace(part, rows=part.rows[rows])
 
 
-def open_store(prepared: builders.PreparedSplit, region: pipeline.Region,
+def open_store(prepared: storage.PreparedSplit, region: pipeline.Region,
                cache_gib: float) -> pipeline.ImageStore:
   """The split's images and maps, in memory where they fit `cache_gib`."""
   return pipeline.open_store(

@@ -19,7 +19,7 @@ import contourpy
 import numpy as np
 from PIL import Image
 
-from attnmel_jax.data import builders
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import attention_overlays
@@ -184,7 +184,7 @@ def _encode(values: np.ndarray) -> str:
   return base64.b64encode(cells.tobytes()).decode()
 
 
-def _image(prepared: builders.PreparedSplit, row: int, label: int, size: int
+def _image(prepared: storage.PreparedSplit, row: int, label: int, size: int
            ) -> dict[str, Any]:
   """An image's part of the JSON: what the network saw of it."""
   loaded = prepared.load(row)

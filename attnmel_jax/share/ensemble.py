@@ -14,7 +14,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import parallel
-from attnmel_jax.data import storage
+from attnmel_jax.data import decode
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import cam
@@ -22,7 +22,7 @@ from attnmel_jax.experiments import build
 from attnmel_jax.share import trained
 
 # From [B, S, S, 3] of each geometry; B divides among the devices.
-Squares = Mapping[storage.Geometry, np.ndarray]
+Squares = Mapping[decode.Geometry, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Predicted:
   maps: dict[str, np.ndarray]  # [B, h, w] by tap or 'cam', over `seen`
 
 
-def view(run: trained.TrainedRun) -> tuple[storage.Geometry, int]:
+def view(run: trained.TrainedRun) -> tuple[decode.Geometry, int]:
   """Which part of a photograph a run sees, and at what size."""
   return run.geometry, run.config['image_size']
 

@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from attnmel_jax import errors
-from attnmel_jax.data import storage
+from attnmel_jax.data import decode
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import classifiers
@@ -36,9 +36,9 @@ class TrainedRun:
     return tuple(self.summary['class_names'])
 
   @property
-  def geometry(self) -> storage.Geometry:
+  def geometry(self) -> decode.Geometry:
     """Central square and side that the images were prepared with."""
-    return storage.Geometry(self.config['crop_ratio'], self.config['resize_size'])
+    return decode.Geometry(self.config['crop_ratio'], self.config['resize_size'])
 
   @property
   def program(self) -> str:

@@ -21,7 +21,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax import files
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from tests.data import conftest
 
 DATA = 'ISIC-2017_Training_Data.zip'
@@ -267,11 +268,11 @@ TABLES = {
 
 
 def _prepare(source, data_dir) -> None:
-  builders.prepare('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
+  prepare.from_archives('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
 
 
-def _open(data_dir) -> builders.PreparedSplit:
-  return builders.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+def _open(data_dir) -> storage.PreparedSplit:
+  return storage.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
 
 
 @pytest.fixture(scope='module')

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import archives as archives_lib
-from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from tests.data import conftest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -83,11 +83,11 @@ def _task1() -> dict:
 
 def _prepare(dataset, archives, tmp_path, **options) -> dict[str, int]:
   source = conftest.write(tmp_path / 'official', archives, **options)
-  return builders.prepare(dataset, source=source, data_dir=tmp_path, **GEOMETRY)
+  return prepare.from_archives(dataset, source=source, data_dir=tmp_path, **GEOMETRY)
 
 
-def _open(dataset, split, tmp_path) -> builders.PreparedSplit:
-  return builders.open_split(dataset, split, data_dir=tmp_path, **GEOMETRY)
+def _open(dataset, split, tmp_path) -> storage.PreparedSplit:
+  return storage.open_split(dataset, split, data_dir=tmp_path, **GEOMETRY)
 
 
 def test_isic2016(tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_isic2018_has_seven_classes_and_lesions(tmp_path):
   assert split.labels.tolist() == [*range(7), *range(7)]
   assert split.groups.tolist() == [f'HAM_{k // 2}' for k in range(14)]
   assert split.has_lesion.tolist() == [True] * 13 + [False]
-  assert builders.available_splits('isic2018', data_dir=tmp_path, **GEOMETRY) == (
+  assert storage.available_splits('isic2018', data_dir=tmp_path, **GEOMETRY) == (
       'train',)
 
 
@@ -213,7 +213,7 @@ def test_names():
   with pytest.raises(errors.UserError, match="dataset='isic2019' is unknown"):
     catalogue.splits('isic2019')
   for spec in catalogue.DATASETS.values():
-    assert isinstance(spec, archives_lib.Dataset)
+    assert isinstance(spec, catalogue.Dataset)
     assert set(spec.required) <= set(spec.published) <= set(spec.files)
 
 

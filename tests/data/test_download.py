@@ -11,9 +11,9 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
-from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import download
+from attnmel_jax.data import prepare
 from tests.data import conftest
 
 NAME = 'ISIC-2017_Training_Data.zip'
@@ -335,8 +335,9 @@ def test_a_split_that_the_server_lacks_is_left_out(server, archives, tmp_path, c
   assert sum('Test_v2' in name for name in asked) == 1
   assert not any('AttributeMasks' in name for name in asked)
   assert len(archives_lib.find(catalogue.DATASETS['isic2017'], 'train', source)) == 4
-  assert builders.prepare('isic2017', source=source, data_dir=data_dir, crop_ratio=0.8,
-                          resize_size=16) == {'train': 6, 'validation': 4}
+  assert prepare.from_archives('isic2017', source=source, data_dir=data_dir,
+                               crop_ratio=0.8, resize_size=16) == {
+                                   'train': 6, 'validation': 4}
   assert 'test: left out' in capsys.readouterr().out
 
 

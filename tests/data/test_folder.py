@@ -9,8 +9,9 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax import files
-from attnmel_jax.data import builders
 from attnmel_jax.data import folder
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from tests.data import conftest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -38,13 +39,13 @@ def source(tmp_path) -> pathlib.Path:
 
 
 def _prepare(source, tmp_path, *, classes=(), mask_kind='binary') -> dict[str, int]:
-  return builders.prepare_folder(
+  return prepare.from_table(
       source, table=source / 'labels.csv', classes=classes, mask_kind=mask_kind,
       data_dir=tmp_path / 'data', **GEOMETRY)
 
 
-def _open(tmp_path, split='train') -> builders.PreparedSplit:
-  return builders.open_split('folder', split, data_dir=tmp_path / 'data', **GEOMETRY)
+def _open(tmp_path, split='train') -> storage.PreparedSplit:
+  return storage.open_split('folder', split, data_dir=tmp_path / 'data', **GEOMETRY)
 
 
 def _problems(source, text) -> list[str]:
@@ -226,7 +227,7 @@ def test_a_file_that_is_no_picture_is_named_by_its_row(source, tmp_path):
   assert 'labels.csv row 3: b.png: cannot be read' in str(caught.value)
   assert ('labels.csv row 2: a.png: is 40x20 pixels, its image 40x30'
           in str(caught.value))
-  assert builders.available_splits(
+  assert storage.available_splits(
       'folder', data_dir=tmp_path / 'data', **GEOMETRY) == ()
 
 
@@ -268,7 +269,7 @@ def test_options_are_checked(source, tmp_path):
   with pytest.raises(errors.UserError, match="mask_kind='grey' is unknown"):
     _prepare(source, tmp_path, mask_kind='grey')
   with pytest.raises(errors.UserError, match='no folder'):
-    builders.prepare_folder(
+    prepare.from_table(
         tmp_path / 'absent', table=source / 'labels.csv', classes=(),
         mask_kind='binary', data_dir=tmp_path, **GEOMETRY)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
 from attnmel_jax.data import generated
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 
 UNET = {'config': {'seed': 0, 'taps': ('a', 'b')}, 'best_step': 9, 'parameters': 'f00',
         'trained_on': ['ISIC_1', 'ISIC_2']}
@@ -19,7 +20,7 @@ GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 16}
 
 @dataclasses.dataclass
 class FakeSplit:
-  """Stands for builders.PreparedSplit."""
+  """Stands for storage.PreparedSplit."""
 
   path: pathlib.Path
   ids: np.ndarray = dataclasses.field(
@@ -40,7 +41,7 @@ def _map(row):
 
 
 def _write(split, rows=range(3), unet=UNET, finish=True, name='unet'):
-  with generated.writing(split, name, unet) as writer:
+  with generated.open_writer(split, name, unet) as writer:
     for row in rows:
       writer.write(row, _map(row))
     return writer.finish() if finish else writer
@@ -65,14 +66,14 @@ def test_finished_maps_are_kept_and_the_rest_is_made(split):
   folder = _write(split, rows=[0, 1], finish=False).path
   (folder / 'ISIC_8.png').write_bytes((folder / 'ISIC_8.png').read_bytes()[:-30])
   (folder / '.ISIC_9.png.tmp').write_bytes(b'cut short')
-  with generated.writing(split, 'unet', UNET) as writer:
+  with generated.open_writer(split, 'unet', UNET) as writer:
     assert not writer.is_whole()
     np.testing.assert_array_equal(writer.missing(), [1, 2])
     assert not (folder / '.ISIC_9.png.tmp').exists()
     for row in writer.missing():
       writer.write(row, _map(row))
     writer.finish()
-  with generated.writing(split, 'unet', UNET) as writer:
+  with generated.open_writer(split, 'unet', UNET) as writer:
     assert writer.is_whole()
   assert {path.name for path in folder.iterdir()} == {
       'identity.json', 'index.json', 'ISIC_7.png', 'ISIC_8.png', 'ISIC_9.png'}
@@ -145,7 +146,7 @@ def test_a_name_has_to_be_one_of_a_folder(split, name):
 
 
 def test_one_command_writes_at_a_time(split):
-  with (generated.writing(split, 'unet', UNET),
+  with (generated.open_writer(split, 'unet', UNET),
         pytest.raises(errors.UserError, match='another command writes')):
     _write(split, name='other')
 
@@ -170,18 +171,18 @@ def test_states(split):
 
 def test_a_prepared_split_takes_them_in(source, tmp_path):
   data_dir = tmp_path / 'data'
-  builders.prepare('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
-  split = builders.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+  prepare.from_archives('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
+  split = storage.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
   assert not split.has_generated.any()
   values = np.random.default_rng(0).integers(0, 256, (len(split), 16, 16), np.uint8)
-  with generated.writing(split, 'unet', UNET) as writer:
+  with generated.open_writer(split, 'unet', UNET) as writer:
     for row in range(len(split)):
       writer.write(row, values[row])
     writer.finish()
-  assert builders.available_splits('isic2017', data_dir=data_dir, **GEOMETRY) == (
+  assert storage.available_splits('isic2017', data_dir=data_dir, **GEOMETRY) == (
       'train', 'validation')
-  builders.prepare('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
-  again = builders.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+  prepare.from_archives('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
+  again = storage.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
   assert 'generated' not in again.load(3)
   attached = generated.attach(again, 'unet')
   assert attached.has_generated.all()

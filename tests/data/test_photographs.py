@@ -8,9 +8,8 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import decode
 from attnmel_jax.data import photographs
-from attnmel_jax.data import storage
 
-GEOMETRY = storage.Geometry(0.8, 8)
+GEOMETRY = decode.Geometry(0.8, 8)
 
 
 def _save(path, pixels, **options):
@@ -108,7 +107,7 @@ def test_an_exif_orientation_is_set_upright(tmp_path, pixels):
 
 def test_one_reading_gives_a_square_of_each_geometry(tmp_path, pixels):
   path = _save(tmp_path / 'a.png', pixels)
-  other = storage.Geometry(1.0, 12)
+  other = decode.Geometry(1.0, 12)
   squares = photographs.read(
       photographs.Photograph('a', path), [GEOMETRY, other]).squares
   for geometry in (GEOMETRY, other):

@@ -18,7 +18,7 @@ SELECTED = ('pigment_network', 'streaks')  # bits 1 and 8
 
 @dataclasses.dataclass
 class FakeSplit:
-  """Stands for builders.PreparedSplit: 23 images, of which some lack maps."""
+  """Stands for storage.PreparedSplit: 23 images, of which some lack maps."""
 
   num_images: int = 23
   dataset: str = 'fake'

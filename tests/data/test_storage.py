@@ -4,17 +4,18 @@ import pathlib
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.data import decode
 from attnmel_jax.data import storage
 
 TFDS = 'tensorflow_datasets.core.features.'
 
 
 def test_the_folder_names_split_and_geometry():
-  geometry = storage.Geometry(0.8, 256)
+  geometry = decode.Geometry(0.8, 256)
   assert geometry.folder('isic2017', 'train', pathlib.Path('/data')) == pathlib.Path(
       f'/data/isic2017/train-crop0.8-side256-bilinear/{storage.VERSION}')
-  assert storage.Geometry(1, 256) != storage.Geometry(0.9, 256)
-  assert storage.Geometry(1, 256).config_name('test') == 'test-crop1.0-side256-bilinear'
+  assert decode.Geometry(1, 256) != decode.Geometry(0.9, 256)
+  assert decode.Geometry(1, 256).config_name('test') == 'test-crop1.0-side256-bilinear'
 
 
 def _features(**feature) -> dict:

@@ -5,12 +5,14 @@ import zlib
 import numpy as np
 
 from attnmel_jax.data import archives as archives_lib
+from attnmel_jax.data import catalogue
+from attnmel_jax.data import decode
 from attnmel_jax.data import storage
 from attnmel_jax.data import writing
 from tests.data import conftest
 
-GEOMETRY = storage.Geometry(1.0, 8)
-SCHEMA = archives_lib.Schema('folder', (), ())
+GEOMETRY = decode.Geometry(1.0, 8)
+SCHEMA = catalogue.Schema('folder', (), ())
 
 
 def _files(contents) -> archives_lib.SplitFiles:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import unet
@@ -19,8 +19,9 @@ def prepared(built_once):
         root / 'archives', year=2017,
         counts={'train': 48, 'validation': 16, 'test': 20}, size=60, seed=3,
         artefact_bias={}, workers=1)
-    builders.prepare('isic2017', source=root / 'archives', data_dir=root / 'data',
-                     crop_ratio=0.8, resize_size=36)
+    prepare.from_archives(
+        'isic2017', source=root / 'archives', data_dir=root / 'data',
+        crop_ratio=0.8, resize_size=36)
 
   return built_once('phantom-2017', build) / 'data'
 
@@ -77,8 +78,9 @@ def segmented(built_once):
         counts={'train': 63, 'validation': 14, 'test': 14, 'segmentation': 40}, size=48,
         seed=7, artefact_bias={}, workers=1)
     for dataset in ('isic2018', 'isic2018_task1'):
-      builders.prepare(dataset, source=root / 'archives', data_dir=root / 'data',
-                       crop_ratio=1.0, resize_size=36)
+      prepare.from_archives(
+          dataset, source=root / 'archives', data_dir=root / 'data',
+          crop_ratio=1.0, resize_size=36)
     with pytest.MonkeyPatch.context() as patched:
       patched.setattr(unet, 'DEPTH', 1)
       run_lib.run(_tiny_unet(root / 'data'), root / 'run', quiet=True)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
@@ -50,7 +50,7 @@ def test_own_photographs_are_an_external_test_set(finished, tmp_path):
     table.append(f'{row.image_id}.jpg,{row.case.diagnosis},'
                  f'{row.image_id}_Segmentation.png,test')
   (tmp_path / 'labels.csv').write_text('\n'.join(table))
-  builders.prepare_folder(
+  prepare.from_table(
       tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
       data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
   scored = evaluate.evaluate(folder, dataset='folder', data_dir=str(tmp_path / 'data'),

@@ -10,8 +10,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax import images
-from attnmel_jax.data import builders
 from attnmel_jax.data import generated
+from attnmel_jax.data import storage
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import generate_masks
@@ -55,7 +55,7 @@ def drawn(segmenter, masked, tmp_path):
 
 
 def _split(data, name='train'):
-  return builders.open_split('isic2018', name, data_dir=data, **GEOMETRY)
+  return storage.open_split('isic2018', name, data_dir=data, **GEOMETRY)
 
 
 def _classifier(data, **changes):
@@ -191,7 +191,7 @@ def test_a_run_notes_its_masks_and_is_scored_by_lesions(drawn, tmp_path):
   assert again['train']['n_annotated'] == 63
   with pytest.raises(errors.UserError, match='trained on 30 of the 40 train images'):
     run_folder.check_unseen(
-        tmp_path / 'run', builders.open_split(
+        tmp_path / 'run', storage.open_split(
             'isic2018_task1', 'train', data_dir=data, **GEOMETRY).ids,
         'the 40 train images')
 

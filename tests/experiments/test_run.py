@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.phantom import generate
@@ -263,7 +263,7 @@ def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
   shutil.copy(tmp_path / copied, tmp_path / 'copy.jpg')
   table.append(f'copy.jpg,{table[1].split(",")[1]},test')
   (tmp_path / 'labels.csv').write_text('\n'.join(table))
-  builders.prepare_folder(
+  prepare.from_table(
       tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
       data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
   config |= {'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',

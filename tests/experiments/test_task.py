@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.phantom import generate
 from configs import isic2016
@@ -78,7 +79,7 @@ def years(tmp_path_factory):
                            artefact_bias={}, workers=1)
   for dataset, year, ratio in (('isic2016', 2016, 0.8), ('isic2018', 2018, 1.0),
                                ('isic2018_task1', 2018, 1.0)):
-    builders.prepare(dataset, source=root / str(year), data_dir=root / 'data',
+    prepare.from_archives(dataset, source=root / str(year), data_dir=root / 'data',
                      crop_ratio=ratio, resize_size=32)
   return root / 'data'
 
@@ -152,7 +153,7 @@ def test_a_division_of_an_older_version_is_refused(years, tmp_path):
 
 @pytest.mark.parametrize(('synthetic', 'joined'), [(True, False), (False, True)])
 def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, joined):
-  opened = builders.open_split
+  opened = storage.open_split
 
   def renamed(*arguments, **named):
     split = opened(*arguments, **named)
@@ -160,7 +161,7 @@ def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, j
     ids[:2] = 'ISIC_0025226', 'ISIC_0030074'
     return dataclasses.replace(split, ids=ids, synthetic=synthetic)
 
-  monkeypatch.setattr(builders, 'open_split', renamed)
+  monkeypatch.setattr(storage, 'open_split', renamed)
   part, _ = task_lib.open_part(_config(isic2018_cv, years), 'train')
   assert (part.groups[0] == part.groups[1]) == joined
 
@@ -218,13 +219,13 @@ def test_a_unet_needs_no_labels(years):
 
 
 def test_a_unet_is_not_chosen_without_masks(years, monkeypatch):
-  opened = builders.open_split
+  opened = storage.open_split
 
   def without_masks(*arguments, **named):
     split = opened(*arguments, **named)
     return dataclasses.replace(split, has_lesion=np.zeros(len(split), bool))
 
-  monkeypatch.setattr(builders, 'open_split', without_masks)
+  monkeypatch.setattr(storage, 'open_split', without_masks)
   with pytest.raises(errors.UserError, match='no validation image .* lesion mask'):
     task_lib.open_task(_config(isic2018_task1, years, num_folds=5))
 
@@ -239,7 +240,7 @@ def test_splits_of_other_classes_are_refused(tmp_path):
       (tmp_path / f'{row.image_id}.jpg').write_bytes(data[f'{row.image_id}.jpg'])
       table.append(f'{row.image_id}.jpg,{"melanoma" if number % 2 else label},{split}')
     (tmp_path / f'{split}.csv').write_text('\n'.join(table))
-    builders.prepare_folder(
+    prepare.from_table(
         tmp_path, table=tmp_path / f'{split}.csv', classes=(), mask_kind='binary',
         data_dir=tmp_path, crop_ratio=1.0, resize_size=32)
   config = _config(isic2018_cv, tmp_path, dataset='folder', num_folds=1,

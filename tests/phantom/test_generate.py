@@ -20,7 +20,8 @@ from sklearn import pipeline
 from sklearn import preprocessing
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from attnmel_jax.phantom import artefacts
 from attnmel_jax.phantom import diagnoses
 from attnmel_jax.phantom import drawing
@@ -499,12 +500,12 @@ def test_isic2016_is_benign_or_malignant(tmp_path):
   written = write(tmp_path, year=2016, counts=counts)
   assert written == {'train': {'nevus': 6, 'melanoma': 2},
                      'test': {'nevus': 4, 'melanoma': 2}}
-  assert builders.prepare('isic2016', source=tmp_path, data_dir=tmp_path / 'data',
+  assert prepare.from_archives('isic2016', source=tmp_path, data_dir=tmp_path / 'data',
                           crop_ratio=0.8, resize_size=32) == counts
   for split, total in counts.items():
     rows = generate.rows(year=2016, split=split, total=total, size=64, seed=3,
                         artefact_bias={})
-    prepared = builders.open_split('isic2016', split, data_dir=tmp_path / 'data',
+    prepared = storage.open_split('isic2016', split, data_dir=tmp_path / 'data',
                                    crop_ratio=0.8, resize_size=32)
     assert prepared.synthetic and prepared.has_lesion.all()
     assert prepared.ids.tolist() == [row.image_id for row in rows]
@@ -520,9 +521,9 @@ def archives2018(tmp_path_factory):
 
 
 def test_isic2018_has_lesions_of_several_images(archives2018, tmp_path):
-  assert builders.prepare('isic2018', source=archives2018, data_dir=tmp_path,
+  assert prepare.from_archives('isic2018', source=archives2018, data_dir=tmp_path,
                           crop_ratio=1.0, resize_size=32) == {'train': 90, 'test': 7}
-  train, test = (builders.open_split('isic2018', split, data_dir=tmp_path,
+  train, test = (storage.open_split('isic2018', split, data_dir=tmp_path,
                                      crop_ratio=1.0, resize_size=32)
                  for split in ('train', 'test'))
   assert train.has_lesion.all() and not test.has_lesion.any()
@@ -557,9 +558,9 @@ def test_lesions_have_the_published_number_of_images():
 
 
 def test_isic2018_tasks_1_and_2_have_masks_and_attributes(archives2018, tmp_path):
-  assert builders.prepare('isic2018_task1', source=archives2018, data_dir=tmp_path,
+  assert prepare.from_archives('isic2018_task1', source=archives2018, data_dir=tmp_path,
                           crop_ratio=1.0, resize_size=48) == {'train': 5}
-  split = builders.open_split('isic2018_task1', 'train', data_dir=tmp_path,
+  split = storage.open_split('isic2018_task1', 'train', data_dir=tmp_path,
                               crop_ratio=1.0, resize_size=48)
   assert split.has_lesion.all() and split.has_dermo.all()
   rows = generate.rows(year=2018, split='segmentation', total=5, size=48, seed=3,
@@ -588,10 +589,10 @@ def test_photographs_are_a_folder_that_is_prepared_as_ones_own(tmp_path):
            'artefact_bias': {}}
   written = own_folder.write(tmp_path / 'own', **drawn)
   assert {split: sum(n.values()) for split, n in written.items()} == drawn['counts']
-  builders.prepare_folder(
+  prepare.from_table(
       tmp_path / 'own', table=tmp_path / 'own' / 'labels.csv', classes=(),
       mask_kind='binary', data_dir=tmp_path / 'data', crop_ratio=1.0, resize_size=64)
-  train = builders.open_split('folder', 'train', data_dir=tmp_path / 'data',
+  train = storage.open_split('folder', 'train', data_dir=tmp_path / 'data',
                               crop_ratio=1.0, resize_size=64)
   assert train.synthetic
   assert train.has_lesion.all()

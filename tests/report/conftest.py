@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from attnmel_jax.data import builders
 from attnmel_jax.data import generated
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import challenge
 from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
@@ -32,14 +33,14 @@ def prepared(tmp_path_factory):
       root / 'archives', year=2017,
       counts={'train': 12, 'validation': 6, 'test': 9}, size=60, seed=3,
       artefact_bias={}, workers=1)
-  builders.prepare('isic2017', source=root / 'archives', data_dir=root / 'data',
+  prepare.from_archives('isic2017', source=root / 'archives', data_dir=root / 'data',
                    crop_ratio=0.8, resize_size=SIDE)
   return root / 'data'
 
 
 def open_split(prepared, split):
   """A split of `prepared`."""
-  return builders.open_split('isic2017', split, data_dir=prepared, crop_ratio=0.8,
+  return storage.open_split('isic2017', split, data_dir=prepared, crop_ratio=0.8,
                              resize_size=SIDE)
 
 
@@ -49,7 +50,7 @@ def with_generated(prepared, root, make):
   for path in (prepared / 'isic2017').iterdir():
     (root / 'isic2017' / path.name).symlink_to(path)
   data = open_split(root, 'train')
-  with generated.writing(data, 'unet', {'config': {}, 'trained_on': []}) as writer:
+  with generated.open_writer(data, 'unet', {'config': {}, 'trained_on': []}) as writer:
     for row in range(len(data)):
       writer.write(row, make(row))
     writer.finish()

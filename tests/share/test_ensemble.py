@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import storage
+from attnmel_jax.data import decode
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.share import ensemble
 from attnmel_jax.share import trained
@@ -52,7 +52,7 @@ def test_each_run_sees_its_own_square_and_maps_of_other_views_are_left_out(run):
   squares = _squares(run.geometry, other.geometry)
   first, second, both = (ensemble.make_predictor(runs, calibrated=False)(squares)
                          for runs in ([run], [other], [run, other]))
-  assert other.geometry == storage.Geometry(1.0, 36)
+  assert other.geometry == decode.Geometry(1.0, 36)
   np.testing.assert_allclose(
       both.probabilities, (first.probabilities + second.probabilities) / 2, rtol=1e-12)
   for name, values in both.maps.items():

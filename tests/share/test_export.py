@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from attnmel_jax import errors
 from attnmel_jax import parallel
-from attnmel_jax.data import builders
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import build
 from attnmel_jax.share import export
@@ -123,7 +123,7 @@ def test_the_program_reads_alone_and_predicts_what_the_run_did(
 @pytest.mark.slow
 def test_the_weights_read_alone_make_the_same_network(
     run, finished, prepared, tmp_path):
-  split = builders.open_split('isic2017', 'test', data_dir=prepared, crop_ratio=0.8,
+  split = storage.open_split('isic2017', 'test', data_dir=prepared, crop_ratio=0.8,
                               resize_size=36)
   images = np.stack([split.load(row)['image'] for row in range(len(split))])
   mean, std = model_card.images.NORMALISATIONS['isic2017']

@@ -9,7 +9,7 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax import files
-from attnmel_jax.data import storage
+from attnmel_jax.data import decode
 from attnmel_jax.share import trained
 from attnmel_jax.training import checkpoint
 from configs import common
@@ -35,7 +35,7 @@ def test_a_run_comes_with_its_best_variables_and_preprocessing(finished):
   folder, summary = finished
   run, = trained.open_runs([folder], tta=None)
   assert run.class_names == ('other', 'melanoma')
-  assert run.geometry == storage.Geometry(0.8, 36)
+  assert run.geometry == decode.Geometry(0.8, 36)
   assert run.config['tta'] is False
   with checkpoint.Checkpoints(folder / 'checkpoints', create=False) as checkpoints:
     best, meta = checkpoints.restore_best(run.variables)

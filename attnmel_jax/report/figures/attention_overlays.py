@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import predict
@@ -119,7 +119,7 @@ def _write(panel: selection.Panel, found: Sequence[Maps], title: str,
 
 
 def photographs(maps: Maps, split: str, data_dir: pathlib.Path | None
-                ) -> tuple[builders.PreparedSplit, np.ndarray]:
+                ) -> tuple[storage.PreparedSplit, np.ndarray]:
   """The prepared split behind maps, and the row in it of each of their images.
 
   Raises:
@@ -141,7 +141,7 @@ def font(columns: int) -> float:
                        _SMALLEST, _LARGEST))
 
 
-def pictures(prepared: builders.PreparedSplit, rows: np.ndarray, image_size: int
+def pictures(prepared: storage.PreparedSplit, rows: np.ndarray, image_size: int
              ) -> Mapping[str, np.ndarray | list[str]]:
   """`images`, `lesion`, `has_lesion` and `titles` of rows, as the network saw them."""
   loaded = [prepared.load(int(row)) for row in rows]

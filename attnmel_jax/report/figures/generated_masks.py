@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.report import names
@@ -67,7 +67,7 @@ def _write(one: prepared_data.SplitFolder, folder: pathlib.Path
       f'of the map at 0.5 with the annotated mask. {prepared_data.RULE}', stem)
 
 
-def figure(prepared: builders.PreparedSplit, rows: np.ndarray, maps: np.ndarray,
+def figure(prepared: storage.PreparedSplit, rows: np.ndarray, maps: np.ndarray,
            heading: str) -> Figure:
   """A column an image: photograph, annotated mask (if any has one), map.
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.data import builders
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import generated
 from attnmel_jax.data import splits
@@ -38,9 +37,9 @@ class SplitFolder(NamedTuple):
   resize_size: int
   masks: str  # name of the generated masks; '' for the split itself
 
-  def open(self) -> builders.PreparedSplit:
+  def open(self) -> storage.PreparedSplit:
     """The split, also where this is the folder of its masks."""
-    return builders.open_split(
+    return storage.open_split(
         self.dataset, self.split, data_dir=self.path.parents[1],
         crop_ratio=self.crop_ratio, resize_size=self.resize_size)
 
@@ -48,7 +47,7 @@ class SplitFolder(NamedTuple):
 def data_dirs(runs: Sequence[run_reader.FinishedRun], data_dir: pathlib.Path | None
               ) -> list[pathlib.Path]:
   """The folder that was asked for, then those that the runs name."""
-  named = [builders.resolve_data_dir(run.config.get('data_dir', '')) for run in runs]
+  named = [storage.resolve_data_dir(run.config.get('data_dir', '')) for run in runs]
   return list(dict.fromkeys([*([data_dir] if data_dir else []), *named]))
 
 
@@ -69,7 +68,7 @@ def read_index(found: SplitFolder) -> dict:
 
 def open_photographs(
     one: selection.Scored, split: str, candidates: Sequence[pathlib.Path],
-) -> builders.PreparedSplit:
+) -> storage.PreparedSplit:
   """The prepared split that holds the images that a run was scored with.
 
   Raises:
@@ -85,18 +84,18 @@ def open_photographs(
 
 
 def _open(one: selection.Scored, split: str, data_dir: pathlib.Path
-          ) -> builders.PreparedSplit:
+          ) -> storage.PreparedSplit:
   """`open_photographs` in one folder."""
   config = one.run.config
   geometry = {'data_dir': data_dir, 'crop_ratio': config['crop_ratio'],
               'resize_size': config['resize_size']}
-  available = builders.available_splits(config['dataset'], **geometry)
+  available = storage.available_splits(config['dataset'], **geometry)
   # A run that divided the images itself took them all from the training split.
   name = split if split in available and config['num_folds'] == 1 else 'train'
-  prepared = builders.open_split(config['dataset'], name, **geometry)
+  prepared = storage.open_split(config['dataset'], name, **geometry)
   bound = one.run.environment['fingerprints']
   for other in {name, 'train'} & set(bound) & set(available):
-    found = builders.open_split(config['dataset'], other, **geometry).fingerprint
+    found = storage.open_split(config['dataset'], other, **geometry).fingerprint
     if found != bound[other]:
       raise errors.UserError(
           f'the {other} data in {data_dir} are not those of {one.run.folder.name} '
@@ -125,7 +124,7 @@ def choose(labels: np.ndarray, annotated: np.ndarray) -> np.ndarray:
   return chosen[np.argsort(labels[chosen], kind='stable')]
 
 
-def generated_maps(one: SplitFolder, prepared: builders.PreparedSplit,
+def generated_maps(one: SplitFolder, prepared: storage.PreparedSplit,
                    rows: np.ndarray) -> np.ndarray:
   """Lesion probability maps of some images, uint8 [N, S, S], 255 for certainty.
 

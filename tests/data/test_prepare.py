@@ -16,8 +16,8 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
-from attnmel_jax.data import builders
-from attnmel_jax.data import records
+from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from attnmel_jax.data import writing
 from tests.data import conftest
 
@@ -31,17 +31,17 @@ GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 24}  # 24 = int(0.8 * 30): no resi
 
 
 def _prepare(source, data_dir, **geometry) -> dict[str, int]:
-  return builders.prepare('isic2017', source=source, data_dir=data_dir,
+  return prepare.from_archives('isic2017', source=source, data_dir=data_dir,
                           **{**GEOMETRY, **geometry})
 
 
-def _open(data_dir, split='train', **geometry) -> builders.PreparedSplit:
-  return builders.open_split(
+def _open(data_dir, split='train', **geometry) -> storage.PreparedSplit:
+  return storage.open_split(
       'isic2017', split, data_dir=data_dir, **{**GEOMETRY, **geometry})
 
 
 def _available(data_dir) -> tuple[str, ...]:
-  return builders.available_splits('isic2017', data_dir=data_dir, **GEOMETRY)
+  return storage.available_splits('isic2017', data_dir=data_dir, **GEOMETRY)
 
 
 def _cropped(array: np.ndarray) -> np.ndarray:
@@ -373,15 +373,15 @@ def test_an_empty_archive_is_bad(tmp_path, data_dir, archives):
 def test_a_killed_command_leaves_nothing_prepared(source, data_dir, tmp_path):
   program = f"""
 import pathlib, time
-from attnmel_jax.data import builders, records
-make = records.make_record
+from attnmel_jax.data import prepare, writing
+make = writing.make_record
 def slow(example, **options):
   if example.id == 'ISIC_validation3':
     pathlib.Path({str(tmp_path / 'reached')!r}).touch()
     time.sleep(60)
   return make(example, **options)
-records.make_record = slow
-builders.prepare('isic2017', source=pathlib.Path({str(source)!r}),
+writing.make_record = slow
+prepare.from_archives('isic2017', source=pathlib.Path({str(source)!r}),
                  data_dir=pathlib.Path({str(data_dir)!r}), **{GEOMETRY!r})
 """
   process = subprocess.Popen([sys.executable, '-c', program], cwd=ROOT)
@@ -405,7 +405,7 @@ builders.prepare('isic2017', source=pathlib.Path({str(source)!r}),
 def test_ctrl_c_leaves_nothing(source, data_dir, monkeypatch):
   def stop(*args, **kwargs):
     raise KeyboardInterrupt
-  monkeypatch.setattr(records, 'make_record', stop)
+  monkeypatch.setattr(writing, 'make_record', stop)
   with pytest.raises(KeyboardInterrupt):
     _prepare(source, data_dir)
   assert {p.name for p in (data_dir / 'isic2017').iterdir()} == {'.lock'}
@@ -415,10 +415,9 @@ def test_a_full_disk_is_one_line(source, data_dir, tmp_path):
   program = f"""
 import pathlib, resource
 from attnmel_jax import errors
-from attnmel_jax.data import builders
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:
-  builders.prepare('isic2017', source=pathlib.Path({str(source)!r}),
+  prepare.from_archives('isic2017', source=pathlib.Path({str(source)!r}),
                    data_dir=pathlib.Path({str(data_dir)!r}), crop_ratio=0.8,
                    resize_size=200)
 except errors.UserError as error:
@@ -452,7 +451,7 @@ def test_geometry_is_checked(source, data_dir, name, value):
 
 def test_unknown_names_are_refused(source, data_dir):
   with pytest.raises(errors.UserError, match="dataset='isic1999' is unknown"):
-    builders.prepare('isic1999', source=source, data_dir=data_dir, **GEOMETRY)
+    prepare.from_archives('isic1999', source=source, data_dir=data_dir, **GEOMETRY)
   with pytest.raises(errors.UserError, match="split='dev' is unknown"):
     _open(data_dir, 'dev')
 
@@ -608,11 +607,11 @@ def test_a_damaged_index_is_prepared_again(source, data_dir, capsys, content):
 def test_data_dir_comes_from_the_flag_the_environment_or_home(monkeypatch):
   monkeypatch.setenv('HOME', '/home/someone')
   monkeypatch.delenv('ATTNMEL_DATA', raising=False)
-  assert builders.resolve_data_dir('') == pathlib.Path('/home/someone/attnmel_data')
+  assert storage.resolve_data_dir('') == pathlib.Path('/home/someone/attnmel_data')
   monkeypatch.setenv('ATTNMEL_DATA', '/data')
-  assert builders.resolve_data_dir('') == pathlib.Path('/data')
-  assert builders.resolve_data_dir('~/x') == pathlib.Path('/home/someone/x')
-  assert builders.resolve_data_dir('x') == pathlib.Path.cwd() / 'x'
+  assert storage.resolve_data_dir('') == pathlib.Path('/data')
+  assert storage.resolve_data_dir('~/x') == pathlib.Path('/home/someone/x')
+  assert storage.resolve_data_dir('x') == pathlib.Path.cwd() / 'x'
 
 
 def _launch(*arguments, home, cwd) -> subprocess.CompletedProcess:
