@@ -23,9 +23,14 @@ def get_grid():
 '''
 
 
+# What commands under test inherit: without the cache each would compile anew.
+_INHERITED = ('PATH', 'LANG', 'JAX_COMPILATION_CACHE_DIR',
+              'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+
+
 def environment(home: pathlib.Path, **more: str) -> dict[str, str]:
   """Of a user whose home folder is `home`; `more` is added."""
-  kept = {name: os.environ[name] for name in ('PATH', 'LANG') if name in os.environ}
+  kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
   return kept | {'HOME': str(home)} | more
 
 

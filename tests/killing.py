@@ -59,8 +59,9 @@ class Commands:
     """Runs a command in `folder`; `kill` returns at the moment to kill it."""
     log = folder / f'{name}.log'
     with log.open('w') as file, subprocess.Popen(
-        command(name, *arguments), cwd=folder, env=environment(self.home),
-        stdout=file, stderr=file, process_group=0) as process:
+        command(name, *arguments), cwd=folder, stdout=file, stderr=file,
+        env=environment(self.home, JAX_COMPILATION_CACHE_DIR=str(self.home / 'xla')),
+        process_group=0) as process:
       killed = False
       if kill is not None:
         kill(process)
