@@ -18,6 +18,7 @@ import jax
 import pytest
 
 from attnmel_jax import parallel
+from tests import two_blocks as two_blocks_lib
 
 parallel.configure_compiler()  # the kernels that the commands compute with
 
@@ -45,6 +46,13 @@ def built_once(tmp_path_factory
     return folder
 
   return built
+
+
+@pytest.fixture(scope='module')
+def two_blocks() -> Iterator[None]:
+  """Configs may name the backbones of tests/two_blocks.py within the module."""
+  with two_blocks_lib.added():
+    yield
 
 
 @pytest.fixture

@@ -85,14 +85,13 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
   else:
     path = errors.expanded(config['pretrained'])
   variables, report = pretrained.apply_weights(
-      variables, pretrained.load_file(path), backbone=config['backbone'],
-      width=config['width'])
+      variables, pretrained.load_file(path), backbone=config['backbone'])
   notes = [f'weights from {path}', *report.lines()]
   if config['rescale_pretrained']:
     image = images.normalise(
         images.centre_crop(jnp.asarray(sample()), config['image_size']),
         config['normalisation'], loss_dtype(config))
-    variables = pretrained.rescale(variables, image)
+    variables = pretrained.rescale(variables, image, backbone=config['backbone'])
     notes.append(f'layers rescaled to unit activation over {len(image)} images')
   return variables, notes
 

@@ -6,7 +6,7 @@ from typing import Any
 from attnmel_jax import errors
 from attnmel_jax.data import generated
 from attnmel_jax.experiments import fields
-from attnmel_jax.models import vgg
+from attnmel_jax.models import backbones
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -71,11 +71,11 @@ def _check_unet(config: Mapping[str, Any]) -> None:
 
 def _check_taps(config: Mapping[str, Any]) -> None:
   for tap in config['taps']:
-    errors.check_choice('taps', tap, vgg.TAPS)
+    errors.check_choice('taps', tap, backbones.find(config['backbone']).taps)
   if config['model'] == 'attnmel_cnn' and not config['taps']:
     raise errors.UserError(
         "taps=() leaves no gate; choose model='vgg16_gap', or taps of "
-        + ', '.join(vgg.TAPS))
+        + ', '.join(backbones.find(config['backbone']).taps))
   if len(config['dice_weights']) != len(config['taps']):
     raise errors.UserError(
         f'dice_weights={config["dice_weights"]} has to hold one weight for each of '

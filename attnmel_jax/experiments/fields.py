@@ -14,15 +14,15 @@ from attnmel_jax import images
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
 from attnmel_jax.models import attention
+from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
-from attnmel_jax.models import vgg
 
 _CHOICES = {
     'dataset': catalogue.NAMES,
     'roi': pipeline.REGIONS,
     'sampler': pipeline.SAMPLERS,
     'model': (*classifiers.NAMES, 'unet'),
-    'backbone': vgg.BACKBONES,
+    'backbone': backbones.MODULES,
     'gate_norm': attention.NORMS,
     'dtype': classifiers.DTYPES,
     'normalisation': images.NORMALISATIONS,

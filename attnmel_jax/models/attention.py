@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from attnmel_jax import images
+from attnmel_jax.models import layers
 
 NORMS = ('sigmoid', 'softmax')
 # He normal; flax's own he_normal is truncated.
@@ -24,11 +25,9 @@ class Gate(nn.Module):
     width: channels inside the gate.
     norm: 'sigmoid', pooled by the mean over positions, or 'softmax' over the
       positions, pooled by the sum.
-    dtype: of the two projections; map and pooling run in `param_dtype`.
-    param_dtype: of the parameters.
+    dtype: of the two projections; map and pooling have that of the parameters.
 
-  >>> gate = attention.Gate(width=4, norm='sigmoid', dtype=jnp.float32,
-  ...                       param_dtype=jnp.float32)
+  >>> gate = attention.Gate(width=4, norm='sigmoid', dtype=jnp.float32)
   >>> feature, guidance = jnp.ones((2, 8, 8, 3)), jnp.ones((2, 2, 2, 5))
   >>> variables = gate.init(jax.random.key(0), feature, guidance)
   >>> where, pooled = gate.apply(variables, feature, guidance)
@@ -39,7 +38,6 @@ class Gate(nn.Module):
   width: int
   norm: str
   dtype: Any
-  param_dtype: Any
 
   @nn.compact
   def __call__(self, feature: jax.Array,
@@ -54,10 +52,11 @@ class Gate(nn.Module):
     projected = self._project('guidance', guidance)
     projected = images.resize_bilinear(projected, feature.shape[1:3])
     hidden = nn.relu(self._project('feature', feature) + projected)
+    param_dtype = layers.param_dtype(self.dtype)
     response = nn.Dense(
-        1, dtype=self.param_dtype, param_dtype=self.param_dtype,
+        1, dtype=param_dtype, param_dtype=param_dtype,
         kernel_init=_INITIALISER, name='response')(hidden)[..., 0]
-    feature = feature.astype(self.param_dtype)
+    feature = feature.astype(param_dtype)
     if self.norm == 'sigmoid':
       attention = nn.sigmoid(response)  # Eq. 2.2
       pooled = (attention[..., None] * feature).mean((1, 2))  # Eq. 2.3
@@ -70,5 +69,5 @@ class Gate(nn.Module):
 
   def _project(self, name: str, x: jax.Array) -> jax.Array:
     return nn.Dense(self.width, use_bias=False, dtype=self.dtype,
-                    param_dtype=self.param_dtype, kernel_init=_INITIALISER,
-                    name=name)(x)
+                    param_dtype=layers.param_dtype(self.dtype),
+                    kernel_init=_INITIALISER, name=name)(x)

@@ -8,7 +8,7 @@
   logits, out = model.apply(variables, images, train=False)
   out['attention']['pool3']  # [B, H/8, W/8]
 
-  vgg16        VGG-16 with its dense layers and dropout
+  vgg16        VGG-16 with its dense layers and dropout; on its own backbones alone
   vgg16_gap    global average pooling instead of the dense layers
   mel_cnn      pool-5 and plain pooled taps, concatenated
   attnmel_cnn  pool-5 and taps pooled under an attention gate, concatenated
@@ -22,6 +22,8 @@ import jax.numpy as jnp
 
 from attnmel_jax import errors
 from attnmel_jax.models import attention
+from attnmel_jax.models import backbones
+from attnmel_jax.models import layers
 from attnmel_jax.models import vgg
 
 NAMES = ('vgg16', 'vgg16_gap', 'mel_cnn', 'attnmel_cnn')
@@ -40,33 +42,35 @@ def create(
   Args:
     name: one of NAMES.
     num_classes: number of logits.
-    backbone: 'vgg16' or 'vgg16_bn' (batch normalisation).
+    backbone: one that `backbones.find` knows.
     width: factor on the channels of the backbone and of the dense layers.
     taps: pools that mel_cnn and attnmel_cnn add to pool-5, in the order of
       concatenation.
     gate_width: channels inside a gate (attnmel_cnn).
     gate_norm: 'sigmoid' or 'softmax' (attnmel_cnn).
     dropout_rate: after each of the two hidden dense layers (vgg16), in [0, 1).
-    dtype: of the computation, named by one of DTYPES. Parameters, logits and attention
-      are float32, or float64 where that is `dtype`.
+    dtype: of the computation, one of DTYPES. Parameters, logits and attention are
+      float32, or float64 where that is `dtype`.
     axis_name: device axis of the batch statistics in training, or None.
     remat: save memory in the backward pass, see `vgg.VGG16`.
 
   Raises:
-    UserError: an unknown name.
+    UserError: an unknown name, or a backbone without dense layers for vgg16.
   """
   dtype = jnp.dtype(dtype)
   errors.check_choice('model', name, NAMES)
-  errors.check_choice('backbone', backbone, vgg.BACKBONES)
+  declared = backbones.find(backbone)
   errors.check_choice('dtype', dtype.name, DTYPES)
   errors.check_choice('gate_norm', gate_norm, attention.NORMS)
   for tap in taps:
-    errors.check_choice('taps', tap, vgg.TAPS)
-  common = {
-      'num_classes': num_classes, 'batch_norm': backbone == 'vgg16_bn',
-      'width': width, 'dtype': dtype, 'axis_name': axis_name, 'remat': remat,
-      'param_dtype': jnp.promote_types(dtype, jnp.float32)}
+    errors.check_choice('taps', tap, declared.taps)
+  common = {'num_classes': num_classes, 'backbone_name': backbone, 'width': width,
+            'dtype': dtype, 'axis_name': axis_name, 'remat': remat}
   if name == 'vgg16':
+    if not declared.dense_layers:
+      raise errors.UserError(
+          f"model='vgg16' is VGG-16's dense head, which backbone={backbone!r} does not "
+          "have; choose model='vgg16_gap'")
     return DenseClassifier(dropout_rate=dropout_rate, **common)
   return PooledClassifier(
       taps=() if name == 'vgg16_gap' else tuple(taps), gated=name == 'attnmel_cnn',
@@ -80,14 +84,13 @@ class PooledClassifier(nn.Module):
   """
 
   num_classes: int
-  batch_norm: bool
+  backbone_name: str
   width: float
   taps: tuple[str, ...]
   gated: bool
   gate_width: int
   gate_norm: str
   dtype: Any
-  param_dtype: Any
   axis_name: str | None
   remat: bool
 
@@ -103,19 +106,20 @@ class PooledClassifier(nn.Module):
 
     Returns:
       Logits, and `out` with 'attention', {tap: [B, h, w]} (empty without
-      gates), and 'features', {'pool1': [B, H/2, W/2, C], ..., 'pool5': ...}.
+      gates), and 'features', the maps of the backbone by name.
     """
     del example_keys  # there is no dropout
     features = _backbone(self)(images, train=train)
+    param_dtype = layers.param_dtype(self.dtype)
     maps = {}
-    pooled = [features['pool5'].astype(self.param_dtype).mean((1, 2))]
+    pooled = [features['pool5'].astype(param_dtype).mean((1, 2))]
     for tap in self.taps:
       if self.gated:
-        gate = attention.Gate(self.gate_width, self.gate_norm, self.dtype,
-                              self.param_dtype, name=f'gate_{tap}')
+        gate = attention.Gate(
+            self.gate_width, self.gate_norm, self.dtype, name=f'gate_{tap}')
         maps[tap], vector = gate(features[tap], features['pool5'])
       else:
-        vector = features[tap].astype(self.param_dtype).mean((1, 2))
+        vector = features[tap].astype(param_dtype).mean((1, 2))
       pooled.append(vector)
     logits = _classifier(self)(jnp.concatenate(pooled, axis=-1))
     return logits, {'attention': maps, 'features': features}
@@ -129,11 +133,10 @@ class DenseClassifier(nn.Module):
   """
 
   num_classes: int
-  batch_norm: bool
+  backbone_name: str
   width: float
   dropout_rate: float
   dtype: Any
-  param_dtype: Any
   axis_name: str | None
   remat: bool
 
@@ -142,27 +145,28 @@ class DenseClassifier(nn.Module):
                example_keys: jax.Array | None = None):
     """See PooledClassifier; `train` needs `example_keys` for dropout."""
     features = _backbone(self)(images, train=train)
+    param_dtype = layers.param_dtype(self.dtype)
     x = vgg.flatten(features['pool5'])
     for layer in (1, 2):
-      x = nn.Dense(vgg.channels(DENSE_UNITS, self.width), dtype=self.dtype,
-                   param_dtype=self.param_dtype, kernel_init=_NORMAL,
-                   name=f'fc{layer}')(x)
+      x = nn.Dense(layers.channels(DENSE_UNITS, self.width), dtype=self.dtype,
+                   param_dtype=param_dtype, kernel_init=_NORMAL, name=f'fc{layer}')(x)
       x = nn.relu(x)
       if train and self.dropout_rate:
         x = dropout(x, example_keys, rate=self.dropout_rate, layer=layer)
-    logits = _classifier(self)(x.astype(self.param_dtype))
+    logits = _classifier(self)(x.astype(param_dtype))
     return logits, {'attention': {}, 'features': features}
 
 
-def _backbone(parent: nn.Module) -> vgg.VGG16:
-  return vgg.VGG16(parent.batch_norm, parent.width, parent.dtype, parent.param_dtype,
-                   parent.axis_name, parent.remat, name='backbone')
+def _backbone(parent: nn.Module) -> nn.Module:
+  return backbones.find(parent.backbone_name).create(
+      width=parent.width, dtype=parent.dtype, axis_name=parent.axis_name,
+      remat=parent.remat, name='backbone')
 
 
 def _classifier(parent: nn.Module) -> nn.Dense:
-  return nn.Dense(parent.num_classes, dtype=parent.param_dtype,
-                  param_dtype=parent.param_dtype, kernel_init=_NORMAL,
-                  name='classifier')
+  param_dtype = layers.param_dtype(parent.dtype)
+  return nn.Dense(parent.num_classes, dtype=param_dtype, param_dtype=param_dtype,
+                  kernel_init=_NORMAL, name='classifier')
 
 
 def dropout(x: jax.Array, example_keys: jax.Array, *, rate: float,

@@ -1,18 +1,16 @@
-"""ImageNet weights in torchvision's or timm's naming -> Flax variables.
+"""ImageNet weights under PyTorch's names -> Flax variables.
 
   weights = pretrained.load_file(pathlib.Path('vgg16_bn-6c64b313.pth'))
-  variables, report = pretrained.apply_weights(
-      variables, weights, backbone='vgg16_bn', width=1.)
+  variables, report = pretrained.apply_weights(variables, weights, backbone='vgg16_bn')
   print('\\n'.join(report.lines()))
 """
 
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import re
@@ -29,22 +27,10 @@ import safetensors.numpy
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import download
-from attnmel_jax.models import cpu_kernels
-from attnmel_jax.models import vgg
+from attnmel_jax.models import backbones
+from attnmel_jax.models import torch_names
 
-# The hexadecimal digits in torchvision's names begin the file's sha256.
-TORCHVISION = {
-    'vgg16': 'https://download.pytorch.org/models/vgg16-397923af.pth',
-    'vgg16_bn': 'https://download.pytorch.org/models/vgg16_bn-6c64b313.pth',
-}
-TIMM = {name: f'https://huggingface.co/timm/{name}.tv_in1k/resolve/main/'
-        'model.safetensors' for name in vgg.BACKBONES}
-# timm's names of the dense layers, kept there as convolutions.
-_TIMM_NAMES = {'pre_logits.fc1': 'classifier.0', 'pre_logits.fc2': 'classifier.3',
-               'head.fc': 'classifier.6'}
-DENSE = {'fc1': 'classifier.0', 'fc2': 'classifier.3'}  # by our names
-CLASS_HEAD = 'classifier.6'
-# Layers of ours that torchvision lacks, in the files of `weights.to_torchvision`.
+# Layers of ours that published files lack, in those of `torch_names.to_torch`.
 _OURS = re.compile(r'classifier|gate_\w+\.\w+')
 _TORCH = (2, 6)  # weights_only was unsafe before (CVE-2025-32434)
 
@@ -74,26 +60,31 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
                    base_url: str | None = None) -> pathlib.Path:
   """The file of ImageNet weights of `backbone`, downloaded at the first call.
 
-  torchvision's .pth where torch can read it, else timm's .safetensors of the
-  same numbers. torchvision's name holds the start of the sha256; timm's does
-  not, so the sha256 of the download is recorded and checked from then on.
+  The .pth where there is one and torch can read it, else the .safetensors of the
+  same numbers. The name of a .pth holds the start of its sha256; a .safetensors
+  lacks it, so the sha256 of the download is recorded and checked from then on.
 
   Args:
-    backbone: one of vgg.BACKBONES.
+    backbone: one that `backbones.find` knows.
     folder: keeps the file; `cache_dir()` unless there is a reason.
     base_url: a mirror, in place of the publisher's scheme and host.
 
   Raises:
-    UserError: no connection, or a file with another sha256.
+    UserError: nothing is published, no connection, or a file with another sha256.
   """
-  errors.check_choice('backbone', backbone, vgg.BACKBONES)
-  if _torch_version() >= _TORCH:
-    url = TORCHVISION[backbone]
+  declared = backbones.find(backbone)
+  if declared.pth and _torch_version() >= _TORCH:
+    url = declared.pth
     path = folder / url.rsplit('/', 1)[1]
     digest = path.stem.rsplit('-', 1)[1]
-  else:
-    url, path = TIMM[backbone], folder / f'{backbone}.tv_in1k.safetensors'
+  elif declared.safetensors:  # .../<name>/resolve/main/model.safetensors
+    url = declared.safetensors
+    path = folder / f'{url.split("/")[-4]}.safetensors'
     digest = ''
+  else:
+    raise errors.UserError(
+        f'backbone={backbone!r} has no ImageNet weights to download; set '
+        '--config.pretrained to your own file or to nothing')
   if base_url is not None:
     url = base_url.rstrip('/') + urllib.parse.urlsplit(url).path
   fresh = not path.exists()
@@ -111,7 +102,7 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
     raise errors.UserError(
         f'{url if fresh else path} has sha256 {found}, which does not start with '
         f'{digest}; {"try again" if fresh else "remove the file"}, or set '
-        '--config.pretrained to a file of your own')
+        '--config.pretrained to your own file')
   return path
 
 
@@ -133,7 +124,7 @@ def _download(url: str, path: pathlib.Path) -> None:
   except (OSError, errors.UserError) as error:
     raise errors.UserError(
         f'ImageNet weights are missing: {error}. Or put {url} at {path}, or set '
-        '--config.pretrained to a file of your own, or to nothing (training from '
+        '--config.pretrained to your own file, or to nothing (training from '
         'scratch)') from error
 
 
@@ -147,7 +138,7 @@ def _torch_version() -> tuple[int, ...]:
 
 
 def load_file(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Tensors of a .safetensors or .pth file, by torchvision's names, in float32.
+  """Tensors of a .safetensors or .pth file, by their names, in float32.
 
   Raises:
     UserError: no such file, another kind of file, damage, or torch is needed.
@@ -169,8 +160,8 @@ def load_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise errors.UserError(
         f'pretrained={path} cannot be read ({reason}); get the file again') from error
-  return {name: _float32(name, tensor)
-          for name, tensor in _torchvision_names(tensors)}
+  return {name: _float32(name, tensor) for name, tensor in tensors.items()
+          if not name.endswith('.num_batches_tracked')}  # a counter that nothing reads
 
 
 def _float32(name: str, tensor: np.ndarray) -> np.ndarray:
@@ -186,7 +177,7 @@ def _load_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
   if _torch_version() < _TORCH:
     raise errors.UserError(
         f'pretrained={path} needs torch >= 2.6; pip install torch, or give a '
-        '.safetensors file (timm publishes vgg16.tv_in1k and vgg16_bn.tv_in1k)')
+        '.safetensors file, such as those that timm publishes')
   import torch  # noqa: PLC0415  optional, and slow to import
 
   tensors = torch.load(path, map_location='cpu', weights_only=True)
@@ -198,24 +189,11 @@ def _load_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
           for name, tensor in tensors.items()}
 
 
-def _torchvision_names(tensors: Mapping[str, np.ndarray]
-                       ) -> Iterator[tuple[str, np.ndarray]]:
-  for name, tensor in tensors.items():
-    layer, _, kind = name.rpartition('.')
-    if layer not in _TIMM_NAMES:
-      if kind != 'num_batches_tracked':  # a counter that nothing reads
-        yield name, tensor
-    elif kind == 'weight':  # [K, C, h, w] -> [K, C h w], torch's flattening
-      yield f'{_TIMM_NAMES[layer]}.weight', tensor.reshape(tensor.shape[0], -1)
-    else:
-      yield f'{_TIMM_NAMES[layer]}.{kind}', tensor
-
-
 def dataset_behind(path: pathlib.Path) -> str:
-  """The data set that an exported network learnt from; '' of other weights.
+  """The data set that an exported network was trained on; '' of other weights.
 
   Raises:
-    OSError: there is no such file.
+    OSError: the file does not exist.
   """
   if path.suffix != '.safetensors':
     return ''
@@ -228,154 +206,104 @@ def dataset_behind(path: pathlib.Path) -> str:
   return dataset if isinstance(dataset, str) and dataset.isprintable() else ''
 
 
-def apply_weights(variables: Any, weights: Mapping[str, np.ndarray], *, backbone: str,
-                  width: float) -> tuple[Any, Report]:
+def apply_weights(variables: Any, weights: Mapping[str, np.ndarray], *, backbone: str
+                  ) -> tuple[Any, Report]:
   """Puts pretrained weights into the variables of a classifier.
 
   Args:
-    variables: 'params' and, for vgg16_bn, 'batch_stats'.
+    variables: 'params' and, with batch normalisation, 'batch_stats'.
     weights: from `load_file`.
     backbone: of the variables.
-    width: of the variables; only the full width has pretrained weights.
 
   Returns:
     New variables and what was loaded, dropped and left as initialised.
 
   Raises:
-    UserError: width is not 1, or a tensor is missing, unexpected, misshapen or
-      not finite.
+    UserError: a tensor is missing, unexpected, misshapen or not finite.
   """
-  if width != 1:
-    raise errors.UserError(
-        f'width={width} has no pretrained weights; set --config.width=1.0, or '
-        '--config.pretrained to nothing')
-  return convert(variables, weights, backbone=backbone)
-
-
-def convert(variables: Any, weights: Mapping[str, np.ndarray], *,
-            backbone: str) -> tuple[Any, Report]:
-  """`apply_weights` at any width."""
-  batch_norm = backbone == 'vgg16_bn'
-  if 'features.0.weight' in weights and batch_norm != any(
-      name.endswith('.running_mean') for name in weights):
-    other, = set(vgg.BACKBONES) - {backbone}
-    raise errors.UserError(f'pretrained weights are of {other}; set '
-                           f'--config.backbone={other} or choose another file')
+  declared = backbones.find(backbone)
+  weights = _renamed(weights, declared)
   flat = flax.traverse_util.flatten_dict(variables)
   # Dense layers count where the model and the file have them: all or none.
-  dense = 'fc1' in variables['params'] and any(
-      _layer(name) in DENSE.values() for name in weights)
-  dropped = {CLASS_HEAD} if dense else {CLASS_HEAD, *DENSE.values()}
-  table = dict(torchvision_table(batch_norm, DENSE if dense else {}))
+  layers = {_layer(name) for name in weights}
+  dense = 'fc1' in variables['params'] and not layers.isdisjoint(declared.dense_layers)
+  table = torch_names.published_names(declared, dense=dense)
+  dropped = {declared.class_layer, *(() if dense else declared.dense_layers)}
   unused = {name for name in weights
             if _layer(name) in dropped or _OURS.fullmatch(_layer(name))}
-  _check_names(set(weights) - unused, set(table))
-  for name, (path, to_flax) in table.items():
-    value = np.asarray(to_flax(weights[name]))
-    if value.shape != flat[path].shape:
-      raise errors.UserError(
-          f'pretrained tensor {name} has shape {weights[name].shape}, which does not '
-          f'fit {"/".join(path)} {flat[path].shape}; choose another file')
-    if not np.isfinite(value).all():
-      raise errors.UserError(f'pretrained tensor {name} holds a NaN or an infinity; '
-                             'get the file again')
-    if path[-1] == 'var' and (value < 0).any():
-      raise errors.UserError(f'pretrained tensor {name} holds a negative variance; get '
-                             'the file again')
-    flat[path] = jnp.asarray(value, flat[path].dtype)
-  new = set(variables['params']) - {path[1] for path, _ in table.values()}
-  report = Report(loaded=tuple(sorted({_layer(name) for name in table}, key=_order)),
+  _check_names(set(weights) - unused, set(table), backbone)
+  for name, path in table.items():
+    flat[path] = _checked(name, weights[name], path, flat[path])
+  new = set(variables['params']) - {path[1] for path in table.values()}
+  report = Report(loaded=tuple(dict.fromkeys(map(_layer, table))),
                   dropped=tuple(sorted({_layer(name) for name in unused})),
                   new=tuple(sorted(new)))
   return flax.traverse_util.unflatten_dict(flat), report
+
+
+def _renamed(weights: Mapping[str, np.ndarray], declared: backbones.Backbone
+             ) -> dict[str, np.ndarray]:
+  """The tensors of any file of the backbone under the names of its table."""
+  renamed = dict(weights)
+  for name, tensor in weights.items():
+    layer, _, kind = name.rpartition('.')
+    if layer in declared.renamed_layers:
+      del renamed[name]
+      if tensor.ndim == 4:  # [K, C, h, w] -> [K, C h w], torch's flattening
+        tensor = tensor.reshape(len(tensor), math.prod(tensor.shape[1:]))  # noqa: PLW2901
+      renamed[f'{declared.renamed_layers[layer]}.{kind}'] = tensor
+  return renamed
+
+
+def _checked(name: str, tensor: np.ndarray, path: torch_names.Path, like: Any
+             ) -> jax.Array:
+  """The tensor with our axes, in the shape and type of the variable at `path`."""
+  value = torch_names.from_torch_axes(np.asarray(tensor), path)
+  if value.shape != like.shape:
+    raise errors.UserError(
+        f'pretrained tensor {name} has shape {tensor.shape}, which does not fit '
+        f'{"/".join(path)} {like.shape}; choose another file')
+  if not np.isfinite(value).all():
+    raise errors.UserError(f'pretrained tensor {name} holds a NaN or an infinity; '
+                           'get the file again')
+  if path[-1] == 'var' and (value < 0).any():
+    raise errors.UserError(f'pretrained tensor {name} holds a negative variance; get '
+                           'the file again')
+  return jnp.asarray(value, like.dtype)
 
 
 def _layer(name: str) -> str:
   return name.rpartition('.')[0]
 
 
-def _order(layer: str) -> tuple[bool, int]:
-  kind, _, index = layer.partition('.')
-  return kind == 'classifier', int(index)
-
-
-def torchvision_table(batch_norm: bool, dense: Mapping[str, str]
-                      ) -> Iterator[tuple[str, tuple[tuple[str, ...], Callable]]]:
-  """torchvision's name -> path in the variables, and how to reorder the axes."""
-  index = 0
-  for block, (layers, _) in enumerate(vgg.BLOCKS, 1):
-    for layer in range(1, layers + 1):
-      conv = ('params', 'backbone', f'conv{block}_{layer}')
-      yield f'features.{index}.weight', (
-          (*conv, 'kernel'), lambda w: w.transpose(2, 3, 1, 0))  # OIHW -> HWIO
-      yield f'features.{index}.bias', ((*conv, 'bias'), np.asarray)
-      if batch_norm:
-        for kind, collection, ours in (
-            ('weight', 'params', 'scale'), ('bias', 'params', 'bias'),
-            ('running_mean', 'batch_stats', 'mean'),
-            ('running_var', 'batch_stats', 'var')):
-          yield f'features.{index + 1}.{kind}', (
-              (collection, 'backbone', f'bn{block}_{layer}', ours), np.asarray)
-      index += 3 if batch_norm else 2  # convolution, normalisation, ReLU
-    index += 1  # pooling
-  for ours, theirs in dense.items():
-    yield f'{theirs}.weight', (('params', ours, 'kernel'), np.transpose)
-    yield f'{theirs}.bias', (('params', ours, 'bias'), np.asarray)
-
-
-def _check_names(found: set[str], wanted: set[str]) -> None:
+def _check_names(found: set[str], wanted: set[str], backbone: str) -> None:
+  if found == wanted:
+    return
+  for other in backbones.MODULES:
+    if other != backbone and backbones.find(other).torch_names.keys() <= found:
+      raise errors.UserError(f'pretrained weights are of {other}; set '
+                             f'--config.backbone={other} or choose another file')
   for kind, names in (('lack', wanted - found), ('hold unexpected', found - wanted)):
     if names:
       listed = ', '.join(sorted(names)[:5]) + (', ...' if len(names) > 5 else '')
       raise errors.UserError(
-          f'pretrained weights {kind} {listed}; give a file in the naming of '
-          "torchvision's or timm's vgg16 or vgg16_bn")
+          f'pretrained weights {kind} {listed}; give a file of {backbone} in the '
+          "naming of torchvision or timm")
 
 
-def rescale(variables: Any, images: jax.Array) -> Any:
-  """Brings every hidden layer of a plain vgg16 to unit RMS activation.
-
-  A ReLU network is positively homogeneous: scaling layer l by c_l (weights by
-  c_l / c_(l-1), biases by c_l) scales its activations by c_l and changes
-  nothing else. SGD at the usual rates diverges on the unscaled weights. The
-  hidden dense layers, if any, are rescaled too; gates and classifier are not.
+def rescale(variables: Any, images: jax.Array, *, backbone: str) -> Any:
+  """Brings the layers of a classifier to unit activation, see `Backbone.rescale`.
 
   Args:
-    variables: of a classifier on vgg16.
+    variables: of a classifier on `backbone`.
     images: normalised [N, H, W, 3], over which the activations are measured.
+    backbone: of the variables.
 
   Raises:
-    UserError: the backbone has batch normalisation, which undoes any scale, or
-      a layer is silent or not finite on these images.
+    UserError: the backbone cannot be rescaled, or not on these images.
   """
-  params = variables['params']
-  if 'batch_stats' in variables:
-    raise errors.UserError('rescale_pretrained=True has no effect on vgg16_bn; set '
+  scaled = backbones.find(backbone).rescale
+  if scaled is None:
+    raise errors.UserError(f'rescale_pretrained=True cannot scale {backbone}; set '
                            '--config.rescale_pretrained=False')
-  params = {**params, 'backbone': dict(params['backbone'])}
-  x, scale = images, 1.
-  for block, (layers, _) in enumerate(vgg.BLOCKS, 1):
-    for layer in range(1, layers + 1):
-      name = f'conv{block}_{layer}'
-      x, scale, params['backbone'][name] = _rescale_layer(
-          cpu_kernels.conv3x3, x, scale, params['backbone'][name], name)
-    x = cpu_kernels.max_pool2x2(x)
-  if 'fc1' in params:
-    x = vgg.flatten(x)
-    for name in DENSE:
-      x, scale, params[name] = _rescale_layer(jnp.matmul, x, scale, params[name], name)
-  return {**variables, 'params': params}
-
-
-def _rescale_layer(apply: Callable[..., jax.Array], x: jax.Array, scale: jax.Array,
-                   layer: Mapping[str, jax.Array], name: str):
-  """x: input times `scale` -> unit activations, their scale, the layer's params."""
-  bias = layer['bias'] * scale
-  activation = jax.nn.relu(apply(x, layer['kernel']) + bias)
-  size = jnp.sqrt(jnp.mean(activation ** 2))
-  if not 0 < size < jnp.inf:
-    raise errors.UserError(
-        f'pretrained layer {name} has root-mean-square activation {size}, which cannot '
-        'be rescaled; check --config.normalisation or choose another file')
-  return (activation / size, scale / size,
-          {'kernel': layer['kernel'] / size, 'bias': bias / size})
+  return {**variables, 'params': scaled(variables['params'], images)}

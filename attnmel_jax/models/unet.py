@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from attnmel_jax import errors
 from attnmel_jax.models import cpu_kernels
-from attnmel_jax.models import vgg
+from attnmel_jax.models import layers
 
 DEPTH = 4      # poolings of the paper's Figure 1
 CHANNELS = 64  # of its first level
@@ -25,18 +25,17 @@ class UpConv2x2(nn.Module):
 
   features: int
   dtype: Any
-  param_dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, 2 H, 2 W, features] of `dtype`."""
     # At this stride no two windows overlap: each position becomes a 2x2 block by a
     # matrix product, and the fan-in is C.
+    param_dtype = layers.param_dtype(self.dtype)
     kernel = self.param(
         'kernel', nn.initializers.variance_scaling(1, 'fan_in', 'normal'),
-        (x.shape[-1], 4 * self.features), self.param_dtype)
-    bias = self.param(
-        'bias', nn.initializers.zeros, (self.features,), self.param_dtype)
+        (x.shape[-1], 4 * self.features), param_dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,), param_dtype)
     x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
     batch, height, width, _ = x.shape
     blocks = (x @ kernel).reshape(batch, height, width, 2, 2, self.features)
@@ -70,7 +69,6 @@ class UNet(nn.Module):
       UserError: H or W is no multiple of 2^depth.
     """
     _check_sides(images.shape[1:3], 2 ** self.depth)
-    param_dtype = jnp.promote_types(self.dtype, jnp.float32)
     x, skipped = images.astype(self.dtype), []
     for level in range(self.depth):
       x = self._convolutions(x, f'down{level}', level, train)
@@ -78,26 +76,24 @@ class UNet(nn.Module):
       x = cpu_kernels.max_pool2x2(x)
     x = self._convolutions(x, f'down{self.depth}', self.depth, train)
     for level in reversed(range(self.depth)):
-      x = UpConv2x2(self._channels(level), self.dtype, param_dtype,
-                    name=f'up{level}')(x)
+      x = UpConv2x2(self._channels(level), self.dtype, name=f'up{level}')(x)
       x = jnp.concatenate([skipped[level], x], axis=-1)
       x = self._convolutions(x, f'up{level}', level, train)
     # The last layer and with it the loss are never in half precision.
+    param_dtype = layers.param_dtype(self.dtype)
     logit = nn.Dense(1, dtype=param_dtype, param_dtype=param_dtype, name='logit')(x)
     return logit[..., 0]
 
   def _channels(self, level: int) -> int:
-    return vgg.channels(CHANNELS * 2 ** level, self.width)
+    return layers.channels(CHANNELS * 2 ** level, self.width)
 
   def _convolutions(self, x: jax.Array, name: str, level: int, train: bool
                     ) -> jax.Array:
-    """Two times 3x3 convolution, normalisation and ReLU, at the side of `x`."""
-    param_dtype = jnp.promote_types(self.dtype, jnp.float32)
+    """Twice 3x3 convolution, normalisation and ReLU, at the side of `x`."""
     for layer in (1, 2):
-      x = vgg.Conv3x3(self._channels(level), self.dtype, param_dtype,
-                      name=f'{name}_conv{layer}')(x, centred=train)
-      x = vgg.BatchNorm(param_dtype, self.axis_name,
-                        name=f'{name}_bn{layer}')(x, train=train)
+      x = layers.Conv3x3(self._channels(level), self.dtype,
+                         name=f'{name}_conv{layer}')(x, centred=train)
+      x = layers.BatchNorm(self.axis_name, name=f'{name}_bn{layer}')(x, train=train)
       x = nn.relu(x)
     return x
 

@@ -4,6 +4,8 @@ Five blocks of 3x3 convolutions, each closed by a 2x2 max pooling; with batch
 normalisation as in torchvision's `vgg16_bn` or without as in its `vgg16`.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import functools
 from typing import Any
 
@@ -11,120 +13,16 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from attnmel_jax import errors
+from attnmel_jax.models import backbones
 from attnmel_jax.models import cpu_kernels
+from attnmel_jax.models import layers
 
-BACKBONES = ('vgg16', 'vgg16_bn')
 # Convolutions and channels of each block.
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-# Where a gate or plain pooling may attach; pool5 is always part of the head.
-TAPS = tuple(f'pool{block}' for block in range(1, len(BLOCKS)))
 DENSE_SIDE = 7  # the side of pool5 that the dense layers expect
-
-
-def channels(count: int, width: float) -> int:
-  """Number of channels of a layer after the width factor, at least 1."""
-  return max(1, round(count * width))
-
-
-class Conv3x3(nn.Module):
-  """3x3 convolution with bias, He-normal over the fan-out as in torchvision."""
-
-  features: int
-  dtype: Any
-  param_dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array, *, centred: bool) -> jax.Array:
-    """[B, H, W, C] -> [B, H, W, features] of `dtype`.
-
-    Args:
-      x: the maps.
-      centred: the mean of the result over the batch is subtracted next, and the bias
-        with it: the gradient of the bias is 0, and is not worked out.
-    """
-    kernel = self.param(
-        'kernel', nn.initializers.variance_scaling(2, 'fan_out', 'normal'),
-        (3, 3, x.shape[-1], self.features), self.param_dtype)
-    bias = self.param(
-        'bias', nn.initializers.zeros, (self.features,), self.param_dtype)
-    bias = jax.lax.stop_gradient(bias) if centred else bias
-    x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-    return cpu_kernels.conv3x3(x, kernel) + bias
-
-
-class BatchNorm(nn.Module):
-  """Batch normalisation over all positions and, in training, all devices.
-
-  Running averages have the type of the parameters (flax's own stay float32
-  under float64, and change their type at the first update); of the variance
-  they hold the biased estimate. Weight of the old average 0.9 (torch's
-  momentum 0.1), epsilon 1e-5.
-
-  Attributes:
-    param_dtype: of parameters, statistics and arithmetic.
-    axis_name: device axis of the statistics in training, or None.
-  """
-
-  param_dtype: Any
-  axis_name: str | None
-
-  @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """[B, H, W, C] -> the same shape and type."""
-    shape = x.shape[-1:]
-    scale = self.param('scale', nn.initializers.ones, shape, self.param_dtype)
-    bias = self.param('bias', nn.initializers.zeros, shape, self.param_dtype)
-    running_mean = self.variable(
-        'batch_stats', 'mean', jnp.zeros, shape, self.param_dtype)
-    running_var = self.variable(
-        'batch_stats', 'var', jnp.ones, shape, self.param_dtype)
-    values = x.astype(self.param_dtype)
-    if train:
-      # Image by image first: over all axes at once XLA sums large maps on one core of
-      # a CPU.
-      mean, square = (v.mean((1, 2)).mean(0) for v in (values, values ** 2))
-      if self.axis_name is not None:
-        mean, square = jax.lax.pmean((mean, square), self.axis_name)
-      var = jnp.maximum(square - mean ** 2, 0)  # rounding may leave it below 0
-      running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-      running_var.value = 0.9 * running_var.value + 0.1 * var
-    else:
-      mean, var = running_mean.value, running_var.value
-    factor = scale * jax.lax.rsqrt(var + 1e-5)
-    return scale_and_shift(values, factor, bias - mean * factor).astype(x.dtype)
-
-
-@jax.custom_vjp
-def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-  """x [B, H, W, C], times `scale` [C], plus `shift` [C]. Reverse mode, first order.
-
-  On a CPU the sums of its gradients are what a BatchNorm costs most with, so they are
-  written in a form that XLA is quick at.
-  """
-  return x * scale + shift
-
-
-def _scale_and_shift_backward(residuals, gradient):
-  x, scale = residuals
-  return gradient * scale, _channel_sums(gradient * x), _channel_sums(gradient)
-
-
-scale_and_shift.defvjp(
-    lambda x, scale, shift: (scale_and_shift(x, scale, shift), (x, scale)),
-    _scale_and_shift_backward)
-
-
-def _channel_sums(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> the sum of each channel, [C]."""
-
-  def products(x):
-    # XLA's reduction takes several times as long as a product with ones.
-    maps = x.reshape(x.shape[0], -1, x.shape[-1])
-    ones = jnp.ones((len(maps), 1, maps.shape[1]), x.dtype)
-    return (ones @ maps)[:, 0].sum(0)
-
-  return jax.lax.platform_dependent(
-      x, cpu=products, default=lambda x: x.sum((0, 1, 2)))
+_DENSE_LAYERS = {'classifier.0': 'fc1', 'classifier.3': 'fc2'}
+_CLASS_LAYER = 'classifier.6'
 
 
 class VGG16(nn.Module):
@@ -134,7 +32,6 @@ class VGG16(nn.Module):
     batch_norm: normalise between convolution and ReLU.
     width: factor on the channels of every layer.
     dtype: of the computation.
-    param_dtype: of the parameters and running averages.
     axis_name: device axis over which batch statistics run in training, or None.
     remat: keep only the pooled maps for the backward pass, which computes the
       layers of a block again: a forward pass more for less memory, though not on
@@ -144,7 +41,6 @@ class VGG16(nn.Module):
   batch_norm: bool
   width: float
   dtype: Any
-  param_dtype: Any
   axis_name: str | None
   remat: bool
 
@@ -154,22 +50,23 @@ class VGG16(nn.Module):
     x = images.astype(self.dtype)
     pools = {}
     for block in range(1, len(BLOCKS) + 1):
-      layers = functools.partial(_block, block=block, train=train)
-      # A function and no module of its own: the parameters keep their names.
-      layers = nn.remat(layers) if self.remat else layers
-      x = pools[f'pool{block}'] = layers(self, x)
+      apply = functools.partial(_block, block=block, train=train)
+      # A function instead of a module: the parameters keep their names.
+      apply = nn.remat(apply) if self.remat else apply
+      x = pools[f'pool{block}'] = apply(self, x)
     return pools
 
 
 def _block(backbone: VGG16, x: jax.Array, *, block: int, train: bool) -> jax.Array:
   """The convolutions of a block and its pooling, [B, H, W, C] -> [B, H/2, W/2, D]."""
-  layers, count = BLOCKS[block - 1]
-  for layer in range(1, layers + 1):
-    x = Conv3x3(channels(count, backbone.width), backbone.dtype, backbone.param_dtype,
-                name=f'conv{block}_{layer}')(x, centred=backbone.batch_norm and train)
+  convolutions, count = BLOCKS[block - 1]
+  for layer in range(1, convolutions + 1):
+    x = layers.Conv3x3(
+        layers.channels(count, backbone.width), backbone.dtype,
+        name=f'conv{block}_{layer}')(x, centred=backbone.batch_norm and train)
     if backbone.batch_norm:
-      x = BatchNorm(backbone.param_dtype, backbone.axis_name,
-                    name=f'bn{block}_{layer}')(x, train=train)
+      x = layers.BatchNorm(
+          backbone.axis_name, name=f'bn{block}_{layer}')(x, train=train)
     x = nn.relu(x)
   return cpu_kernels.max_pool2x2(x)
 
@@ -201,3 +98,89 @@ def _averages(length: int, size: int) -> list[list[float]]:
     weights.append([1 / (stop - start) if start <= position < stop else 0.
                     for position in range(length)])
   return weights
+
+
+def _torch_names(*, batch_norm: bool) -> dict[str, tuple[str, ...]]:
+  """torchvision's tensors, numbered through convolutions, BatchNorms, ReLUs, pools."""
+  names, index = {}, 0
+  for block, (convolutions, _) in enumerate(BLOCKS, 1):
+    for layer in range(1, convolutions + 1):
+      conv, norm = f'conv{block}_{layer}', f'bn{block}_{layer}'
+      names[f'features.{index}.weight'] = ('params', conv, 'kernel')
+      names[f'features.{index}.bias'] = ('params', conv, 'bias')
+      if batch_norm:
+        index += 1
+        names[f'features.{index}.weight'] = ('params', norm, 'scale')
+        names[f'features.{index}.bias'] = ('params', norm, 'bias')
+        names[f'features.{index}.running_mean'] = ('batch_stats', norm, 'mean')
+        names[f'features.{index}.running_var'] = ('batch_stats', norm, 'var')
+      index += 2  # ReLU
+    index += 1  # pooling
+  return names
+
+
+def rescale(params: Mapping[str, Any], images: jax.Array) -> dict[str, Any]:
+  """Brings every hidden layer of a plain vgg16 to unit RMS activation.
+
+  A ReLU network is positively homogeneous: scaling layer l by c_l (weights by
+  c_l / c_(l-1), biases by c_l) scales its activations by c_l and changes
+  nothing else. SGD at the usual rates diverges on the unscaled weights. The
+  hidden dense layers, if any, are rescaled too; gates and classifier are not.
+
+  Args:
+    params: of a classifier on vgg16.
+    images: normalised [N, H, W, 3], over which the activations are measured.
+
+  Raises:
+    UserError: a layer is silent or not finite on these images.
+  """
+  params = {**params, 'backbone': dict(params['backbone'])}
+  x, scale = images, 1.
+  for block, (convolutions, _) in enumerate(BLOCKS, 1):
+    for layer in range(1, convolutions + 1):
+      name = f'conv{block}_{layer}'
+      x, scale, params['backbone'][name] = _rescale_layer(
+          cpu_kernels.conv3x3, x, scale, params['backbone'][name], name)
+    x = cpu_kernels.max_pool2x2(x)
+  if 'fc1' in params:
+    x = flatten(x)
+    for name in _DENSE_LAYERS.values():
+      x, scale, params[name] = _rescale_layer(jnp.matmul, x, scale, params[name], name)
+  return params
+
+
+def _rescale_layer(apply: Callable[..., jax.Array], x: jax.Array, scale: jax.Array,
+                   layer: Mapping[str, jax.Array], name: str):
+  """x: input times `scale` -> unit activations, their scale, the layer's params."""
+  bias = layer['bias'] * scale
+  activation = jax.nn.relu(apply(x, layer['kernel']) + bias)
+  size = jnp.sqrt(jnp.mean(activation ** 2))
+  if not 0 < size < jnp.inf:
+    raise errors.UserError(
+        f'pretrained layer {name} has root-mean-square activation {size}, which cannot '
+        'be rescaled; check --config.normalisation or choose another file')
+  return (activation / size, scale / size,
+          {'kernel': layer['kernel'] / size, 'bias': bias / size})
+
+
+def _declare(name: str, pth: str, *, batch_norm: bool) -> backbones.Backbone:
+  return backbones.Backbone(
+      create=functools.partial(VGG16, batch_norm=batch_norm),
+      channels={f'pool{block}': count for block, (_, count) in enumerate(BLOCKS, 1)},
+      torch_names=_torch_names(batch_norm=batch_norm), class_layer=_CLASS_LAYER,
+      dense_layers=_DENSE_LAYERS,
+      # timm keeps the dense layers as convolutions.
+      renamed_layers={
+          'pre_logits.fc1': 'classifier.0', 'pre_logits.fc2': 'classifier.3',
+          'head.fc': _CLASS_LAYER},
+      pth=f'https://download.pytorch.org/models/{pth}',
+      safetensors=f'https://huggingface.co/timm/{name}.tv_in1k/resolve/main/'
+      'model.safetensors',
+      normalisation='imagenet',
+      rescale=None if batch_norm else rescale)  # BatchNorm undoes any scale
+
+
+BACKBONES = {
+    'vgg16': _declare('vgg16', 'vgg16-397923af.pth', batch_norm=False),
+    'vgg16_bn': _declare('vgg16_bn', 'vgg16_bn-6c64b313.pth', batch_norm=True),
+}

@@ -1,7 +1,7 @@
 """A finished run -> files that other programs read without this one.
 
   model.stablehlo      uint8 images of any number -> probabilities and maps
-  torch_names.safetensors  all variables, by torchvision's names where it has them
+  weights.safetensors  all variables, by torchvision's names where it has them
   model.onnx           the same for one image, where jax2onnx can make it
   MODEL_CARD.md        what it is, how an image is prepared, what may be done with it
 """
@@ -62,7 +62,8 @@ def write(run: trained.TrainedRun, out: pathlib.Path
       PROGRAM: bytes(program(run).serialize()),
       **onnx,
       WEIGHTS: safetensors.numpy.save(
-          torch_names.to_torchvision(jax.device_get(run.variables)),
+          torch_names.to_torch(
+              jax.device_get(run.variables), run.config['backbone']),
           {'class_names': json.dumps(run.class_names),
            'config': json.dumps(dict(run.config))}),
       CARD: model_card.text(run, environment, program=PROGRAM, weights=WEIGHTS,

@@ -9,7 +9,7 @@ from attnmel_jax.models import attention
 
 
 def _gate(norm, dtype=jnp.float32, width=6):
-  return attention.Gate(width, norm, dtype, jnp.float32)
+  return attention.Gate(width, norm, dtype)
 
 
 def _operands(getkey):

@@ -101,8 +101,9 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, name):
   path = tmp_path / 'weights.safetensors'
   path.write_bytes(make())
   with pytest.raises(errors.UserError, match=message) as caught:
-    pretrained.convert(_initial('vgg16_gap', 'vgg16_bn'), pretrained.load_file(path),
-                       backbone='vgg16_bn')
+    pretrained.apply_weights(
+        _initial('vgg16_gap', 'vgg16_bn'), pretrained.load_file(path),
+        backbone='vgg16_bn')
   assert '\n' not in str(caught.value)
   assert os.listdir(tmp_path) == ['weights.safetensors']
 
@@ -110,7 +111,7 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path, name):
 def test_sound_weights_pass(tmp_path):
   path = tmp_path / 'weights.safetensors'
   path.write_bytes(_with(_BIAS, _ONE)())
-  variables, _ = pretrained.convert(
+  variables, _ = pretrained.apply_weights(
       _initial('vgg16_gap', 'vgg16_bn'), pretrained.load_file(path),
       backbone='vgg16_bn')
   np.testing.assert_array_equal(

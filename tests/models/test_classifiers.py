@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
-from attnmel_jax.models import vgg
 
 # Full width, 2 classes; the gates alone have 196,865 and 262,401.
 PARAMETERS = {
@@ -58,7 +58,7 @@ def _count(tree):
 
 def test_table_of_parameters_covers_every_model():
   assert set(PARAMETERS) == {(name, backbone) for name in classifiers.NAMES
-                             for backbone in vgg.BACKBONES}
+                             for backbone in backbones.MODULES}
 
 
 @pytest.mark.parametrize(('name', 'backbone'), PARAMETERS)
@@ -82,7 +82,8 @@ def test_outputs_at_every_size(name, size):
   assert shapes == (gated if name == 'attnmel_cnn' else {})
 
 
-@pytest.mark.parametrize('taps', [('pool1',), ('pool4', 'pool2'), vgg.TAPS])
+@pytest.mark.parametrize('taps', [
+    ('pool1',), ('pool4', 'pool2'), ('pool1', 'pool2', 'pool3', 'pool4')])
 def test_any_taps(taps):
   for name in ('mel_cnn', 'attnmel_cnn'):
     (_, out), variables = _shapes(_create(name, width=1, taps=taps), 64)
@@ -185,6 +186,11 @@ def test_unknown_names(change):
   (field, value), = change.items()
   with pytest.raises(errors.UserError, match=f'{field}=.* is unknown; choose one of'):
     _create('attnmel_cnn', **{field: value})
+
+
+def test_dense_head_is_vggs(two_blocks):
+  with pytest.raises(errors.UserError, match="backbone='two_blocks' does not have"):
+    _create('vgg16', backbone='two_blocks')
 
 
 def test_unknown_model():

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from attnmel_jax.models import classifiers
-from attnmel_jax.models import vgg
 from attnmel_jax.training import losses
 from tests.models import golden_inputs as inputs
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 SYSTEMS = [(model, backbone) for model in classifiers.NAMES
-           for backbone in vgg.BACKBONES]
+           for backbone in inputs.CONVOLUTIONS]
 CONVOLUTION_NAMES = ('1_1', '1_2', '2_1', '2_2', '3_1', '3_2', '3_3', '4_1', '4_2',
                      '4_3', '5_1', '5_2', '5_3')
 # torch's kinds of arrays -> ours.

@@ -17,6 +17,7 @@ import safetensors.numpy
 from attnmel_jax import errors
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import pretrained
+from attnmel_jax.models import vgg
 from tests.models import golden_inputs
 
 SHA = {'vgg16': '397923af', 'vgg16_bn': '6c64b313'}
@@ -100,8 +101,7 @@ def test_a_full_size_file_fits(backbone):
   weights = {name: np.broadcast_to(np.float32(.5), shape)
              for name, shape in _full_size_names(backbone).items()}
   variables, report = pretrained.apply_weights(
-      _shapes(_model('attnmel_cnn', backbone, width=1.)), weights, backbone=backbone,
-      width=1.)
+      _shapes(_model('attnmel_cnn', backbone, width=1.)), weights, backbone=backbone)
   loaded = [leaf for leaf in jax.tree.leaves(variables) if isinstance(leaf, jax.Array)]
   assert len(loaded) == (26 if backbone == 'vgg16' else 26 + 52)
   assert report.dropped == ('classifier.0', 'classifier.3', 'classifier.6')
@@ -115,7 +115,7 @@ def test_torchvision_and_timm_naming_give_equal_logits(backbone, tmp_path):
   logits = []
   for name, tensors in (('tv', weights), ('timm', _timm(weights))):
     loaded = pretrained.load_file(_save(tmp_path / f'{name}.safetensors', tensors))
-    variables, report = pretrained.convert(
+    variables, report = pretrained.apply_weights(
         _initial('vgg16', backbone), loaded, backbone=backbone)
     assert report.loaded[-2:] == ('classifier.0', 'classifier.3')
     assert report.dropped == ('classifier.6',)
@@ -134,7 +134,7 @@ def test_a_file_of_convolutions_alone_leaves_the_dense_layers_new(tmp_path):
   loaded = pretrained.load_file(_save(tmp_path / 'half.safetensors', half))
   assert all(array.dtype == np.float32 for array in loaded.values())
   before = _initial('vgg16', 'vgg16')
-  variables, report = pretrained.convert(before, loaded, backbone='vgg16')
+  variables, report = pretrained.apply_weights(before, loaded, backbone='vgg16')
   assert report.new == ('classifier', 'fc1', 'fc2')
   assert report.lines()[-1] == 'newly initialised: classifier, fc1, fc2'
   assert report.lines()[0].startswith('pretrained: features.0, features.2, features.5')
@@ -160,30 +160,25 @@ def _with(name, value):
     (_with('features.99.weight', np.zeros(3)), 'hold unexpected features.99.weight'),
     (_with('features.5.bias', np.zeros(8)), r'features.5.bias has shape \(8,\)'),
     (_with('features.5.bias', np.full(16, np.nan)), 'features.5.bias holds a NaN'),
-    (_with('features.1.running_mean', np.zeros(8)), 'set --config.backbone=vgg16_bn'),
 ])
 def test_bad_weights_are_named(spoil, message):
   weights = _weights('vgg16')
   spoil(weights)
   with pytest.raises(errors.UserError, match=message) as caught:
-    pretrained.convert(_initial('vgg16', 'vgg16'), weights, backbone='vgg16')
+    pretrained.apply_weights(_initial('vgg16', 'vgg16'), weights, backbone='vgg16')
   assert '\n' not in str(caught.value)
 
 
-def test_plain_weights_do_not_fit_batch_normalisation():
-  with pytest.raises(errors.UserError, match='are of vgg16; set --config.backbone=vgg'):
-    pretrained.convert({'params': {}}, _weights('vgg16'), backbone='vgg16_bn')
+def test_weights_of_another_backbone_are_recognised():
+  for theirs, ours in (('vgg16', 'vgg16_bn'), ('vgg16_bn', 'vgg16')):
+    with pytest.raises(errors.UserError, match=f'of {theirs}; set --config.backbone='):
+      pretrained.apply_weights({'params': {}}, _weights(theirs), backbone=ours)
 
 
 def test_foreign_weights_name_what_is_missing():
   with pytest.raises(errors.UserError, match=r'lack features.0.bias.*, \.\.\.; give'):
-    pretrained.convert(_initial('vgg16_gap', 'vgg16'),
+    pretrained.apply_weights(_initial('vgg16_gap', 'vgg16'),
                        {'bn1.running_mean': np.zeros(3)}, backbone='vgg16')
-
-
-def test_slim_models_have_no_pretrained_weights():
-  with pytest.raises(errors.UserError, match=r'width=0.25 .*--config.width=1.0'):
-    pretrained.apply_weights({}, {}, backbone='vgg16', width=.25)
 
 
 def test_unreadable_files(tmp_path):
@@ -238,10 +233,10 @@ def test_pth_with_torch(tmp_path):
 
 @pytest.mark.slow
 def test_rescaled_layers_have_unit_activation_and_keep_their_shape():
-  variables, _ = pretrained.convert(
+  variables, _ = pretrained.apply_weights(
       _initial('vgg16', 'vgg16'), _weights('vgg16'), backbone='vgg16')
   images = jax.random.normal(jax.random.key(5), (2, 32, 32, 3))
-  rescaled = pretrained.rescale(variables, images)
+  rescaled = pretrained.rescale(variables, images, backbone='vgg16')
   apply = functools.partial(_model('vgg16').apply, images=images, train=False)
   (logits, before), (rescaled_logits, after) = apply(variables), apply(rescaled)
   for name, old in before['features'].items():
@@ -267,10 +262,11 @@ def test_rescaled_layers_have_unit_activation_and_keep_their_shape():
 
 
 def test_rescale_refuses_normalisation_and_dead_layers():
-  with pytest.raises(errors.UserError, match='vgg16_bn'):
-    pretrained.rescale(_initial('vgg16_gap', 'vgg16_bn'), jnp.ones((1, 32, 32, 3)))
+  with pytest.raises(errors.UserError, match='cannot scale vgg16_bn'):
+    pretrained.rescale({}, jnp.ones((1, 32, 32, 3)), backbone='vgg16_bn')
   with pytest.raises(errors.UserError, match='conv1_1 has .* activation 0'):
-    pretrained.rescale(_initial('vgg16', 'vgg16'), jnp.zeros((1, 32, 32, 3)))
+    pretrained.rescale(_initial('vgg16', 'vgg16'), jnp.zeros((1, 32, 32, 3)),
+                       backbone='vgg16')
 
 
 @pytest.fixture
@@ -321,9 +317,9 @@ def test_download_without_torch_is_recorded_and_checked(server, tmp_path, monkey
 
 def test_download_with_torch_checks_the_published_prefix(server, tmp_path, monkeypatch):
   _pretend_torch(monkeypatch, '2.6.0+cpu')
-  monkeypatch.setitem(pretrained.TORCHVISION, 'vgg16', 'https://x.org/m/vgg16-{}.pth'
-                      .format(hashlib.sha256(b'good').hexdigest()[:8]))
-  path = '/m/' + pretrained.TORCHVISION['vgg16'].rsplit('/', 1)[1]
+  path = f'/m/vgg16-{hashlib.sha256(b"good").hexdigest()[:8]}.pth'
+  monkeypatch.setitem(vgg.BACKBONES, 'vgg16', vgg.BACKBONES['vgg16']._replace(
+      pth=f'https://x.org{path}'))
   server.files[path] = b'evil'
   fetch = functools.partial(pretrained.fetch_imagenet, 'vgg16', tmp_path,
                             base_url=server.url)
@@ -336,11 +332,16 @@ def test_download_with_torch_checks_the_published_prefix(server, tmp_path, monke
 
 def test_addresses_carry_the_known_prefixes():
   for backbone, prefix in SHA.items():
-    assert pretrained.TORCHVISION[backbone] == (
+    assert vgg.BACKBONES[backbone].pth == (
         f'https://download.pytorch.org/models/{backbone}-{prefix}.pth')
-    assert pretrained.TIMM[backbone] == (
+    assert vgg.BACKBONES[backbone].safetensors == (
         f'https://huggingface.co/timm/{backbone}.tv_in1k/resolve/main/'
         'model.safetensors')
+
+
+def test_a_backbone_without_published_weights(two_blocks, tmp_path):
+  with pytest.raises(errors.UserError, match="'two_blocks' has no ImageNet weights"):
+    pretrained.fetch_imagenet('two_blocks', tmp_path)
 
 
 def test_no_such_file_at_the_server_says_what_to_do(server, tmp_path, monkeypatch):

@@ -1,12 +1,17 @@
+"""Names and axes in files for other programs, and the way back."""
+
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import pretrained
 from attnmel_jax.models import torch_names
+
+pytestmark = pytest.mark.usefixtures('two_blocks')
 
 
 def _variables(name, backbone):
@@ -22,23 +27,26 @@ def _variables(name, backbone):
       lambda leaf: jnp.asarray(rng.uniform(0.1, 1, leaf.shape), leaf.dtype), shapes)
 
 
-@pytest.mark.parametrize('backbone', ['vgg16', 'vgg16_bn'])
-@pytest.mark.parametrize('name', classifiers.NAMES)
-def test_all_variables_come_back(name, backbone):
+def test_all_variables_come_back():
+  for backbone in backbones.MODULES:
+    dense = ['vgg16'] if backbones.find(backbone).dense_layers else []
+    for name in ('vgg16_gap', 'attnmel_cnn', *dense):
+      variables = _variables(name, backbone)
+      tensors = torch_names.to_torch(variables, backbone)
+      assert all(tensor.flags.c_contiguous for tensor in tensors.values())
+      shapes = jax.eval_shape(lambda variables=variables: variables)
+      jax.tree.map(np.testing.assert_array_equal,
+                   torch_names.from_torch(tensors, shapes, backbone), variables)
+
+
+@pytest.mark.parametrize(('name', 'backbone'), [
+    ('vgg16', 'vgg16_bn'), ('attnmel_cnn', 'vgg16_bn'),
+    ('attnmel_cnn', 'two_blocks_bn')])
+def test_pretrained_reads_them(name, backbone):
   variables = _variables(name, backbone)
-  tensors = torch_names.to_torchvision(variables)
-  assert all(tensor.flags.c_contiguous for tensor in tensors.values())
-  shapes = jax.eval_shape(lambda: variables)
-  jax.tree.map(np.testing.assert_array_equal,
-               torch_names.from_torchvision(tensors, shapes), variables)
-
-
-@pytest.mark.parametrize('name', ['vgg16', 'attnmel_cnn'])
-def test_pretrained_reads_them(name):
-  variables = _variables(name, 'vgg16_bn')
   other = jax.tree.map(jnp.zeros_like, variables)
-  read, report = pretrained.convert(
-      other, torch_names.to_torchvision(variables), backbone='vgg16_bn')
+  read, report = pretrained.apply_weights(
+      other, torch_names.to_torch(variables, backbone), backbone=backbone)
   for collection in ('params', 'batch_stats'):
     jax.tree.map(np.testing.assert_array_equal, read[collection]['backbone'],
                  variables[collection]['backbone'])
@@ -54,7 +62,7 @@ def test_pretrained_reads_them(name):
 def test_names_and_axes_are_pytorchs():
   variables = _variables('attnmel_cnn', 'vgg16_bn')
   flat = flax.traverse_util.flatten_dict(variables['params'], sep='/')
-  tensors = torch_names.to_torchvision(variables)
+  tensors = torch_names.to_torch(variables, 'vgg16_bn')
   # torchvision's vgg16_bn: convolution, normalisation, ReLU; the third is number 7.
   assert tensors['features.7.weight'].shape == (8, 4, 3, 3)
   assert tensors['features.7.weight'][5, 1, 0, 2] == (
@@ -67,14 +75,14 @@ def test_names_and_axes_are_pytorchs():
       flat['gate_pool3/guidance/kernel'][7, 3])
   assert tensors['gate_pool4.response.bias'].shape == (1,)
   assert tensors['classifier.weight'].shape == (3, 32 + 16 + 32)
-  names = torch_names.to_torchvision(_variables('vgg16', 'vgg16'))
-  assert 'classifier.6.weight' in names
+  assert 'classifier.6.weight' in torch_names.to_torch(
+      _variables('vgg16', 'vgg16'), 'vgg16')
 
 
 def test_tensors_that_do_not_fit_raise():
-  variables = _variables('mel_cnn', 'vgg16')
-  tensors = torch_names.to_torchvision(variables)
-  with pytest.raises(ValueError, match="'fc9.weight'"):
-    torch_names.from_torchvision(tensors | {'fc9.weight': np.zeros(1)}, variables)
-  with pytest.raises(ValueError, match='classifier.bias .* does not fit'):
-    torch_names.from_torchvision(tensors | {'classifier.bias': np.zeros(9)}, variables)
+  variables = _variables('mel_cnn', 'two_blocks')
+  tensors = torch_names.to_torch(variables, 'two_blocks')
+  for changes, message in (({'fc9.weight': np.zeros(1)}, "'fc9.weight'"),
+                           ({'classifier.bias': np.zeros(9)}, 'bias .* does not fit')):
+    with pytest.raises(ValueError, match=message):
+      torch_names.from_torch(tensors | changes, variables, 'two_blocks')

@@ -76,7 +76,7 @@ def test_a_side_that_cannot_be_halved_is_named():
 
 def test_up_convolution_by_hand(getkey):
   x = jax.random.normal(getkey(), (2, 2, 3, 4))
-  layer = unet.UpConv2x2(5, jnp.float32, jnp.float32)
+  layer = unet.UpConv2x2(5, jnp.float32)
   params = layer.init(getkey(), x)['params']
   params['bias'] = jax.random.normal(getkey(), (5,))
   kernel = np.asarray(params['kernel']).reshape(4, 2, 2, 5)

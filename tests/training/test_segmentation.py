@@ -9,7 +9,7 @@ import numpy as np
 
 from attnmel_jax import images
 from attnmel_jax import parallel
-from attnmel_jax.models import vgg
+from attnmel_jax.models import layers
 from attnmel_jax.training import segmentation
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
@@ -49,7 +49,7 @@ class Normalised(nn.Module):
   def __call__(self, image, *, train):
     """[B, H, W, 3] -> [B, H, W]."""
     x = nn.Dense(4, param_dtype=image.dtype)(image)
-    x = vgg.BatchNorm(image.dtype, self.axis_name)(x, train=train)
+    x = layers.BatchNorm(self.axis_name)(x, train=train)
     return nn.Dense(1, param_dtype=image.dtype)(nn.relu(x))[..., 0]
 
 

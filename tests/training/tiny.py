@@ -10,7 +10,7 @@ import numpy as np
 
 from attnmel_jax import parallel
 from attnmel_jax.models import classifiers
-from attnmel_jax.models import vgg
+from attnmel_jax.models import layers
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
 
@@ -33,7 +33,7 @@ class Small(nn.Module):
     """Logits, attention maps of pool3 and pool4; BatchNorm and dropout in between."""
     x = nn.Conv(6, (8, 8), strides=8, dtype=self.dtype, param_dtype=self.dtype)(images)
     if self.batch_norm:
-      x = vgg.BatchNorm(self.dtype, self.axis_name)(x, train=train)
+      x = layers.BatchNorm(self.axis_name)(x, train=train)
     pool3 = nn.sigmoid(x)
     pool4 = pool3.reshape(-1, 2, 2, 2, 2, 6).mean((2, 4))
     features = (x * pool3).mean((1, 2))

@@ -1,0 +1,119 @@
+"""Layers that several networks share.
+
+Parameters and running averages are float32 whatever the network computes in, or float64
+where that is its `dtype`: see `param_dtype`.
+"""
+
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from attnmel_jax.models import cpu_kernels
+
+
+def param_dtype(dtype: Any) -> jnp.dtype:
+  """Type of the parameters of a network that computes in `dtype`."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def channels(count: int, width: float) -> int:
+  """Number of channels of a layer after the width factor, at least 1."""
+  return max(1, round(count * width))
+
+
+class Conv3x3(nn.Module):
+  """3x3 convolution with bias, He-normal over the fan-out as in torchvision."""
+
+  features: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, centred: bool) -> jax.Array:
+    """[B, H, W, C] -> [B, H, W, features] of `dtype`.
+
+    Args:
+      x: the maps.
+      centred: the next layer subtracts the mean over the batch, and the bias with it;
+        its gradient is then set to 0, which it is, instead of being computed.
+    """
+    kernel = self.param(
+        'kernel', nn.initializers.variance_scaling(2, 'fan_out', 'normal'),
+        (3, 3, x.shape[-1], self.features), param_dtype(self.dtype))
+    bias = self.param(
+        'bias', nn.initializers.zeros, (self.features,), param_dtype(self.dtype))
+    bias = jax.lax.stop_gradient(bias) if centred else bias
+    x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+    return cpu_kernels.conv3x3(x, kernel) + bias
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over all positions and, in training, all devices.
+
+  Statistics and arithmetic have the type of the parameters (flax's running averages
+  stay float32 under float64, and change their type at the first update). The running
+  variance is the biased estimate. Weight of the old average 0.9 (torch's momentum
+  0.1), epsilon 1e-5.
+
+  Attributes:
+    axis_name: device axis of the statistics in training, or None.
+  """
+
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """[B, H, W, C] -> the same shape and type."""
+    shape, dtype = x.shape[-1:], param_dtype(x.dtype)
+    scale = self.param('scale', nn.initializers.ones, shape, dtype)
+    bias = self.param('bias', nn.initializers.zeros, shape, dtype)
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, dtype)
+    running_var = self.variable('batch_stats', 'var', jnp.ones, shape, dtype)
+    values = x.astype(dtype)
+    if train:
+      # Image by image first: over all axes at once XLA sums large maps on one core of
+      # a CPU.
+      mean, square = (v.mean((1, 2)).mean(0) for v in (values, values ** 2))
+      if self.axis_name is not None:
+        mean, square = jax.lax.pmean((mean, square), self.axis_name)
+      var = jnp.maximum(square - mean ** 2, 0)  # rounding may leave it below 0
+      running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+      running_var.value = 0.9 * running_var.value + 0.1 * var
+    else:
+      mean, var = running_mean.value, running_var.value
+    factor = scale * jax.lax.rsqrt(var + 1e-5)
+    return scale_and_shift(values, factor, bias - mean * factor).astype(x.dtype)
+
+
+@jax.custom_vjp
+def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+  """x [B, H, W, C], times `scale` [C], plus `shift` [C]. Reverse mode, first order.
+
+  On a CPU most of the time of a BatchNorm goes into the sums of these gradients, so
+  they are written in a form that XLA computes fast.
+  """
+  return x * scale + shift
+
+
+def _scale_and_shift_backward(residuals, gradient):
+  x, scale = residuals
+  return gradient * scale, _channel_sums(gradient * x), _channel_sums(gradient)
+
+
+scale_and_shift.defvjp(
+    lambda x, scale, shift: (scale_and_shift(x, scale, shift), (x, scale)),
+    _scale_and_shift_backward)
+
+
+def _channel_sums(x: jax.Array) -> jax.Array:
+  """[B, H, W, C] -> the sum of each channel, [C]."""
+
+  def products(x):
+    # XLA's reduction takes several times as long as a product with ones.
+    maps = x.reshape(x.shape[0], -1, x.shape[-1])
+    ones = jnp.ones((len(maps), 1, maps.shape[1]), x.dtype)
+    return (ones @ maps)[:, 0].sum(0)
+
+  return jax.lax.platform_dependent(
+      x, cpu=products, default=lambda x: x.sum((0, 1, 2)))
