@@ -1,81 +1,70 @@
-import zipfile
+"""Files of archives, zips and folders, paired by id; zips that mean harm."""
 
+import io
+import struct
+import tracemalloc
+import zipfile
+import zlib
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import catalogue
 from tests.data import conftest
+from tests.data.conftest import ATTRIBUTES
+from tests.data.conftest import DATA
+from tests.data.conftest import FEATURES
+from tests.data.conftest import LABELS
+from tests.data.conftest import LESIONS
 
 ISIC2017 = catalogue.DATASETS['isic2017']
-DATA = 'ISIC-2017_Training_Data.zip'
-LESIONS = 'ISIC-2017_Training_Part1_GroundTruth.zip'
-FEATURES = 'ISIC-2017_Training_Part2_GroundTruth.zip'
-ATTRIBUTES = 'ISIC-2017_Training_AttributeMasks.zip'
-LABELS = 'ISIC-2017_Training_Part3_GroundTruth.csv'
-HEADER = 'image_id,melanoma,seborrheic_keratosis\n'
+NAMES = [f'ISIC_train{k}' for k in range(6)]
 
 
-def _read(source, split='train') -> archives_lib.SplitFiles:
+def _read(source) -> archives_lib.SplitFiles:
   with archives_lib.Reader() as reader:
     return archives_lib.read_split(
-        ISIC2017, split, archives_lib.find(ISIC2017, split, source), reader)
+        ISIC2017, 'train', archives_lib.find(ISIC2017, 'train', source), reader)
 
 
-def _labels(text: str) -> tuple[dict[str, int], list[str]]:
-  bad: list[str] = []
-  return ISIC2017.read_labels(text, bad), bad
-
-
-def test_names_are_the_official_ones():
-  assert [ISIC2017.file(role, 'test') for role in ISIC2017.files] == [
-      'ISIC-2017_Test_v2_Data.zip', 'ISIC-2017_Test_v2_Part3_GroundTruth.csv',
-      'ISIC-2017_Test_v2_Part1_GroundTruth.zip',
-      'ISIC-2017_Test_v2_Part2_GroundTruth.zip',
-      'ISIC-2017_Test_v2_AttributeMasks.zip']
-  assert ISIC2017.class_names == ('melanoma', 'seborrheic_keratosis', 'nevus')
-
-
-def test_files_are_paired_by_id(source):
-  files = _read(source)
-  assert files.bad == ()
-  names = [f'ISIC_train{k}' for k in range(6)]
-  assert [example.id for example in files.examples] == names
-  assert [example.label for example in files.examples] == [0, 1, 2, 0, 1, 2]
-  assert [example.lesion is not None for example in files.examples] == [
-      True, True, False, True, True, True]
-  assert [example.features is not None for example in files.examples] == [
-      True, True, False, False, False, False]
-  assert set(files.examples[3].attributes) == {'globules', 'streaks'}
-  for example in files.examples:
-    assert example.image.name == f'{example.id}.jpg'
-    assert example.superpixels.name == f'{example.id}_superpixels.png'
-
-
-def test_order_of_the_members_does_not_matter(tmp_path, archives):
+def test_files_are_paired_by_id_whatever_their_order(tmp_path, archives):
   shuffled = {
       name: members if isinstance(members, bytes) else dict(reversed(members.items()))
       for name, members in archives.items()}
   straight = _read(conftest.write(tmp_path / 'a', archives))
   reverse = _read(conftest.write(tmp_path / 'b', shuffled))
   assert straight.digests == reverse.digests
-  assert [e.lesion and e.lesion.name for e in straight.examples] == [
-      e.lesion and e.lesion.name for e in reverse.examples]
+  for split in (straight, reverse):
+    assert split.bad == ()
+    assert [example.id for example in split.examples] == NAMES
+    assert [example.label for example in split.examples] == [0, 1, 2, 0, 1, 2]
+    assert [example.lesion and example.lesion.name for example in split.examples] == [
+        k != 2 and f'ISIC_train{k}_segmentation.png' or None for k in range(6)]
+    assert [example.features is not None for example in split.examples] == [
+        True, True, False, False, False, False]
+    assert set(split.examples[3].attributes) == {'globules', 'streaks'}
+    for example in split.examples:
+      assert example.image.name == f'{example.id}.jpg'
+      assert example.superpixels.name == f'{example.id}_superpixels.png'
 
 
-@pytest.mark.parametrize('unpacked', [
-    (DATA,), (LESIONS, ATTRIBUTES), (DATA, LESIONS, FEATURES, ATTRIBUTES)])
-def test_zips_and_folders_mix(tmp_path, archives, unpacked):
+def test_zips_and_folders_mix(tmp_path, archives):
   zips = _read(conftest.write(tmp_path / 'zips', archives))
-  mixed_source = conftest.write(tmp_path / 'mixed', archives, unpacked=unpacked)
-  mixed = _read(mixed_source)
-  assert mixed.bad == ()
-  assert mixed.digests == zips.digests
-  with archives_lib.Reader() as reader:
-    files = archives_lib.read_split(
-        ISIC2017, 'train', archives_lib.find(ISIC2017, 'train', mixed_source), reader)
-    for example in files.examples:
-      assert reader.read(example.image) == archives[DATA][example.image.name]
+  for k, unpacked in enumerate([
+      (DATA,), (LESIONS, ATTRIBUTES), (DATA, LESIONS, FEATURES, ATTRIBUTES)]):
+    source = conftest.write(tmp_path / str(k), archives, unpacked=unpacked)
+    with archives_lib.Reader() as reader:
+      mixed = archives_lib.read_split(
+          ISIC2017, 'train', archives_lib.find(ISIC2017, 'train', source), reader)
+      assert mixed.bad == ()
+      assert mixed.digests == zips.digests
+      for example in mixed.examples:
+        assert reader.read(example.image) == archives[DATA][example.image.name]
 
 
 def test_a_changed_byte_changes_the_digest_of_its_archive_only(tmp_path, archives):
@@ -85,46 +74,32 @@ def test_a_changed_byte_changes_the_digest_of_its_archive_only(tmp_path, archive
   assert {name for name in before if before[name] != after[name]} == {LESIONS}
 
 
-@pytest.mark.parametrize('folder', ['', 'a/b/c/', '/', '../../', 'C:/', 'a\\b\\'])
-def test_only_the_base_name_of_a_member_counts(tmp_path, archives, folder):
+def test_only_the_base_name_of_a_member_counts(tmp_path, archives):
   source = conftest.write(tmp_path / 'deep' / 'source', archives)
-  with zipfile.ZipFile(source / DATA, 'w') as file:
-    for name, content in archives[DATA].items():
-      file.writestr(folder + name, content)
-  before = sorted(tmp_path.rglob('*'))
-  files = _read(source)
-  assert files.bad == ()
-  assert [example.image.name for example in files.examples] == [
-      f'ISIC_train{k}.jpg' for k in range(6)]
-  assert sorted(tmp_path.rglob('*')) == before  # nothing is extracted
-
-
-def test_other_files_in_an_archive_are_passed_over(tmp_path, archives):
-  source = conftest.write(tmp_path, archives)
-  with zipfile.ZipFile(source / DATA, 'a') as file:
-    for name in ('LICENSE.txt', 'ATTRIBUTION.txt', 'x/.DS_Store', 'x/._ISIC_1.jpg',
-                 '__MACOSX/x/ISIC_2.jpg', 'x/empty/'):
-      file.writestr(name, b'?')
-  files = _read(source)
-  assert files.bad == ()
-  assert len(files.examples) == 6
-
-
-def test_upper_case_endings_and_png_images(tmp_path, archives):
   data = archives[DATA]
   data['ISIC_train0.JPG'] = data.pop('ISIC_train0.jpg')
   data['ISIC_train1.png'] = data.pop('ISIC_train1.jpg')
-  files = _read(conftest.write(tmp_path, archives))
-  assert files.bad == ()
-  assert [e.image.name for e in files.examples[:2]] == [
-      'ISIC_train0.JPG', 'ISIC_train1.png']
+  for folder in ('', 'a/b/c/', '/', '../../', 'C:/', 'a\\b\\'):
+    with zipfile.ZipFile(source / DATA, 'w') as file:
+      for name, content in data.items():
+        file.writestr(folder + name, content)
+      for name in ('LICENSE.txt', 'x/.DS_Store', 'x/._ISIC_1.jpg',
+                   '__MACOSX/x/ISIC_2.jpg', 'x/empty/'):
+        file.writestr(name, b'?')
+    before = sorted(tmp_path.rglob('*'))
+    split = _read(source)
+    assert split.bad == ()
+    assert [example.image.name for example in split.examples] == [
+        'ISIC_train0.JPG', 'ISIC_train1.png', *(f'{name}.jpg' for name in NAMES[2:])]
+    assert sorted(tmp_path.rglob('*')) == before  # nothing is extracted
 
 
-def test_unpaired_files_are_bad(tmp_path, archives):
+def test_unpaired_files_and_repeated_ids_are_bad(tmp_path, archives):
   data = archives[DATA]
   data['ISIC_extra.jpg'] = data['ISIC_train0.jpg']
   del data['ISIC_train1.jpg']
   archives[ATTRIBUTES]['ISIC_train4_attribute_hair.png'] = b''
+  data['ISIC_train2.png'] = data['again/ISIC_train3.jpg'] = data['ISIC_train2.jpg']
   assert set(_read(conftest.write(tmp_path, archives)).bad) == {
       f'ISIC_extra.jpg: no label in {LABELS}',
       f'{LABELS}: label of ISIC_train1, but no image of it',
@@ -132,73 +107,24 @@ def test_unpaired_files_are_bad(tmp_path, archives):
       'ISIC_train1_superpixels.png: no image of ISIC_train1',
       'ISIC_train1_features.json: no image of ISIC_train1',
       "ISIC_train4_attribute_hair.png: unknown attribute 'hair'; known are "
-      'pigment_network, negative_network, milia_like_cyst, streaks, globules'}
+      'pigment_network, negative_network, milia_like_cyst, streaks, globules',
+      'ISIC_train2.png: duplicate id ISIC_train2',
+      'ISIC_train3.jpg: duplicate id ISIC_train3'}
 
 
-@pytest.mark.parametrize('twin', ['ISIC_train0.png', 'again/ISIC_train0.jpg'])
-def test_an_id_that_comes_twice_is_bad(tmp_path, archives, twin):
-  archives[DATA][twin] = archives[DATA]['ISIC_train0.jpg']
-  bad = _read(conftest.write(tmp_path, archives)).bad
-  assert bad == (f'{twin.rpartition("/")[2]}: duplicate id ISIC_train0',)
-
-
-def test_a_broken_zip_is_bad(tmp_path, archives):
+def test_a_damaged_archive_or_table_is_one_bad_file(tmp_path, archives):
   source = conftest.write(tmp_path, archives)
-  content = (source / LESIONS).read_bytes()
-  (source / LESIONS).write_bytes(content[:len(content) // 2])
+  whole, labels = (source / LESIONS).read_bytes(), archives[LABELS]
+  (source / LESIONS).write_bytes(whole[:len(whole) // 2])
   bad, = _read(source).bad
   assert bad.startswith(f'{LESIONS}: cannot be opened (')
-
-
-def test_labels_are_read_as_published():
-  text = HEADER + 'A,1.0,0.0\nB,0.0,1.0\nC,0.0,0.0\n'
-  assert _labels(text) == ({'A': 0, 'B': 1, 'C': 2}, [])
-
-
-def test_columns_are_found_by_name():
-  text = 'age,seborrheic_keratosis, melanoma,image_id\n60,1,0,A\n70,0,1,B\n'
-  assert _labels(text) == ({'A': 1, 'B': 0}, [])
-
-
-@pytest.mark.parametrize('row, label, note', [
-    ('A,2.0,0.0', -1, "unknown label melanoma='2.0' of A"),
-    ('A,0,maybe', -1, "unknown label seborrheic_keratosis='maybe' of A"),
-    ('A,,0', -1, "unknown label melanoma='' of A"),
-    ('A,0', -1, 'unknown label seborrheic_keratosis=None of A'),
-    ('A,nan,0', -1, "unknown label melanoma='nan' of A"),
-    ('A,1,1', -1, 'A is both melanoma and seborrheic_keratosis'),
-    ('A,1,0\nA,0,0', 0, 'duplicate id A')])
-def test_wrong_labels_are_noted_by_id(row, label, note):
-  labels, bad = _labels(HEADER + row + '\nB,0,0\n')
-  assert labels == {'A': label, 'B': 2}
-  assert len(bad) == 1
-  assert note in bad[0]
-
-
-def test_a_wrong_label_is_reported_once(tmp_path, archives):
-  archives[LABELS] = archives[LABELS].replace(b'train1,0.0,1.0', b'train1,0.0,7')
-  assert _read(conftest.write(tmp_path, archives)).bad == (
-      f"{LABELS}: unknown label seborrheic_keratosis='7' of ISIC_train1, not 0 or 1",)
-
-
-def test_a_wrong_header_is_reported_once(tmp_path, archives):
-  archives[LABELS] = archives[LABELS].replace(b'melanoma', b'mel', 1)
-  assert _read(conftest.write(tmp_path, archives)).bad == (
-      f'{LABELS}: has no column melanoma',)
-
-
-@pytest.mark.parametrize('content', [b'\xff\xfe', b'image_id\r\0', b'', b'a' * 200000])
-def test_a_label_file_of_another_sort_is_reported_once(tmp_path, archives, content):
-  archives[LABELS] = content
-  bad, = _read(conftest.write(tmp_path, archives)).bad
-  assert bad.startswith(f'{LABELS}: ')
-
-
-def test_byte_order_mark_and_windows_lines(tmp_path, archives):
-  archives[LABELS] = b'\xef\xbb\xbf' + archives[LABELS].replace(b'\n', b'\r\n')
-  files = _read(conftest.write(tmp_path, archives))
-  assert files.bad == ()
-  assert [example.label for example in files.examples] == [0, 1, 2, 0, 1, 2]
+  (source / LESIONS).write_bytes(whole)
+  for content in (b'\xff\xfe', b'image_id\r\0', b'', b'a' * 200_000,
+                  labels.replace(b'melanoma', b'mel', 1),
+                  labels.replace(b'train1,0.0,1.0', b'train1,0.0,7')):
+    (source / LABELS).write_bytes(content)
+    bad, = _read(source).bad
+    assert bad.startswith(f'{LABELS}: ')
 
 
 def test_source_without_archives_lists_what_is_expected(tmp_path):
@@ -208,3 +134,59 @@ def test_source_without_archives_lists_what_is_expected(tmp_path):
     assert str(folder) in str(caught.value)
     assert 'ISIC-2017_{Training,Validation,Test_v2}_Data.zip' in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+def _pack(content: bytes) -> bytes:
+  """A deflated zip with the entry 'a'."""
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as file:
+    file.writestr('a', content)
+  return buffer.getvalue()
+
+
+def _with_size(data: bytes, size: int) -> bytes:
+  """The zip with another size in both of its headers."""
+  changed = bytearray(data)
+  for start, offset in ((data.index(b'PK\3\4'), 22), (data.index(b'PK\1\2'), 24)):
+    changed[start + offset:start + offset + 4] = struct.pack('<I', size)
+  return bytes(changed)
+
+
+def _contents(data: bytes, path) -> list[bytes]:
+  path.write_bytes(data)
+  with archives_lib.Reader() as reader:
+    return [reader.read(member) for member in reader.members(path)]
+
+
+def test_bombs_are_refused_by_their_size_or_not_unpacked(tmp_path):
+  path = tmp_path / 'z.zip'
+  for content in (b'', b'x', b'photograph' * 10_000):
+    assert _contents(_pack(content), path) == [content]
+  with pytest.raises(errors.Unusable, match=f'has {files.LARGEST + 1} bytes'):
+    _contents(_with_size(_pack(b'0'), files.LARGEST + 1), path)
+  hidden = _with_size(_pack(bytes(64 << 20)), 1000)
+  assert len(hidden) < 100_000
+  tracemalloc.start()
+  try:
+    with pytest.raises(zipfile.BadZipFile, match='CRC'):
+      _contents(hidden, path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+  finally:
+    tracemalloc.stop()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
+       st.integers(0, 400))
+def test_no_damage_raises_anything_else(tmp_path_factory, changes, cut):
+  data = bytearray(_pack(b'photograph' * 20))
+  for place, value in changes:
+    data[place % len(data)] = value
+  path = tmp_path_factory.mktemp('zip') / 'z.zip'
+  path.write_bytes(data[:max(len(data) - cut, 0)] if cut < 200 else data)
+  try:
+    with archives_lib.Reader() as reader:
+      for member in reader.members(path):
+        assert zlib.crc32(reader.read(member)) == member.crc
+  except (errors.Unusable, *archives_lib.READ_ERRORS):
+    pass

@@ -130,18 +130,18 @@ def test_images_or_labels_alone_are_no_split(source, data_dir, capsys):
 
 
 def test_absent_masks_are_named_and_can_come_later(source, data_dir, capsys):
-  kept = {name: (source / name).read_bytes() for name in (LESIONS, FEATURES, ATTRIBUTES)}
-  for name in kept:
+  masks = (source / LESIONS).read_bytes()
+  for name in (LESIONS, FEATURES, ATTRIBUTES):
     (source / name).unlink()
   prepared(source, data_dir)
   place = 'https://isic-challenge-data.s3.amazonaws.com/2017/'
   assert capsys.readouterr().out.splitlines()[:2] == [
       f'train: no lesion masks, {LESIONS} is not in --source; to be had from {place}',
-      f'train: no dermo masks, {FEATURES} or {ATTRIBUTES} is not in --source; to be had '
-      f'from {place}']
+      f'train: no dermo masks, {FEATURES} or {ATTRIBUTES} is not in --source; to be '
+      f'had from {place}']
   assert not opened(data_dir).has_lesion.any()
   assert not opened(data_dir).has_dermo.any()
-  (source / LESIONS).write_bytes(kept[LESIONS])
+  (source / LESIONS).write_bytes(masks)
   prepared(source, data_dir)
   assert opened(data_dir).has_lesion.sum() == 5
 

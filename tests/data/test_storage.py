@@ -186,10 +186,10 @@ def test_damaged_records_name_the_image(data_dir):
         for name, array in loaded.items():
           np.testing.assert_array_equal(array, whole[row][name])
   assert named == set(split.ids)
-  for content in (content[:len(content) // 2], None):
+  for rest in (content[:len(content) // 2], None):
     shard.unlink()
-    if content:
-      shard.write_bytes(content)
+    if rest:
+      shard.write_bytes(rest)
     with pytest.raises(errors.UserError, match='is damaged'):
       opened(data_dir).load(5)
 
