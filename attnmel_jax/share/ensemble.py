@@ -1,7 +1,8 @@
 """One or several trained runs as one predictor of decoded photographs.
 
 Probabilities are averaged after the softmax. Each run sees the squares that it was
-trained on; those with the same view of a photograph share their heat maps, too.
+trained on; heat maps are the mean of those runs that see a photograph as the first one
+does.
 """
 
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def make_predictor(runs: Sequence[trained.TrainedRun], *, calibrated: bool
   """
   if calibrated:
     for run in runs:
-      if run.summary.get('temperature') is None:
+      if run.summary['temperature'] is None:
         raise errors.UserError(
             f'{run.folder} has no temperature: it had no validation set; leave out '
             '--calibrated')

@@ -1,8 +1,8 @@
 """A finished run -> files that other programs read without this one.
 
   model.stablehlo      uint8 images of any number -> probabilities and maps
-  weights.safetensors  all variables, by torchvision's names where it has them
   model.onnx           the same for one image, where jax2onnx can make it
+  weights.safetensors  all variables, by torchvision's names where it has them
   MODEL_CARD.md        what it is, how an image is prepared, what may be done with it
 """
 
@@ -29,13 +29,16 @@ from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import cpu_kernels
 from attnmel_jax.models import torch_names
 from attnmel_jax.share import model_card
-from attnmel_jax.share import onnx_export
 from attnmel_jax.share import trained
 
 PROGRAM, ONNX, WEIGHTS, CARD = (
     'model.stablehlo', 'model.onnx', 'weights.safetensors', 'MODEL_CARD.md')
 # One file serves them all.
 PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+class Unavailable(Exception):
+  """There is no ONNX of this run here; the text says why, in one line."""
 
 
 def write(run: trained.TrainedRun, out: pathlib.Path
@@ -55,8 +58,8 @@ def write(run: trained.TrainedRun, out: pathlib.Path
       pass
   onnx, missing = {}, ''
   try:
-    onnx = {ONNX: onnx_export.model(_whole_step(run), run.config['resize_size'])}
-  except onnx_export.Unavailable as reason:
+    onnx = {ONNX: onnx_model(_whole_step(run), run.config['resize_size'])}
+  except Unavailable as reason:
     missing = str(reason)
   contents = {
       PROGRAM: bytes(program(run).serialize()),
@@ -121,3 +124,35 @@ def _whole_step(run: trained.TrainedRun) -> Callable[[jax.Array], dict[str, Any]
     return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *views)
 
   return apply
+
+
+def onnx_model(step: Callable[[jax.Array], dict[str, Any]], side: int) -> bytes:
+  """The step for one image, uint8 [1, S, S, 3], as ONNX with the input `image`.
+
+  The converter wants a fixed number of images where it resizes maps. Outputs are
+  `probabilities` [1, K], the attention maps by tap and, of VGG-16-GAP, `cam`.
+
+  Raises:
+    Unavailable: jax2onnx is not installed, or fails.
+  """
+  try:
+    import jax2onnx  # noqa: PLC0415  optional
+  except ImportError as error:
+    raise Unavailable(f'jax2onnx is not installed ({error})') from None
+  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+  names = list(_flat(jax.eval_shape(step, image)))
+  try:
+    with cpu_kernels.plain():
+      return jax2onnx.to_onnx(
+          lambda x: tuple(_flat(step(x)).values()), [image], input_names=['image'],
+          output_names=names,
+          enable_double_precision=jax.config.jax_enable_x64).SerializeToString()
+  except Exception as error:  # of all sorts, for an operation that it does not know
+    reason = ' '.join(str(error).split())[:200]
+    raise Unavailable(f'jax2onnx cannot convert this run ({reason})') from error
+
+
+def _flat(out: dict[str, Any]) -> dict[str, jax.Array]:
+  """Outputs by name."""
+  maps = {'cam': out['cam']} if 'cam' in out else {}
+  return {'probabilities': out['probabilities'], **out['attention'], **maps}

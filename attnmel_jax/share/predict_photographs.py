@@ -31,7 +31,6 @@ from attnmel_jax import threads
 from attnmel_jax.data import decode
 from attnmel_jax.data import photographs as photographs_lib
 from attnmel_jax.share import ensemble
-from attnmel_jax.share import panels
 from attnmel_jax.share import predictions_page
 from attnmel_jax.share import trained
 
@@ -76,9 +75,10 @@ def predict(runs: Sequence[trained.TrainedRun],
         tuple(item.probabilities.tolist()))
     if overlays:
       best = int(item.probabilities.argmax())
-      panels.draw(item.seen, item.maps, out / row.overlay, title=row.name,
-                  caption=f'{runs[0].class_names[best]}, '
-                          f'probability {item.probabilities[best]:.3f}')
+      caption = (f'{runs[0].class_names[best]}, '
+                 f'probability {item.probabilities[best]:.3f}')
+      predictions_page.draw(item.seen, item.maps, out / row.overlay, title=row.name,
+                            caption=caption)
     return row
 
   rows = []
@@ -107,11 +107,11 @@ def describe(runs: Sequence[trained.TrainedRun], *, calibrated: bool
   members = []
   for run in runs:
     fields = {name: run.config[name] for name in (
-        'model', 'crop_ratio', 'resize_size', 'image_size', 'normalisation', 'tta')}
+        'model', 'crop_ratio', 'resize_size', 'image_size', 'normalisation', 'tta',
+        'roi', 'dataset')}
     members.append({'run': str(run.folder.resolve()), **fields,
-                    'roi': run.config.get('roi'), 'dataset': run.config.get('dataset'),
-                    'step': run.summary['best'].get('step'),
-                    'temperature': run.summary.get('temperature')})
+                    'step': run.summary['best']['step'],
+                    'temperature': run.summary['temperature']})
   return {'class_names': list(runs[0].class_names), 'calibrated': calibrated,
           'synthetic': any(run.summary['synthetic'] for run in runs),
           'shared_maps': sum(ensemble.view(run) == ensemble.view(runs[0])

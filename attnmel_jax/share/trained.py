@@ -17,8 +17,6 @@ from attnmel_jax.training import checkpoint
 # What decides how a network is built and how it is shown an image.
 _PROGRAM = ('model', 'backbone', 'width', 'taps', 'gate_width', 'gate_norm',
             'dropout_rate', 'dtype', 'image_size', 'normalisation', 'tta')
-# All that is read of a config here; other fields may come and go.
-_READ = (*_PROGRAM, 'crop_ratio', 'resize_size', 'batch_size', 'momentum', 'nesterov')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +52,8 @@ def open_runs(folders: Sequence[pathlib.Path], *, tta: bool | None) -> list[Trai
     tta: whether to average over flips and quarter turns; None: as each run did.
 
   Raises:
-    UserError: no such run, an unfinished one, one that does not classify or is
-      older than a field that is needed, a run named twice, or other classes.
+    UserError: a run does not exist, is not finished, does not classify, has other
+      classes than the first, or is named twice.
   """
   read = [_read(folder) for folder in folders]
   first = read[0][1]['class_names']
@@ -79,15 +77,10 @@ def open_runs(folders: Sequence[pathlib.Path], *, tta: bool | None) -> list[Trai
 def _read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """Config and summary of a run that can be opened."""
   config = run_folder.read_config(folder)
-  if config.get('model') not in classifiers.NAMES:
+  if config['model'] not in classifiers.NAMES:
     raise errors.UserError(
-        f'{folder} is a run of model={config.get("model")!r}, which does not classify; '
+        f'{folder} is a run of model={config["model"]!r}, which does not classify; '
         f'choose a run of {", ".join(classifiers.NAMES)}')
-  missing = [name for name in _READ if name not in config]
-  if missing:
-    raise errors.UserError(
-        f'{folder} was made before configs had {", ".join(missing)}; use the commit in '
-        'its environment.json, or train it again')
   return config, run_folder.read_summary(folder)
 
 

@@ -7,36 +7,27 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.data import decode
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.share import ensemble
-from attnmel_jax.share import trained
-
-
-@pytest.fixture
-def run(finished):
-  run, = trained.open_runs([finished[0]], tta=None)
-  return run
 
 
 def _another(run, *, scale=1.5, **config):
-  """A run with other weights and, if asked to, another config."""
+  """A run with other weights and, where the test asks for it, another config."""
   return dataclasses.replace(
       run, config={**run.config, **config},
       variables=jax.tree.map(lambda x: x * scale, run.variables))
 
 
-def _squares(*geometries, count=4):
+def _predict(runs, *, calibrated=False):
   rng = np.random.default_rng(0)
-  return {g: rng.integers(0, 256, (count, g.resize_size, g.resize_size, 3), np.uint8)
-          for g in geometries}
+  squares = {geometry: rng.integers(0, 256, (4, 36, 36, 3), np.uint8) for geometry in
+             sorted({run.geometry for run in runs}, key=lambda g: g.crop_ratio)}
+  return ensemble.make_predictor(runs, calibrated=calibrated)(squares), squares
 
 
 def test_probabilities_and_maps_are_means_over_the_runs(run):
   other = _another(run)
-  squares = _squares(run.geometry)
-  first, second, both = (ensemble.make_predictor(runs, calibrated=False)(squares)
-                         for runs in ([run], [other], [run, other]))
+  first, second, both = (_predict(runs)[0] for runs in ([run], [other], [run, other]))
   assert (abs(first.probabilities - second.probabilities) > 1e-3).any()
   np.testing.assert_allclose(
       both.probabilities, (first.probabilities + second.probabilities) / 2, rtol=1e-12)
@@ -44,15 +35,14 @@ def test_probabilities_and_maps_are_means_over_the_runs(run):
   for name, values in both.maps.items():
     np.testing.assert_allclose(
         values, (first.maps[name] + second.maps[name]) / 2, rtol=1e-6)
-  np.testing.assert_array_equal(both.seen, squares[run.geometry][:, 2:34, 2:34])
 
 
 def test_each_run_sees_its_own_square_and_maps_of_other_views_are_left_out(run):
-  other = _another(run, crop_ratio=1.0, normalisation='imagenet')
-  squares = _squares(run.geometry, other.geometry)
-  first, second, both = (ensemble.make_predictor(runs, calibrated=False)(squares)
-                         for runs in ([run], [other], [run, other]))
-  assert other.geometry == decode.Geometry(1.0, 36)
+  other = _another(run, crop_ratio=1.0)
+  both, squares = _predict([run, other])
+  first, second = (ensemble.make_predictor([one], calibrated=False)(squares)
+                   for one in (run, other))
+  np.testing.assert_array_equal(both.seen, squares[run.geometry][:, 2:34, 2:34])
   np.testing.assert_allclose(
       both.probabilities, (first.probabilities + second.probabilities) / 2, rtol=1e-12)
   for name, values in both.maps.items():
@@ -63,10 +53,8 @@ def test_each_run_sees_its_own_square_and_maps_of_other_views_are_left_out(run):
 def test_calibration_softens_each_run_before_the_mean(run):
   hot = dataclasses.replace(run, summary={**run.summary, 'temperature': 3.0})
   cold = dataclasses.replace(_another(run), summary={**run.summary, 'temperature': 0.5})
-  squares = _squares(run.geometry)
-  plain = [ensemble.make_predictor([r], calibrated=False)(squares).probabilities
-           for r in (hot, cold)]
-  softened = ensemble.make_predictor([hot, cold], calibrated=True)(squares)
+  plain = [_predict([one])[0].probabilities for one in (hot, cold)]
+  softened, _ = _predict([hot, cold], calibrated=True)
   np.testing.assert_allclose(
       softened.probabilities,
       (calibration.soften(plain[0], 3.0) + calibration.soften(plain[1], 0.5)) / 2)
@@ -86,6 +74,5 @@ def test_cam_is_of_the_class_that_the_ensemble_predicts():
 
 
 def test_a_diverged_run_is_named(run):
-  broken = _another(run, scale=np.nan)
-  with pytest.raises(errors.UserError, match='not finite'):
-    ensemble.make_predictor([broken], calibrated=False)(_squares(run.geometry))
+  with pytest.raises(errors.UserError, match=f'{run.folder} predicts .* not finite'):
+    _predict([_another(run, scale=np.nan)])

@@ -1,27 +1,26 @@
 """Exported models, read without attnmel_jax, give what the run predicted."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
-import zipfile
 
 import jax
 from jax import export as jax_export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from attnmel_jax import errors
+from attnmel_jax import images as images_lib
 from attnmel_jax import parallel
 from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import build
 from attnmel_jax.share import export
-from attnmel_jax.share import model_card
-from attnmel_jax.share import onnx_export
-from attnmel_jax.share import trained
 from tests.commands import environment
 
 # Reads the card's own code, in a process that cannot import ours.
@@ -33,12 +32,12 @@ exec(card.split('```python')[1].split('```')[0])
 paths = sorted(pathlib.Path(sys.argv[1]).rglob('*.jpg'))
 out = predict(paths)
 parts = predict(paths[:1])  # another size of batch
-np.savez('program.npz', ids=[path.stem for path in paths], **{
+np.savez('out.npz', ids=[path.stem for path in paths], **{
     'probabilities': out['probabilities'], 'first': parts['probabilities'],
     **out['attention']})
 '''
 
-# An own forward pass from the names alone; NCHW, as PyTorch has it.
+# A forward pass from the names alone; NCHW, as PyTorch has it.
 READ_WEIGHTS = '''
 import json, sys
 sys.modules['attnmel_jax'] = None
@@ -80,70 +79,80 @@ for tap in (3, 4):
   pooled.append((attention * feature).mean((2, 3)))
 logits = (np.concatenate(pooled, 1) @ weights['classifier.weight'].T
           + weights['classifier.bias'])
-np.savez('weights.npz', probabilities=jax.nn.softmax(logits), **maps)
+np.savez('out.npz', probabilities=jax.nn.softmax(logits), **maps)
+'''
+
+# The card's preparation, and ONNX Runtime, where neither JAX nor we can load.
+READ_ONNX = '''
+import pathlib, sys
+for name in ('attnmel_jax', 'jax', 'flax'):
+  sys.modules[name] = None
+import numpy as np, onnxruntime
+code = pathlib.Path('MODEL_CARD.md').read_text().split('```python')[1].split('```')[0]
+exec(code.partition('model = ')[0].replace('import jax.export', ''))
+session = onnxruntime.InferenceSession('model.onnx')
+names = [output.name for output in session.get_outputs()]
+rows = [session.run(None, {'image': prepare(path)[None]})
+        for path in sorted(pathlib.Path(sys.argv[1]).rglob('*.jpg'))]
+np.savez('out.npz', **{name: np.concatenate(values)
+                        for name, values in zip(names, zip(*rows))})
 '''
 
 
-@pytest.fixture
-def run(finished):
-  run, = trained.open_runs([finished[0]], tta=None)
-  return run
+@pytest.fixture(scope='module')
+def exported(run, tmp_path_factory):
+  """The run's files."""
+  folder = tmp_path_factory.mktemp('exported')
+  export.write(run, folder)
+  return folder
 
 
 def _alone(script, folder, *arguments):
-  """Runs a script in a process of its own, isolated from this repository."""
+  """Arrays that a script saves, in a process isolated from this repository."""
   (folder / 'script.py').write_text(script)
   subprocess.run([sys.executable, '-I', 'script.py', *map(str, arguments)], cwd=folder,
                  check=True, timeout=300, env=environment(folder))
-
-
-def _read(path):
-  with np.load(path) as archive:
+  with np.load(folder / 'out.npz') as archive:
     return dict(archive)
+
+
+def _check(found, folder):
+  """The probabilities and maps of the test images are those that the run stored."""
+  stored = prediction_files.read_predictions(folder / 'predictions' / 'test.csv')
+  _, maps = prediction_files.read_attention(folder / 'attention' / 'test.npz')
+  assert found.keys() == {'probabilities', *maps}
+  for name, values in {'probabilities': stored.probabilities, **maps}.items():
+    np.testing.assert_allclose(found[name], values, atol=1e-5)
+  return stored
 
 
 @pytest.mark.slow
 def test_the_program_reads_alone_and_predicts_what_the_run_did(
-    run, finished, prepared, tmp_path):
-  with zipfile.ZipFile(
-      prepared.parent / 'archives' / 'ISIC-2017_Test_v2_Data.zip') as archive:
-    archive.extractall(tmp_path / 'photos')
-  export.write(run, tmp_path / 'out')
-  _alone(READ_PROGRAM, tmp_path / 'out', tmp_path / 'photos')
-  found = _read(tmp_path / 'out' / 'program.npz')
-  stored = prediction_files.read_predictions(finished[0] / 'predictions' / 'test.csv')
-  ids, maps = prediction_files.read_attention(finished[0] / 'attention' / 'test.npz')
-  assert found['ids'].tolist() == stored.ids.tolist() == ids.tolist()
-  np.testing.assert_allclose(found['probabilities'], stored.probabilities, atol=1e-5)
-  np.testing.assert_allclose(found['first'], stored.probabilities[:1], atol=1e-5)
-  for name, values in maps.items():
-    np.testing.assert_allclose(found[name], values, atol=1e-5)
+    finished, exported, originals):
+  found = _alone(READ_PROGRAM, exported, originals)
+  ids, first = found.pop('ids'), found.pop('first')
+  stored = _check(found, finished[0])
+  assert ids.tolist() == stored.ids.tolist()
+  np.testing.assert_allclose(first, stored.probabilities[:1], atol=1e-5)
 
 
 @pytest.mark.slow
-def test_the_weights_read_alone_make_the_same_network(
-    run, finished, prepared, tmp_path):
+def test_the_weights_read_alone_make_the_same_network(finished, exported, prepared):
   split = storage.open_split('isic2017', 'test', data_dir=prepared, crop_ratio=0.8,
                               resize_size=36)
   images = np.stack([split.load(row)['image'] for row in range(len(split))])
-  mean, std = model_card.images.NORMALISATIONS['isic2017']
-  export.write(run, tmp_path)
-  np.savez(tmp_path / 'in.npz', images=images[:, 2:34, 2:34], mean=np.float32(mean),
+  mean, std = images_lib.NORMALISATIONS['isic2017']
+  np.savez(exported / 'in.npz', images=images[:, 2:34, 2:34], mean=np.float32(mean),
            std=np.float32(std))
-  _alone(READ_WEIGHTS, tmp_path)
-  found = _read(tmp_path / 'weights.npz')
-  stored = prediction_files.read_predictions(finished[0] / 'predictions' / 'test.csv')
-  np.testing.assert_allclose(found['probabilities'], stored.probabilities, atol=1e-5)
-  _, maps = prediction_files.read_attention(finished[0] / 'attention' / 'test.npz')
-  for name, values in maps.items():
-    np.testing.assert_allclose(found[name], values, atol=1e-5)
+  _check(_alone(READ_WEIGHTS, exported), finished[0])
 
 
-def _random(run, **config):
-  """A run of another model, with weights nobody trained."""
-  config = {**run.config, **config}
-  variables, _ = build.initial_variables(config, 2, lambda: None)
-  return dataclasses.replace(run, config=config, variables=variables)
+@pytest.mark.slow
+def test_onnx_runtime_gives_what_the_run_predicted(finished, exported, originals):
+  for name in ('jax2onnx', 'onnxruntime'):
+    if importlib.util.find_spec(name) is None:
+      pytest.skip(f'needs {name}')
+  _check(_alone(READ_ONNX, exported, originals), finished[0])
 
 
 @pytest.mark.slow
@@ -152,47 +161,64 @@ def _random(run, **config):
     {'model': 'mel_cnn', 'tta': True}, {'gate_norm': 'softmax', 'dtype': 'bfloat16'}],
     ids=str)
 def test_every_system_is_exported(run, config):
-  run = _random(run, **config)
+  config = {**run.config, **config}
+  variables, _ = build.initial_variables(config, 2, lambda: None)
+  run = dataclasses.replace(run, config=config, variables=variables)
   images = np.random.default_rng(0).integers(0, 256, (3, 36, 36, 3), np.uint8)
   exported = jax_export.deserialize(export.program(run).serialize())
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
-  expected = parallel.unshard(build.prediction_step(run.config, 2)(
-      run.variables, parallel.shard({'image': images})))
+  expected = parallel.unshard(build.prediction_step(config, 2)(
+      variables, parallel.shard({'image': images})))
   found = exported.call(images)
   assert jax.tree.structure(found) == jax.tree.structure(expected)
-  tolerance = 2e-2 if config.get('dtype') == 'bfloat16' else 1e-5
+  tolerance = 2e-2 if config['dtype'] == 'bfloat16' else 1e-5
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), found,
                expected)
 
 
+class Program:
+  """In place of a program that takes seconds to lower."""
+
+  def serialize(self):
+    return bytearray(b'program')
+
+
 def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
-  class Program:
-    def serialize(self):
-      return bytearray(b'program')
-
   monkeypatch.setattr(export, 'program', lambda run: Program())
-  def convert(step, side):
-    raise onnx_export.Unavailable('it is not there')
-
-  monkeypatch.setattr(onnx_export, 'model', convert)
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out' / 'model.onnx').touch()  # of an earlier call
-  paths, missing = export.write(run, tmp_path / 'out')
-  assert missing == 'it is not there'
+  monkeypatch.setattr(export, 'onnx_model', lambda step, side: b'onnx')
+  paths, missing = export.write(run, tmp_path)
+  assert missing == ''
   assert [path.name for path in paths] == [
-      'model.stablehlo', 'weights.safetensors', 'MODEL_CARD.md']
-  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == sorted(
-      path.name for path in paths)
-  assert 'onnx' not in paths[2].read_text()
+      'model.stablehlo', 'model.onnx', 'weights.safetensors', 'MODEL_CARD.md']
   assert paths[0].read_bytes() == b'program'
-  with safetensors.safe_open(paths[1], 'numpy') as file:
+  assert paths[1].read_bytes() == b'onnx'
+  with safetensors.safe_open(paths[2], 'numpy') as file:
     metadata = file.metadata()
   assert json.loads(metadata['class_names']) == ['other', 'melanoma']
   assert json.loads(metadata['config'])['image_size'] == 32
-  assert '# AttnMel-CNN' in paths[2].read_text()
+  assert '# AttnMel-CNN' in paths[3].read_text()
+  assert '## Use: model.onnx' in paths[3].read_text()
   with pytest.raises(errors.UserError, match='--out=/dev/null/x cannot be written'):
     export.write(run, pathlib.Path('/dev/null/x'))
-  monkeypatch.setattr(onnx_export, 'model', lambda step, side: b'onnx')
-  paths, missing = export.write(run, tmp_path / 'out')
-  assert (paths[1].name, paths[1].read_bytes(), missing) == ('model.onnx', b'onnx', '')
-  assert '## Use: model.onnx' in paths[-1].read_text()
+
+
+def test_without_onnx_it_says_why(run, tmp_path, monkeypatch):
+  class Converter:
+    @staticmethod
+    def to_onnx(step, inputs, **named):
+      assert named['output_names'] == ['probabilities', 'pool3', 'cam']
+      assert inputs[0].shape == (1, 8, 8, 3)
+      raise NotImplementedError('no such\noperation')
+
+  monkeypatch.setitem(sys.modules, 'jax2onnx', Converter)
+  with pytest.raises(export.Unavailable,
+                     match=r'cannot convert this run \(no such operation\)$'):
+    export.onnx_model(lambda x: {'probabilities': x, 'attention': {'pool3': x},
+                                 'cam': jnp.sum(x)}, 8)
+  monkeypatch.setitem(sys.modules, 'jax2onnx', None)
+  monkeypatch.setattr(export, 'program', lambda run: Program())
+  (tmp_path / 'model.onnx').touch()  # of an earlier call, maybe of another run
+  paths, missing = export.write(run, tmp_path)
+  assert missing.startswith('jax2onnx is not installed')
+  assert sorted(tmp_path.iterdir()) == sorted(paths) and len(paths) == 3
+  assert 'onnx' not in paths[2].read_text()

@@ -2,42 +2,26 @@
 
 import csv
 import io
-import json
 import os
 import pathlib
 import threading
-import zipfile
 
 import numpy as np
 from PIL import Image
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.data import photographs as photographs_lib
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.share import predict_photographs
-from attnmel_jax.share import trained
+from attnmel_jax.share import predictions_page
 
 
-@pytest.fixture(scope='module')
-def originals(prepared, tmp_path_factory):
-  """The photographs that the test split was prepared from, with their superpixels."""
-  folder = tmp_path_factory.mktemp('originals')
-  with zipfile.ZipFile(
-      prepared.parent / 'archives' / 'ISIC-2017_Test_v2_Data.zip') as archive:
-    archive.extractall(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def runs(finished):
-  return trained.open_runs([finished[0]], tta=None)
-
-
-def _predict(runs, folder, out, **options):
-  found = photographs_lib.find([folder], excluded=out)
-  options = {'calibrated': False, 'overlays': True} | options
-  return predict_photographs.predict(runs, found, out, **options)
+def _predict(run, paths, out, *, overlays=True):
+  return predict_photographs.predict(
+      [run], photographs_lib.find(paths, excluded=out), out, calibrated=False,
+      overlays=overlays)
 
 
 def _table(path):
@@ -50,12 +34,11 @@ def _table(path):
 
 
 def test_a_prepared_photograph_gets_the_stored_prediction(
-    runs, finished, originals, tmp_path):
-  result = _predict(runs, originals, tmp_path / 'out')
-  names, columns = _table(tmp_path / 'out' / 'predictions.csv')
+    run, finished, originals, tmp_path):
+  result = _predict(run, [originals], tmp_path)
+  names, columns = _table(tmp_path / 'predictions.csv')
   stored = prediction_files.read_predictions(finished[0] / 'predictions' / 'test.csv')
   assert tuple(columns) == stored.class_names
-  assert sorted(names) == sorted(stored.ids)
   order = np.argsort(names)
   np.testing.assert_array_equal(np.array(names)[order], stored.ids)
   for k, name in enumerate(stored.class_names):
@@ -63,60 +46,58 @@ def test_a_prepared_photograph_gets_the_stored_prediction(
         columns[name][order], stored.probabilities[:, k], atol=2e-6)
   assert [row.name for row in result.rows] == names
   assert not result.unreadable
-  assert sorted(os.listdir(tmp_path / 'out')) == [
+  assert sorted(os.listdir(tmp_path)) == [
       'index.html', 'overlays', 'predictions.csv', 'predictions.json']
   for row in result.rows:
-    with Image.open(tmp_path / 'out' / row.overlay) as picture:
+    with Image.open(tmp_path / row.overlay) as picture:
       assert picture.format == 'PNG'
-  assert json.loads((tmp_path / 'out' / 'predictions.json').read_text())['finished']
+  record = files.read_json(tmp_path / 'predictions.json')
+  assert record['finished'] and record['images'] == 20
+  assert record['runs'][0]['roi'] == 'lesion'
 
 
-def test_files_that_cannot_be_read_are_skipped_and_listed(runs, originals, tmp_path):
-  folder = tmp_path / 'in'
+def test_files_that_cannot_be_read_are_skipped_and_listed(run, originals, tmp_path):
+  folder, out = tmp_path / 'in', tmp_path / 'out'
   for name in ('a', 'b'):
     (folder / name).mkdir(parents=True)
   photograph = next(originals.rglob('*.jpg')).read_bytes()
   for name in ('a/1.jpg', 'b/1.jpg', 'b/2.jpg'):
     (folder / name).write_bytes(photograph)
   (folder / 'a' / '0.jpg').write_text('no photograph')
-  result = _predict(runs, folder, tmp_path / 'out')
-  names, _ = _table(tmp_path / 'out' / 'predictions.csv')
+  result = _predict(run, [folder], out)
+  names, _ = _table(out / 'predictions.csv')
   assert names == ['a/1', 'b/1', '2']
   assert result.unreadable == [
       (str(folder / 'a' / '0.jpg'), 'cannot be read: it is no JPEG, PNG or BMP')]
   # Two files of one name have a picture each.
-  for name in names:
-    assert (tmp_path / 'out' / 'overlays' / f'{name}.png').is_file()
-  record = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+  assert all((out / 'overlays' / f'{name}.png').is_file() for name in names)
+  record = files.read_json(out / 'predictions.json')
   assert record['unreadable'][0]['file'].endswith('a/0.jpg')
 
 
-def test_a_second_call_starts_anew_and_spares_the_files_of_others(
-    runs, originals, tmp_path):
-  out = tmp_path / 'out'
+def test_a_second_call_replaces_the_first_and_spares_the_files_of_others(
+    run, originals, tmp_path):
+  out, other = tmp_path / 'out', tmp_path / 'other'
   first = sorted(originals.rglob('*.jpg'))[:3]
   for chosen in (first, first[:1]):
-    predict_photographs.predict(runs, photographs_lib.find(chosen, excluded=out), out,
-                        calibrated=False, overlays=True)
+    _predict(run, chosen, out)
     assert len(list((out / 'overlays').iterdir())) == len(chosen)
-  predict_photographs.predict(runs, photographs_lib.find(first, excluded=out), out,
-                      calibrated=False, overlays=False)
+  _predict(run, first, out, overlays=False)
   assert not (out / 'overlays').exists()
   assert '<img' not in (out / 'index.html').read_text()
-  other = tmp_path / 'other'
   other.mkdir()
   (other / 'thesis.tex').write_text('-')
-  with pytest.raises(errors.UserError, match='holds other files'):
-    predict_photographs.clear(other)
-  assert (other / 'thesis.tex').exists()
-  with pytest.raises(errors.UserError, match='--out=/dev/null/x cannot be written'):
-    predict_photographs.clear(pathlib.Path('/dev/null/x'))
+  for folder, words in ((other, 'holds other files'),
+                        (pathlib.Path('/dev/null/x'), 'x cannot be written')):
+    with pytest.raises(errors.UserError, match=words):
+      _predict(run, first, folder)
+  assert os.listdir(other) == ['thesis.tex']
 
 
 def test_what_is_stopped_halfway_has_neither_table_nor_page(
-    runs, originals, tmp_path, monkeypatch):
-  out = tmp_path / 'out'
-  _predict(runs, originals, out)
+    run, originals, tmp_path, monkeypatch):
+  paths = sorted(originals.rglob('*.jpg'))[:5]
+  _predict(run, paths, tmp_path, overlays=False)
   drawn = []
 
   def draw(*arguments, **options):
@@ -124,15 +105,14 @@ def test_what_is_stopped_halfway_has_neither_table_nor_page(
     if len(drawn) == 3:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(predict_photographs.panels, 'draw', draw)
+  monkeypatch.setattr(predictions_page, 'draw', draw)
   with pytest.raises(KeyboardInterrupt):
-    _predict(runs, originals, out)
-  assert not (out / 'predictions.csv').exists()
-  assert not (out / 'index.html').exists()
-  assert not json.loads((out / 'predictions.json').read_text())['finished']
+    _predict(run, paths, tmp_path)
+  assert os.listdir(tmp_path) == ['predictions.json']
+  assert not files.read_json(tmp_path / 'predictions.json')['finished']
 
 
-def test_few_photographs_are_in_memory_at_a_time(runs, monkeypatch, tmp_path):
+def test_few_photographs_are_in_memory_at_a_time(run, monkeypatch, tmp_path):
   alive, most, lock = 0, 0, threading.Lock()
 
   class Square(np.ndarray):
@@ -151,13 +131,13 @@ def test_few_photographs_are_in_memory_at_a_time(runs, monkeypatch, tmp_path):
 
   monkeypatch.setattr(photographs_lib, 'read', read)
   found = [photographs_lib.Photograph(str(i), tmp_path / str(i)) for i in range(400)]
-  result = predict_photographs.predict(runs, found, tmp_path / 'out', calibrated=False,
-                               overlays=False)
+  result = predict_photographs.predict([run], found, tmp_path / 'out', calibrated=False,
+                                       overlays=False)
   assert len(result.rows) == 400
   # Two batches of 16 and what the threads read ahead.
   assert 16 <= most < 16 * 2 + 4 * (predict_photographs.threads.cores() + 1)
 
 
-def test_a_batch_is_no_larger_than_needed(runs):
-  assert predict_photographs.batch_size(runs, 1000) == 16
-  assert predict_photographs.batch_size(runs, 3) == 3
+def test_a_batch_is_no_larger_than_needed(run):
+  assert predict_photographs.batch_size([run], 1000) == 16
+  assert predict_photographs.batch_size([run], 3) == 3

@@ -1,5 +1,9 @@
+"""The page as a browser reads it, and the pictures on it."""
+
 import html.parser
 
+import numpy as np
+from PIL import Image
 import pytest
 
 from attnmel_jax.share import predictions_page
@@ -12,6 +16,8 @@ SETTINGS = {
         'dataset': 'isic2017', 'step': 4, 'temperature': 1.25, 'crop_ratio': 0.8,
         'resize_size': 256, 'image_size': 224, 'normalisation': 'isic2017',
         'tta': False}]}
+PANEL, MARGIN = predictions_page.PANEL, predictions_page.MARGIN
+TOP = MARGIN + predictions_page._LINE  # of the panels
 
 
 class _Reader(html.parser.HTMLParser):
@@ -47,7 +53,9 @@ def test_names_are_text_wherever_they_stand(page):
           predictions_page.Row('b', '/in/b.jpg', 'overlays/b.png', (0.5, 0.5))]
   reader = page(rows, [(f'{NAME}.jpg', '<u>cannot</u>')])
   assert reader.tags.count('script') == 1
-  assert not {'b', 'i', 'u'} & set(reader.tags)
+  # Nothing is loaded from elsewhere.
+  assert not {'b', 'i', 'u', 'link', 'iframe'} & set(reader.tags)
+  assert ('script', 'src') not in reader.attributes
   assert NAME in reader.text
   assert f'{NAME}.jpg: <u>cannot</u>' in reader.text
   # Relative, and every character that an address gives a meaning is encoded.
@@ -60,21 +68,66 @@ def test_names_are_text_wherever_they_stand(page):
       'width:25.0%', 'width:75.0%', 'width:50.0%', 'width:50.0%']
 
 
-def test_nothing_is_loaded_from_elsewhere(page):
-  reader = page([predictions_page.Row('a', 'a.jpg', '', (1.0, 0.0))])
-  assert not {'link', 'iframe', 'img'} & set(reader.tags)
-  assert ('script', 'src') not in reader.attributes
-
-
-def test_synthetic_training_images_and_the_mean_of_runs_are_said(page):
-  rows = [predictions_page.Row('a', 'a.jpg', 'overlays/a.png', (1.0, 0.0))]
-
-  def text(**settings):
+def test_the_page_says_what_its_numbers_are(page):
+  def text(overlay='overlays/a.png', **settings):
+    rows = [predictions_page.Row('a', 'a.jpg', overlay, (1.0, 0.0))]
     return ' '.join(' '.join(page(rows, **settings).text).split())
 
-  assert 'synthetic' not in text()
+  assert 'synthetic' not in text() and 'no medical device' in text()
   assert 'Trained on synthetic images' in text(synthetic=True)
-  assert 'no medical device' in text()
   assert 'mean of 1 of the 2 runs' in text(runs=SETTINGS['runs'] * 2)
-  assert '1.250' in text()
-  assert '1.250' not in text(calibrated=False)
+  assert 'Each picture' in text() and 'Each picture' not in text(overlay='')
+  assert '1.250' in text() and '1.250' not in text(calibrated=False)
+
+
+def _draw(tmp_path, maps, *, title='a', caption='b', shade=180):
+  path = tmp_path / 'deep' / 'o.png'
+  predictions_page.draw(np.full((32, 32, 3), shade, np.uint8), maps, path, title=title,
+                        caption=caption)
+  with Image.open(path, formats=['PNG']) as picture:
+    return np.asarray(picture.convert('RGB')).astype(float)
+
+
+def _panel(picture, number):
+  left = MARGIN + number * (PANEL + MARGIN)
+  return picture[TOP:TOP + PANEL, left:left + PANEL]
+
+
+def test_the_photograph_comes_first_and_maps_are_bright_where_they_say(tmp_path):
+  right = np.repeat([[0.2, 0.2, 0.3, 0.3]], 4, axis=0)  # rescaled to 0 and 1
+  picture = _draw(tmp_path, {'pool3': right, 'pool4': 1 - right.T})
+  assert picture.shape[1] == 4 * MARGIN + 3 * PANEL
+  assert (_panel(picture, 0) == 180).all()
+  third = PANEL // 3
+  pool3 = _panel(picture, 1).mean(axis=2)
+  assert pool3[:, -third:].min() > pool3[:, :third].max() + 60
+  pool4 = _panel(picture, 2).mean(axis=2)
+  assert pool4[:third].min() > pool4[-third:].max() + 60
+  assert _draw(tmp_path, {}).shape[1] == 2 * MARGIN + PANEL
+
+
+def test_the_legend_has_the_colours_of_the_maps(tmp_path):
+  ramp = np.repeat([np.linspace(0, 1, 8)], 8, axis=0)
+  picture = _draw(tmp_path, {'pool4': ramp}, shade=191)  # the legend's grey
+  right = _panel(picture, 1)[PANEL // 2]
+  left, top = 2 * MARGIN + PANEL, TOP + PANEL + predictions_page._LINE + 5
+  bar = picture[top + predictions_page._BAR[1] // 2, left:left + PANEL]
+  inked = np.flatnonzero(np.ptp(bar, axis=1) > 20)  # the text is black
+  assert np.abs(bar[inked[0]] - right[0]).max() < 30
+  assert np.abs(bar[inked[-1]] - right[-1]).max() < 30
+  assert np.abs(right[0] - right[-1]).max() > 90
+
+
+def test_long_names_stay_in_their_line(tmp_path):
+  # Wide letters: kept whole, they would reach into the next panel.
+  flat = {'pool3': np.zeros((2, 2))}
+  long = _draw(tmp_path, flat, title='W' * 500, caption='W\n' * 400)
+  inked = (long != _draw(tmp_path, flat, title='', caption='')).any(axis=2)
+  assert inked.any()
+  assert not inked[:, :MARGIN].any()
+  assert not inked[:, -MARGIN + 1:].any()
+  caption = inked[TOP + PANEL:]
+  assert caption.any()
+  assert not caption[:, MARGIN + PANEL + 2:].any()
+  # The ends of a name, which tell files apart, are kept.
+  assert predictions_page._shortened('abcdefgh', 5) == 'abc…gh'
