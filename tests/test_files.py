@@ -89,3 +89,40 @@ def test_a_vast_file_is_refused_by_its_size(tmp_path):
 def test_a_name_is_one_line_of_text():
   assert files.escaped('a_b *c*\n| <i>`x` [go](javascript:1)') == (
       r'a_b \*c\* \| \<i>\`x\` [go\](javascript:1)')
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+  path = tmp_path / 'deep' / 'a'
+  with files.replacing(path) as file:
+    file.write(b'first')
+  with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
+    file.write(b'sec')
+    raise KeyboardInterrupt
+  assert path.read_bytes() == b'first'
+  assert [found.name for found in path.parent.iterdir()] == ['a']
+
+
+def test_publishing_replaces_a_whole_folder(tmp_path):
+  final = tmp_path / 'deep' / 'final'
+  for name in ('old', 'new'):
+    (tmp_path / 'staged').mkdir()
+    (tmp_path / 'staged' / name).touch()
+    files.publish(tmp_path / 'staged', final)
+    assert [path.name for path in final.iterdir()] == [name]
+  assert not (tmp_path / 'staged').exists()
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+  words = {'name': 'workdir=x', 'remedy': 'name another'}
+  with (files.locked(tmp_path / 'new', **words),
+        pytest.raises(errors.UserError, match='^workdir=x is in use by another process;'
+                                              ' wait for it, or name another$'),
+        files.locked(tmp_path / 'new', **words)):
+    pass
+  with files.locked(tmp_path / 'new', **words):
+    pass
+  (tmp_path / 'file').touch()
+  with (pytest.raises(errors.UserError, match=r'^workdir=x cannot be written \(Not a '
+                                              r'directory\); name another$'),
+        files.locked(tmp_path / 'file' / 'x', **words)):
+    pass

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import http
 import http.client
-import json
 import pathlib
 import re
 import time
@@ -117,19 +116,19 @@ def fetch_file(url: str, path: pathlib.Path) -> None:
       if getattr(error, 'errno', None) in _DISK_ERRORS:
         raise errors.UserError(
             f'{path} cannot be written ({error.strerror}); make room and run the '
-            'same command again, it goes on from here') from error
+            'same command again, it resumes where it stopped') from error
       reason = error
     failures = 0 if _size(_part(path)) > before else failures + 1
     if failures == _ATTEMPTS:
       raise errors.UserError(
           f'{url} cannot be fetched ({reason}); check the connection and run the '
-          'same command again, it goes on from here') from reason
+          'same command again, it resumes where it stopped') from reason
     time.sleep(failures)
   _check_zip(url, _part(path))
   with _part(path).open('rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
-  _record(path).write_text(json.dumps(
-      {'url': url, 'size': _size(_part(path)), 'sha256': digest}) + '\n')
+  files.write_json(_record(path), {
+      'url': url, 'size': _size(_part(path)), 'sha256': digest})
   _part(path).rename(path)
 
 
@@ -168,7 +167,7 @@ def _receive(url: str, part: pathlib.Path) -> None:
 
 
 def _total(response: http.client.HTTPResponse, offset: int) -> int | None:
-  """Size of the whole file in bytes, where the server tells."""
+  """Size of the whole file in bytes, where the server reports it."""
   if response.status == http.HTTPStatus.PARTIAL_CONTENT:
     match = re.fullmatch(r'bytes (\d+)-\d+/(\d+)',
                          response.headers.get('Content-Range', ''))

@@ -147,7 +147,7 @@ def test_a_name_has_to_be_one_of_a_folder(split, name):
 
 def test_one_command_writes_at_a_time(split):
   with (generated.open_writer(split, 'unet', UNET),
-        pytest.raises(errors.UserError, match='another command writes')):
+        pytest.raises(errors.UserError, match='in use by another process')):
     _write(split, name='other')
 
 

@@ -111,8 +111,7 @@ def test_one_reading_gives_a_square_of_each_geometry(tmp_path, pixels):
   squares = photographs.read(
       photographs.Photograph('a', path), [GEOMETRY, other]).squares
   for geometry in (GEOMETRY, other):
-    expected, _ = decode.read_image(path.read_bytes(), crop_ratio=geometry.crop_ratio,
-                                    resize_size=geometry.resize_size)
+    expected, _ = decode.read_image(path.read_bytes(), geometry)
     np.testing.assert_array_equal(squares[geometry], expected)
 
 

@@ -144,11 +144,6 @@ def test_passes_are_reshuffled_and_never_mixed_in_a_batch():
   assert len({tuple(rows) for rows in passes}) == 3
 
 
-def test_batches_depend_on_the_seed():
-  first, second = (training_batches(FakeSplit(), seed=seed) for seed in (0, 1))
-  assert (first.batch_at(0)['index'] != second.batch_at(0)['index']).any()
-
-
 @pytest.mark.parametrize('roi', list(pipeline.REGIONS))
 def test_streamed_batches_equal_those_in_memory(roi):
   in_memory, streamed = FakeSplit(), FakeSplit()
@@ -298,20 +293,6 @@ def test_no_thread_outlives_the_iteration(cache_gib):
   assert wait_for_threads(before)
 
 
-def test_an_interrupted_consumer_leaves_no_thread():
-  batches = training_batches(FakeSplit())
-  before = set(threading.enumerate())
-
-  def consume():
-    for step, _ in batches.iterate(start_step=0, num_steps=1000):
-      if step == 2:
-        raise KeyboardInterrupt
-
-  with pytest.raises(KeyboardInterrupt):
-    consume()
-  assert wait_for_threads(before)
-
-
 def test_a_record_that_cannot_be_read_reaches_the_consumer():
   class Broken(FakeSplit):
     def load(self, row):
@@ -361,3 +342,58 @@ def test_parts_of_evaluation_batches_are_padded_alike():
   for number, batch in enumerate(whole):
     assert_same(batch, {key: np.concatenate([part[number][key] for part in parts])
                         for key in batch})
+
+
+ISIC2017 = np.repeat(np.arange(3), [374, 254, 1372])
+ISIC2018 = np.repeat(np.arange(7), [1113, 6705, 514, 327, 1099, 115, 142])
+
+
+def test_repetition_gives_the_published_numbers_of_rows():
+  for labels, factors, expected in [
+      (np.repeat(np.arange(2), [727, 173]), (1, 4), 1419), (ISIC2017, (4, 1, 1), 3122),
+      (ISIC2018, (6, 1, 13, 20, 6, 58, 47), 46543)]:
+    names = [str(k) for k in range(len(factors))]
+    rows = pipeline.repeat_rows(labels, factors, class_names=names)
+    assert len(rows) == expected
+    np.testing.assert_array_equal(np.bincount(rows), np.array(factors)[labels])
+  for factors in [(4, 1), (4, 1, 1, 1), (4, 0, 1), (4, 1.5, 1), ()]:
+    with pytest.raises(errors.UserError, match='oversample_factors=.* a, b, c'):
+      pipeline.repeat_rows(ISIC2017, factors, class_names=('a', 'b', 'c'))
+
+
+def test_inverse_frequency_draws_classes_and_their_rows_equally_often():
+  drawn = np.concatenate([
+      pipeline.inverse_frequency_rows(ISIC2018, pass_number=p, seed=0)
+      for p in range(20)])
+  assert len(drawn) == 20 * len(ISIC2018)
+  # Six standard errors of a binomial share 1/7 over 200,300 draws.
+  shares = np.bincount(ISIC2018[drawn]) / len(drawn)
+  assert np.abs(shares - 1 / 7).max() < 6 * np.sqrt(1 / 7 * 6 / 7 / len(drawn))
+  drawn = np.concatenate([
+      pipeline.inverse_frequency_rows(
+          np.array([0] * 8 + [1] * 2), pass_number=p, seed=1)
+      for p in range(2000)])
+  np.testing.assert_allclose(np.bincount(drawn, minlength=10) / len(drawn),
+                             [1 / 16] * 8 + [1 / 4] * 2, atol=0.01)
+
+
+@pytest.mark.parametrize('sampler', pipeline.SAMPLERS)
+def test_a_pass_is_a_function_of_seed_and_number(sampler):
+  def rows(seed, number):
+    return tuple(pipeline.pass_rows(
+        ISIC2017, class_names='abc', sampler=sampler, oversample_factors=(4, 1, 1),
+        seed=seed, pass_number=number))
+  orders = {rows(seed, number) for seed in (0, 1, 2) for number in (0, 1, 2)}
+  assert len(orders) == 9
+  assert rows(2, 1) in orders
+  if sampler != 'inverse_frequency':
+    counts = {'none': 1, 'repeat': np.where(ISIC2017 == 0, 4, 1)}[sampler]
+    assert (np.bincount(rows(0, 5)) == counts).all()
+
+
+def test_steps_of_a_pass():
+  assert pipeline.steps_per_pass(3122, 32) == 97
+  assert pipeline.steps_per_pass(1419, 32) == 44
+  assert pipeline.steps_per_pass(32, 32) == 1
+  with pytest.raises(errors.UserError, match='batch_size=33 does not fit the 32'):
+    pipeline.steps_per_pass(32, 33)
