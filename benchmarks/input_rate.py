@@ -18,7 +18,7 @@ import jax
 
 from attnmel_jax import parallel
 from attnmel_jax import threads
-from attnmel_jax.experiments import processes
+from benchmarks import apart
 from benchmarks import speed
 
 
@@ -27,7 +27,7 @@ def measure(config: Mapping[str, Any], *, images_per_second: float, seconds: flo
   """How long a device that takes so many images a second would wait for input.
 
   Args:
-    config: of `benchmark.without_data`.
+    config: of `matrix.without_data`.
     images_per_second: of the device.
     seconds: of the device's work, at least a batch of it.
   """
@@ -41,7 +41,7 @@ def measure(config: Mapping[str, Any], *, images_per_second: float, seconds: flo
       jax.block_until_ready(placed(parallel.shard(batch)))
 
     place()  # threads start with it
-    others = processes.Others(time.process_time)
+    others = apart.Others(time.process_time)
     cpu, started = time.process_time(), time.perf_counter()
     waited = consume(place, steps=steps, step_seconds=step_seconds,
                      clock=time.perf_counter, sleep=time.sleep)

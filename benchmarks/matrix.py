@@ -1,11 +1,11 @@
 """How fast a config runs on this machine, alone and against PyTorch.
 
-  cell = benchmark.measure(config, speed.Limits(steps=20, seconds=60.),
+  cell = matrix.measure(config, speed.Limits(steps=20, seconds=60.),
                            against_torch=True, say=print)
-  print(*benchmark.lines(cell), sep='\n')
+  print(*matrix.lines(cell), sep='\n')
 
-Neither data nor weights have to be at hand: see `speed`. Every cell is measured
-in processes of its own, because the peak memory of a process only grows and a
+Neither data nor weights are needed: see `speed`. Every cell is measured in separate
+processes, because the peak memory of a process only grows and a
 compilation is cold once: one starts with an empty compilation cache, one with
 what the first left there, which is then measured further, and PyTorch runs in a
 third.
@@ -28,9 +28,9 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import threads
 from attnmel_jax.experiments import checks
-from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import classifiers
+from benchmarks import apart
 from benchmarks import speed
 
 # Share of the cores in the hands of other processes that spoils the numbers.
@@ -108,7 +108,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
     config: of `without_data`.
     limits: of each series of measurements.
     against_torch: measure PyTorch too, in turns with ours.
-    say: told what begins.
+    say: called with what begins.
 
   Returns:
     What can be written as JSON; names end in the unit.
@@ -122,7 +122,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
     cache = stack.enter_context(tempfile.TemporaryDirectory())
 
     def ours():
-      return processes.Process(speed.Ours, config, cache, shared=against_torch)
+      return apart.Process(speed.Ours, config, cache, shared=against_torch)
 
     say('first step, cold cache')
     with ours() as process:
@@ -147,7 +147,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
       say('PyTorch')
       variables, batch, outputs = process.call('given')
       other = stack.enter_context(
-          processes.Process(
+          apart.Process(
               speed.Torch, config, variables, batch, backend=warm['backend']))
       cell['torch'] = {'description': other.call('description'),
                        'output_difference': other.call('difference', outputs),
@@ -161,7 +161,7 @@ def _arithmetic(flops, step_seconds, peak):
           'share_of_peak': flops / step_seconds / peak}
 
 
-def _in_turns(ours: processes.Process, other: processes.Process,
+def _in_turns(ours: apart.Process, other: apart.Process,
               limits: speed.Limits, say: Callable[[str], None]) -> dict[str, Any]:
   """Ours, PyTorch, ours, ...: what slows the machine for a while slows both.
 
@@ -170,11 +170,11 @@ def _in_turns(ours: processes.Process, other: processes.Process,
   """
   measured = {}
 
-  def turn(process: processes.Process, method: str) -> float:
+  def turn(process: apart.Process, method: str) -> float:
     process.call(method)
     return process.call(method)
 
-  others = processes.Others(
+  others = apart.Others(
       lambda: ours.call('cpu_seconds') + other.call('cpu_seconds'))
   for name in ('step', 'inference'):
     method = {'step': 'time_steps', 'inference': 'time_inference'}[name]

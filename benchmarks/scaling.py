@@ -17,7 +17,7 @@ import re
 import tempfile
 from typing import Any
 
-from attnmel_jax.experiments import processes
+from benchmarks import apart
 from benchmarks import speed
 
 DEVICES = (1, 2, 4, 8)
@@ -52,9 +52,9 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *,
   """A row for each number of devices, with weak and then with strong scaling.
 
   Args:
-    config: of `benchmark.without_data`; its batch size is replaced.
+    config: of `matrix.without_data`; its batch size is replaced.
     limits: of each measurement.
-    say: told what begins.
+    say: called with what begins.
   """
   rows = []
   for kind in ('weak', 'strong'):
@@ -62,7 +62,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *,
       batch_size = WEAK_SHARE * devices if kind == 'weak' else STRONG_BATCH
       say(f'{kind} scaling: {devices} devices, batch {batch_size}')
       with (tempfile.TemporaryDirectory() as cache,
-            processes.Process(Scaled, {**config, 'batch_size': batch_size}, devices,
+            apart.Process(Scaled, {**config, 'batch_size': batch_size}, devices,
                               cache) as process):
         rows.append({'scaling': kind, 'devices': devices, 'batch_size': batch_size,
                      **process.call('measure', limits)})

@@ -28,7 +28,7 @@ from attnmel_jax import parallel
 from attnmel_jax import threads
 from attnmel_jax.data import pipeline
 from attnmel_jax.experiments import build
-from attnmel_jax.experiments import processes
+from benchmarks import apart
 from benchmarks import torch_reference
 
 FEWEST = 3  # measurements of everything, however slow
@@ -143,7 +143,7 @@ class Ours:
         return seconds / group
 
       jax.block_until_ready(self._step(next(items)[1]))  # threads start with it
-      others = processes.Others(time.process_time)
+      others = apart.Others(time.process_time)
       step = quartiles(series(run_group, limits))
       others_cores = others.cores()
     return {'step_seconds': step,

@@ -6,8 +6,7 @@
   python launch/benchmark.py --scaling
   python launch/benchmark.py --input
 
-Started again with the same --json, --sweep goes on where it stopped. Leave the
-machine alone meanwhile.
+Started again with the same --json, --sweep resumes. Leave the machine alone meanwhile.
 """
 
 import pathlib
@@ -24,10 +23,17 @@ from absl import flags
 from ml_collections import config_flags
 
 from attnmel_jax import errors
-from benchmarks import input_rate
-from benchmarks import matrix
-from benchmarks import scaling
-from benchmarks import speed
+
+try:
+  from benchmarks import input_rate
+  from benchmarks import matrix
+  from benchmarks import scaling
+  from benchmarks import speed
+except ModuleNotFoundError as error:
+  if error.name != 'benchmarks':
+    raise
+  command.fail('benchmarks/ is not installed; run this command in a checkout of the '
+               'repository')
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'experiment file; default configs/isic2017.py', lock_config=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from attnmel_jax.experiments import build
-from attnmel_jax.experiments import processes
+from benchmarks import apart
 from benchmarks import matrix
 from benchmarks import scaling
 from benchmarks import speed
@@ -38,7 +38,7 @@ def test_table_compares_with_one_device():
 def test_two_devices_add_up_every_gradient(tmp_path):
   config = matrix.without_data(matrix.quick(isic2017.get_config().to_dict()))
   config |= {'image_size': 32, 'resize_size': 36, 'width': 1 / 16, 'roi': 'lesion'}
-  with processes.Process(scaling.Scaled, config, 2, str(tmp_path)) as process:
+  with apart.Process(scaling.Scaled, config, 2, str(tmp_path)) as process:
     row = process.call('measure', speed.Limits(speed.FEWEST, 0.))
   parameters = build.count_parameters(build.variable_shapes(config, 2))
   # Gradients, a Dice sum or two a map, and the terms of the loss.
