@@ -32,8 +32,8 @@ SPLIT = flags.DEFINE_enum(
 OUT = flags.DEFINE_string(
     'out', '', 'output folder; default <run>/evaluations/<dataset>-<split>')
 ALLOW_LEAKAGE = flags.DEFINE_bool(
-    'allow_leakage', False, 'score images that the run learnt from, or copies of them; '
-    'every table will say so')
+    'allow_leakage', False, 'score images that the run was trained on, or copies of '
+    'them; every table will say so')
 
 
 def main() -> None:

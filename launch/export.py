@@ -3,8 +3,8 @@
   python launch/export.py --run=RUN --out=DIR
 
 DIR gets model.stablehlo (images of any number -> probabilities and maps, on cpu, cuda
-and tpu), weights.safetensors (torchvision's names), model.onnx (one image; where
-jax2onnx is installed) and MODEL_CARD.md, which says how to use them and what may be
+and tpu), weights.safetensors (torchvision's names), model.onnx (one image; needs
+jax2onnx) and MODEL_CARD.md, which says how to use them and what may be
 done with them.
 """
 

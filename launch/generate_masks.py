@@ -5,7 +5,7 @@
   python launch/main.py --config=configs/isic2018_cv.py --config.roi=generated
 
 The masks are probabilities and lie beside the prepared images. Stopped with Ctrl-C, the
-same command goes on from where it was.
+same command resumes.
 """
 
 import pathlib

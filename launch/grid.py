@@ -1,4 +1,4 @@
-"""Runs the systems, seeds and folds of a grid; started again it goes on.
+"""Runs the systems, seeds and folds of a grid; started again it continues.
 
   python launch/grid.py --grid=configs/grids/table_3_2.py --dry_run
   python launch/grid.py --grid=configs/grids/table_3_2.py --workdir=runs
@@ -10,7 +10,7 @@ The tasks of a SLURM array share it, where they share the folder of --workdir:
   srun python launch/grid.py --grid=configs/grids/table_3_2.py \\
       --index=$SLURM_ARRAY_TASK_ID
 
-A run that needs another one, as those that learn from generated masks do, says which;
+A run that needs another one, such as one that trains on generated masks, says which;
 submit that one first and the others with --dependency=afterok.
 """
 
@@ -70,10 +70,10 @@ def main() -> None:
   try:
     failed = grid_lib.run_all(runs, quiet=command.QUIET.value, say=say)
   except grid_lib.Stopped as stop:
-    command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
+    command.fail(f'{stop}; the same command resumes', 128 + stop.signum)
   if failed:
     endings = ', '.join(f'{title} ({how})' for title, how in failed.items())
-    command.fail(f'{len(failed)} of {len(runs)} runs failed: {endings}; their reasons '
+    command.fail(f'{len(failed)} of {len(runs)} runs failed: {endings}; their errors '
                  'stand above, and the same command tries them again', 1)
 
 

@@ -72,7 +72,7 @@ def test_ctrl_c_saves_and_the_grid_goes_on(run, tmp_path):
     assert process.wait(timeout=120) == 130
   assert any(line.startswith('error: stopped after step') for line in rest)
   assert rest[-1] == ('error: stopped in runs/isic2017/Mel-CNN-fold0-seed0; the same '
-                      'command goes on from there')
+                      'command resumes')
   done = run('grid', *arguments)
   assert done.returncode == 0, done.stderr
   assert 'Mel-CNN-fold0-seed0: begun' in done.stderr

@@ -4,18 +4,18 @@
   runs = grid_lib.runs(parts, root=pathlib.Path('runs'), settings=['image_size=96'])
   failed = grid_lib.run_all(runs, quiet=False, say=print)
 
-A run is a launch/main.py in a process of its own, so that neither its memory nor
-its crash is another's. It is done in <root>/<experiment>/<system>-fold<k>-seed<s>:
+A run is a launch/main.py in its own process: neither its memory nor its crash affects
+another. It is done in <root>/<experiment>/<system>-fold<k>-seed<s>:
 grids of one experiment share the runs that they have in common. A U-Net may be
-followed by a launch/generate_masks.py, which later runs learn from.
+followed by a launch/generate_masks.py, whose masks train later runs.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import re
 import runpy
 import signal
 from typing import Any
@@ -24,8 +24,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from attnmel_jax import errors
-from attnmel_jax.data import catalogue
-from attnmel_jax.data import generated
 from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import generate_masks
 from attnmel_jax.experiments import processes
@@ -34,7 +32,7 @@ from attnmel_jax.experiments import run_folder
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MAIN = _ROOT / 'launch' / 'main.py'
 _GENERATE = _ROOT / 'launch' / 'generate_masks.py'
-# What a file that is not right raises while it is loaded, or a wrong override.
+# What a wrong file raises while it is loaded, or a wrong override.
 _MISTAKES = (OSError, SyntaxError, ImportError, NameError, AttributeError, KeyError,
              TypeError, ValueError, flags.Error)
 
@@ -57,7 +55,7 @@ class Run:
 
   index: int                  # place in the whole grid, from 0
   folder: pathlib.Path        # of the run, or of the U-Net's
-  config: Mapping[str, Any]   # flat, all fields, likewise
+  config: Mapping[str, Any]   # flat, all fields, of the same run
   arguments: tuple[str, ...]  # of the command; of a run, `config` follows from them
   masks: Mapping[str, str] | None = None  # `dataset` and `name` of what is drawn
 
@@ -70,7 +68,7 @@ class Run:
 
 
 class Stopped(Exception):
-  """SIGINT or SIGTERM came and was passed on; the run that was going on has ended."""
+  """SIGINT or SIGTERM came and was passed on; the run that it stopped has ended."""
 
   def __init__(self, run: Run, signum: int):
     super().__init__(f'stopped in {run.title}')
@@ -81,61 +79,17 @@ def read(path: pathlib.Path) -> tuple[Part, ...]:
   """The parts of the grid that a file describes, in the order in which they run.
 
   Raises:
-    UserError: the file cannot be loaded, or describes no grid.
+    UserError: the file cannot be loaded, or a part lacks a field.
   """
   try:
     described = runpy.run_path(str(path))['get_grid']()
-    parts = tuple(Part(**part) for part in (
+    return tuple(Part(**part) for part in (
         described if isinstance(described, tuple) else (described,)))
   except _MISTAKES as error:
     raise errors.UserError(
         f'--grid={path} cannot be loaded: {type(error).__name__}: {error}; its '
         'get_grid() has to return a dict of config, systems, seeds and folds, or a '
         'tuple of such') from None
-  if not parts:
-    raise errors.UserError(f'--grid={path} is empty: its get_grid() returns no dict')
-  for part in parts:
-    _check_part(path, part)
-  return parts
-
-
-def _check_part(path: pathlib.Path, part: Part) -> None:
-  if not isinstance(part.config, str):
-    raise errors.UserError(
-        f'config={part.config!r} of {path} has to name an experiment file')
-  for name in ('seeds', 'folds'):
-    _check_numbers(f'{name} of {path}', getattr(part, name))
-  if not isinstance(part.systems, Mapping) or not part.systems or not all(
-      isinstance(fields, Mapping) for fields in part.systems.values()):
-    raise errors.UserError(
-        f'systems of {path} has to map a name to a dict of fields, for one or more')
-  for name in part.systems:
-    if not re.fullmatch(r'\w[\w.-]*', str(name)):
-      raise errors.UserError(
-          f'systems of {path}: {name!r} cannot name a folder; use letters, digits '
-          'and . - _')
-  if part.generate_masks is None:
-    return
-  if (not isinstance(part.generate_masks, Mapping)
-      or part.generate_masks.keys() != {'dataset', 'name'}):
-    raise errors.UserError(
-        f'generate_masks={part.generate_masks!r} of {path} has to be a dict of dataset '
-        'and name')
-  errors.check_choice(
-      f'dataset of generate_masks of {path}', part.generate_masks['dataset'],
-      catalogue.NAMES)
-  generated.check_name(part.generate_masks['name'])
-  if len(part.systems) * len(part.seeds) * len(part.folds) > 1:
-    raise errors.UserError(
-        f'generate_masks of {path} goes with one system, seed and fold: two U-Nets '
-        'cannot draw the masks of one name')
-
-
-def _check_numbers(name: str, values: Any) -> None:
-  if (not isinstance(values, tuple) or not values or len(set(values)) < len(values)
-      or not all(type(value) is int for value in values)):
-    raise errors.UserError(
-        f'{name}={values!r} has to hold one or more different whole numbers')
 
 
 def select(parts: Sequence[Part], *, systems: Sequence[str] | None,
@@ -146,7 +100,7 @@ def select(parts: Sequence[Part], *, systems: Sequence[str] | None,
   A part whose U-Net draws masks keeps its one seed and fold.
 
   Raises:
-    UserError: there is no such system, or a seed or fold is no number.
+    UserError: a system is unknown, or a seed or fold is not a number.
   """
   known = dict.fromkeys(name for part in parts for name in part.systems)
   for name in systems or ():
@@ -154,8 +108,10 @@ def select(parts: Sequence[Part], *, systems: Sequence[str] | None,
   numbers = {}
   for name, texts in (('seeds', seeds), ('folds', folds)):
     if texts is not None:
-      numbers[name] = tuple(int(t) if t.isdecimal() else t for t in texts)
-      _check_numbers(f'--{name}', numbers[name])
+      if not texts or not all(text.isdecimal() for text in texts):
+        raise errors.UserError(
+            f'--{name}={",".join(texts)} has to hold one or more whole numbers')
+      numbers[name] = tuple(map(int, texts))
   selected = []
   for part in parts:
     names = part.systems if systems is None else [
@@ -177,12 +133,13 @@ def runs(parts: Sequence[Part], *, root: pathlib.Path, settings: Sequence[str]
     settings: '<field>=<value>' for all runs.
 
   Raises:
-    UserError: the experiment file, a field or a value is not right.
+    UserError: an experiment file does not exist, a field or a value is wrong, or two
+      runs have one folder.
   """
   for part in parts:
     if not (_ROOT / part.config).is_file():
       raise errors.UserError(
-          f'config={part.config!r} of the grid: there is no {_ROOT / part.config}')
+          f'config={part.config!r} of the grid: {_ROOT / part.config} does not exist')
   _check_settings(parts, settings)
   result: list[Run] = []
   for part in parts:
@@ -192,7 +149,18 @@ def runs(parts: Sequence[Part], *, root: pathlib.Path, settings: Sequence[str]
           result.append(_run(part, system, seed, fold, root, settings, len(result)))
           if part.generate_masks is not None:
             result.append(_drawing(result[-1], part.generate_masks))
+  _check_folders(result)
   return result
+
+
+def _check_folders(runs: Sequence[Run]) -> None:
+  """Raises UserError if two runs would be done in one folder."""
+  folders = collections.Counter(run.folder for run in runs if run.masks is None)
+  for folder, times in folders.items():
+    if times > 1:
+      raise errors.UserError(
+          f'{times} runs of the grid have the folder {folder}; give each seed and fold '
+          'once, and systems of one experiment file different names')
 
 
 def _run(part: Part, system: str, seed: int, fold: int, root: pathlib.Path,
@@ -281,7 +249,7 @@ def state(run: Run) -> str:
 def check_ready(run: Run, runs: Sequence[Run]) -> None:
   """Raises UserError if a run needs another of the grid that is not finished.
 
-  Masks are drawn by a U-Net that was trained; `roi='generated'` learns from masks.
+  Masks need a trained U-Net; `roi='generated'` needs masks.
   """
   if run.masks is not None:
     needed = [other for other in runs
@@ -300,14 +268,14 @@ def check_ready(run: Run, runs: Sequence[Run]) -> None:
 
 def run_all(chosen: Sequence[Run], *, quiet: bool, say: Callable[[str], None]
             ) -> dict[str, str]:
-  """Runs what is not finished, one run after the other, and goes on after a failure.
+  """Runs what is not finished, one run after the other, and continues after a failure.
 
   A foreign folder is left to the command, which refuses it and says why.
 
   Args:
     chosen: runs of one grid.
     quiet: the runs show no progress.
-    say: told what begins, is skipped or has failed.
+    say: receives a line for what begins, is skipped or fails.
 
   Returns:
     Title of each run that failed -> how it ended.

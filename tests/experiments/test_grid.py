@@ -86,49 +86,32 @@ def _finish(run):
   (run.folder / 'summary.json').write_text('{}')
 
 
-def test_every_grid_of_the_repository_is_known_here():
+def test_the_grids_of_the_repository_can_run(tmp_path):
   names = {path.stem for path in (ROOT / 'configs' / 'grids').glob('*.py')}
   assert names - {'__init__', 'common'} == SIZES.keys()
-
-
-@pytest.mark.parametrize('name', SIZES)
-def test_the_grids_of_the_repository_can_run(name, tmp_path):
-  parts = grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py')
-  assert [(len(part.systems), len(part.seeds), len(part.folds)) for part in parts
-          ] == SIZES[name]
-  runs = grid_lib.runs(parts, root=tmp_path, settings=[])
-  assert [run.index for run in runs] == list(range(len(runs)))
-  trained = [run for run in runs if run.masks is None]
-  assert len({run.folder for run in trained}) == len(trained) == sum(
-      systems * seeds * folds for systems, seeds, folds in SIZES[name])
-  # Whoever learns from masks comes after they are drawn, in the same geometry.
-  for run in runs:
-    if run.config['roi'] == 'generated':
-      drawing, = (r for r in runs[:run.index] if r.masks is not None)
-      assert drawing.masks == {'dataset': run.config['dataset'],
-                               'name': run.config['generated_masks']}
-      for field in ('crop_ratio', 'resize_size', 'data_dir'):
-        assert drawing.config[field] == run.config[field]
-
-
-def test_table_3_4_is_of_five_folds(tmp_path):
-  runs = grid_lib.runs(grid_lib.read(ROOT / 'configs' / 'grids' / 'table_3_4.py'),
-                       root=tmp_path, settings=[])
-  assert len(runs) == 2 + 25
-  assert {(run.config['num_folds'], run.config['fold']) for run in runs[2:]} == {
-      (5, fold) for fold in range(5)}
-
-
-def test_table_3_3_takes_its_runs_from_table_3_2(tmp_path):
-  folders, configs = [], []
-  for name in ('table_3_2', 'table_3_3'):
-    runs = grid_lib.runs(
-        grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py'), root=tmp_path,
-        settings=['image_size=96'])
-    folders.append({run.folder for run in runs})
-    configs.append({run.folder: run.config for run in runs})
-  assert folders[1] < folders[0]
-  assert all(configs[0][folder] == configs[1][folder] for folder in folders[1])
+  made = {}
+  for name, sizes in SIZES.items():
+    parts = grid_lib.read(ROOT / 'configs' / 'grids' / f'{name}.py')
+    assert [(len(part.systems), len(part.seeds), len(part.folds)) for part in parts
+            ] == sizes
+    runs = made[name] = grid_lib.runs(parts, root=tmp_path, settings=[])
+    assert [run.index for run in runs] == list(range(len(runs)))
+    assert sum(run.masks is None for run in runs) == sum(
+        systems * seeds * folds for systems, seeds, folds in sizes)
+    # What learns from masks comes after they are drawn, in the same geometry.
+    for run in runs:
+      if run.config['roi'] == 'generated':
+        drawing, = (r for r in runs[:run.index] if r.masks is not None)
+        assert drawing.masks == {'dataset': run.config['dataset'],
+                                 'name': run.config['generated_masks']}
+        for field in ('crop_ratio', 'resize_size', 'data_dir'):
+          assert drawing.config[field] == run.config[field]
+  assert {(run.config['num_folds'], run.config['fold'])
+          for run in made['table_3_4'][2:]} == {(5, fold) for fold in range(5)}
+  # Table 3.3 takes its runs from Table 3.2.
+  second, third = ({run.folder: run.config for run in made[name]}
+                   for name in ('table_3_2', 'table_3_3'))
+  assert all(second[folder] == config for folder, config in third.items())
 
 
 def test_runs_hold_what_their_arguments_say(write_grid):
@@ -157,53 +140,40 @@ def test_a_part_of_a_grid_is_selected(write_grid):
   assert grid_lib.select(grid, systems=None, seeds=None, folds=None) == grid
 
 
-@pytest.mark.parametrize('selection, words', [
-    ({'systems': ['gatde']}, ["'gatde'", "'gated'"]),
-    ({'seeds': ['one']}, ['--seeds', "'one'"]),
-    ({'seeds': ['1', '1']}, ['--seeds', 'different']),
-    ({'folds': []}, ['--folds'])])
-def test_a_part_that_is_not_there_is_refused(write_grid, selection, words):
+def test_a_selection_that_the_grid_lacks_is_refused(write_grid):
   none = {'systems': None, 'seeds': None, 'folds': None}
-  with pytest.raises(errors.UserError) as caught:
-    grid_lib.select(grid_lib.read(write_grid()), **(none | selection))
-  assert all(word in str(caught.value) for word in words)
+  for selection, words in (({'systems': ['gatde']}, "'gatde' .*'gated'"),
+                           ({'seeds': ['one']}, '--seeds=one'),
+                           ({'folds': []}, '--folds=')):
+    with pytest.raises(errors.UserError, match=words):
+      grid_lib.select(grid_lib.read(write_grid()), **(none | selection))
 
 
-@pytest.mark.parametrize('text, words', [
-    ('def get_grid(:', ['SyntaxError', 'get_grid()']),
-    ('x = 1', ['get_grid']),
-    ('def get_grid():\n  return 3', ['dict of config']),
-    ('def get_grid():\n  return {"config": "x"}', ['systems']),
-    ('def get_grid():\n  return ()', ['empty'])])
-def test_a_file_that_is_no_grid_is_refused(tmp_path, text, words):
+def test_a_file_that_is_no_grid_is_refused(tmp_path):
   path = tmp_path / 'grid.py'
-  path.write_text(text)
-  with pytest.raises(errors.UserError) as caught:
-    grid_lib.read(path)
-  assert all(word in str(caught.value) for word in [str(path), *words])
+  for text, words in (('def get_grid(:', r'SyntaxError.*get_grid\(\)'),
+                      ('x = 1', 'get_grid'),
+                      ('def get_grid():\n  return 3', 'dict of config'),
+                      ('def get_grid():\n  return {"config": "x"}', 'systems')):
+    path.write_text(text)
+    with pytest.raises(errors.UserError, match=words) as caught:
+      grid_lib.read(path)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize('changes, settings, words', [
-    ({'seeds': 3}, [], ['seeds', '3']),
-    ({'folds': ()}, [], ['folds']),
-    ({'config': 3}, [], ['config']),
-    ({'systems': {}}, [], ['systems']),
-    ({'systems': {'a/b': {}}}, [], ["'a/b'"]),
+    ({'seeds': (0, 0)}, [], ['2 runs', 'isic2017/plain-fold0-seed0']),
     ({'systems': {'a': {'modle': 'vgg16'}}}, [], ['modle', 'Did you mean "model"']),
     ({'config': 'configs/isic2071.py'}, [], ['configs/isic2071.py']),
     ({'folds': (1,)}, [], ['fold=1', 'num_folds=1']),
     ({}, ['image_size'], ['--set=image_size', '<field>=<value>']),
     ({}, ['imgae_size=96'], ['imgae_size', 'Did you mean "image_size"']),
-    ({'generate_masks': {'dataset': 'isic2018'}}, [], ['generate_masks', 'name']),
-    ({'generate_masks': {'dataset': 'isic2019', 'name': 'unet'}}, [],
-     ['generate_masks', "'isic2018'"]),
-    ({'generate_masks': {'dataset': 'isic2018', 'name': 'a/b'}}, [], ["'a/b'"]),
-    ({'generate_masks': {'dataset': 'isic2018', 'name': 'unet'}}, [], ['one system']),
     ({}, ['image_size=big'], ['image_size', 'big']),
     ({}, ['image_size=97'], ['image_size=97', 'multiple of 32']),
     ({}, ['seed=3'], ['--set=seed=3', '--seeds']),
     ({}, ['roi=none'], ['--set=roi=none', 'differ in roi'])])
-def test_a_mistake_is_told_before_anything_runs(write_grid, changes, settings, words):
+def test_a_mistake_is_reported_before_anything_runs(
+    write_grid, changes, settings, words):
   with pytest.raises(errors.UserError) as caught:
     grid_lib.runs(grid_lib.read(write_grid(**changes)), root=pathlib.Path('r'),
                   settings=settings)
@@ -224,7 +194,7 @@ def test_states_of_run_folders(runs):
       'begun', 'finished', 'foreign', 'foreign']
 
 
-def test_it_skips_what_is_finished_and_goes_on_after_a_failure(runs):
+def test_it_skips_what_is_finished_and_continues_after_a_failure(runs):
   _finish(runs[1])
   (runs[0].folder / 'fail').touch()
   (runs[2].folder / 'die').touch()
@@ -287,7 +257,7 @@ def test_parts_run_in_order_and_masks_follow_their_unet(in_parts, tmp_path):
   assert {run.config['image_size'] for run in made} == {96}
 
 
-def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path):
+def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path, monkeypatch):
   made = grid_lib.runs(in_parts, root=tmp_path / 'parts',
                        settings=[f'data_dir={tmp_path}'])
   _finish_folder(made[2])
@@ -302,10 +272,6 @@ def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path):
   (masks / 'fail').unlink()
   assert grid_lib.run_all([made[3]], quiet=True, say=said.append) == {}
   assert (masks / 'starts').read_text() == 'xx'
-
-
-def test_whole_masks_are_not_drawn_again(in_parts, tmp_path, monkeypatch):
-  made = grid_lib.runs(in_parts, root=tmp_path / 'parts', settings=[])
   asked = []
 
   def state(config, *, dataset, name):
@@ -313,10 +279,9 @@ def test_whole_masks_are_not_drawn_again(in_parts, tmp_path, monkeypatch):
     return 'finished'
 
   monkeypatch.setattr(grid_lib.generate_masks, 'state', state)
-  assert grid_lib.state(made[3]) == 'finished'
-  assert grid_lib.run_all([made[3]], quiet=True, say=lambda _: None) == {}
-  assert asked == [('unet', 'isic2018', 'unet')] * 2
-  assert not made[3].folder.with_name(made[3].folder.name + '-masks').exists()
+  assert grid_lib.run_all([made[3]], quiet=True, say=said.append) == {}
+  assert asked == [('unet', 'isic2018', 'unet')]
+  assert (masks / 'starts').read_text() == 'xx'  # whole masks are not drawn again
 
 
 def test_a_run_says_which_other_it_needs_first(write_grid, tmp_path, monkeypatch):
@@ -344,8 +309,6 @@ def test_selecting_leaves_the_unet_its_seed_and_fold(in_parts):
   assert [(part.seeds, part.folds) for part in parts] == [((5,), (0,)), ((0,), (3,))]
   alone, = grid_lib.select(in_parts, systems=['U-Net'], seeds=None, folds=None)
   assert alone.generate_masks == {'dataset': 'isic2018', 'name': 'unet'}
-  with pytest.raises(errors.UserError, match="'unett' .*'plain', 'U-Net'"):
-    grid_lib.select(in_parts, systems=['unett'], seeds=None, folds=None)
 
 
 def test_a_setting_that_differs_between_parts_is_for_one_of_them(in_parts):
