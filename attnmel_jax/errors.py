@@ -28,8 +28,8 @@ def expanded(text: str) -> pathlib.Path:
   try:
     return pathlib.Path(text).expanduser()
   except RuntimeError:
-    raise UserError(f'{text} names the home folder of a user that there is not; write '
-                    'the path out') from None
+    raise UserError(f'{text} names the home folder of a user who does not exist; '
+                    'write the path out') from None
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:

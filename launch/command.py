@@ -176,7 +176,7 @@ def path(text: str) -> pathlib.Path:
 
   Raises:
     UserError: it is empty, as that of an unset variable of the shell is, which would
-      name the current folder; or ~ is of a user that there is not.
+      name the current folder; or ~ is of a user who does not exist.
   """
   if not text.strip():
     empty = [f'--{name}=' for name in flags.FLAGS

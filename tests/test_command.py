@@ -194,7 +194,7 @@ def test_several_paths_are_written_with_commas_and_wildcards(tmp_path):
 @pytest.mark.parametrize('arguments, words', [
     (['--file='], '--file= is empty; name a path'), (['--file= '], '--file= is empty'),
     (['--loud=perhaps'], '--loud=perhaps: it is a switch; give true or false'),
-    (['--file=~nobody_at_all/x'], 'the home folder of a user that there is not')])
+    (['--file=~nobody_at_all/x'], 'the home folder of a user who does not exist')])
 def test_a_path_is_not_the_current_folder_by_mistake(program, arguments, words):
   done = program('--act=path', *arguments)
   assert done.returncode == 2

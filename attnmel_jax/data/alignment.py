@@ -36,7 +36,7 @@ def overlay(first: np.ndarray, second: np.ndarray) -> Overlay:
 
   Args:
     first: grey images [N, S, S], S even.
-    second: likewise.
+    second: images of the same shape.
   """
   first, second = (images.astype(np.float32) for images in (first, second))
   side = first.shape[1]

@@ -6,7 +6,7 @@
 `image` and `label` are needed; paths start from the folder. `mask` may be empty:
 that image is not annotated. `group` names the lesion or patient whose images
 stay together, the image alone if empty. `split` is train (if empty), validation
-or test. Other columns are passed over. The id of an image is its file name
+or test. Other columns are ignored. The id of an image is its file name
 without the ending.
 """
 

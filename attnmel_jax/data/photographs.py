@@ -17,7 +17,7 @@ from attnmel_jax import threads
 from attnmel_jax.data import decode
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
-# Photographs in other formats, which are not read: that is told of each.
+# Photographs in other formats, which are found only to be reported as unusable.
 _OTHER_ENDINGS = ('.tif', '.tiff', '.webp', '.heic', '.heif', '.gif', '.dcm')
 # Marks a folder of earlier results, whose pictures are no photographs.
 RECORD = 'predictions.json'
@@ -45,9 +45,9 @@ class Decoded:
 def find(paths: Iterable[pathlib.Path], *, excluded: pathlib.Path) -> list[Photograph]:
   """The photographs that are named, and those in the named folders and below.
 
-  In folders, files with the endings of no picture, hidden ones, the superpixels of
-  ISIC 2017 and folders of earlier results are passed over. Pictures of formats that
-  are not read are found, so that `read` names them.
+  In folders, skips files without a picture's ending, hidden files, the superpixels
+  of ISIC 2017 and folders of earlier results. Finds pictures in unsupported formats,
+  so that `read` reports them.
 
   Args:
     paths: files and folders.

@@ -156,7 +156,7 @@ class TrainingBatches:
     region: where the attention is pulled to.
     batch_size: images in a batch.
     sampler: see `pass_rows`; it balances the data set's classes.
-    oversample_factors: likewise.
+    oversample_factors: one per class, for the sampler 'repeat'.
     seed: of the order.
     part: which positions of each batch to load; slice(None) for all.
 

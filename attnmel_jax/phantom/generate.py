@@ -17,7 +17,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import json
 import multiprocessing
 import os
 import pathlib
@@ -192,7 +191,8 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
     marker = _open_folder(out, parameters, YEARS[year])
     for split, split_rows in table.items():
       _write_split(out, marker, YEARS[year], split, split_rows, workers)
-    _replace_text(out / CASES, _case_table(table))
+    with files.replacing(out / CASES) as file:
+      file.write(_case_table(table).encode())
   except OSError as error:
     raise errors.UserError(f'cannot write to {out}: {error.strerror or error}; choose '
                            'another --out') from error
@@ -251,7 +251,7 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
     raise errors.UserError(
         f'{out} holds {foreign[0]}, which this command did not write; choose another '
         '--out, so that no real data are overwritten')
-  _replace_text(marker_path, json.dumps(marker, indent=2) + '\n')
+  files.write_json(marker_path, marker)
   return marker
 
 
@@ -272,7 +272,7 @@ def _write_split(out, marker, layout, split, split_rows, workers) -> None:
     # Noted before they are moved: an interruption never leaves an archive that
     # the next call would take for a stranger's.
     marker['sha256'].update({name: _sha256(folder / name) for name in names})
-    _replace_text(out / MARKER, json.dumps(marker, indent=2) + '\n')
+    files.write_json(out / MARKER, marker)
     for name in names:
       os.replace(folder / name, out / name)
   finally:
@@ -322,10 +322,8 @@ def contact_sheet(path: pathlib.Path, *, year: int, split_rows: Sequence[Row],
       blank = np.full_like(images[0], 255)
       tiles.append(np.hstack(images + [blank] * (columns - len(images))))
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    Image.fromarray(np.vstack(tiles)).save(partial, 'PNG')
-    os.replace(partial, path)
+    with files.replacing(path) as file:
+      Image.fromarray(np.vstack(tiles)).save(file, 'PNG')
   except OSError as error:
     raise errors.UserError(f'cannot write {path}: {error.strerror or error}') from error
 
@@ -333,9 +331,3 @@ def contact_sheet(path: pathlib.Path, *, year: int, split_rows: Sequence[Row],
 def _sha256(path: pathlib.Path) -> str:
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _replace_text(path: pathlib.Path, text: str) -> None:
-  partial = path.with_name(f'.{path.name}.partial')
-  partial.write_text(text)
-  os.replace(partial, path)

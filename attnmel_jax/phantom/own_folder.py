@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 import csv
 import io
-import os
 import pathlib
 
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.phantom import drawing
 from attnmel_jax.phantom import generate
 from attnmel_jax.phantom import zipping
@@ -54,9 +54,8 @@ def write(out: pathlib.Path, *, year: int, counts: Mapping[str, int], size: int,
         (out / image).write_bytes(zipping.jpeg(picture.image))
         (out / mask).write_bytes(zipping.png(picture.lesion.astype(np.uint8) * 255))
         table.writerow([image, row.case.diagnosis, mask, split])
-    partial = out / f'.{TABLE}.partial'
-    partial.write_text(text.getvalue())
-    os.replace(partial, out / TABLE)
+    with files.replacing(out / TABLE) as file:
+      file.write(text.getvalue().encode())
   except OSError as error:
     raise errors.UserError(f'cannot write to {out}: {error.strerror or error}; choose '
                            'another --out') from error

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import progress
@@ -133,11 +134,9 @@ def _truncate(path: pathlib.Path, step: int) -> None:
     print(f'warning: {path}: {damaged} lines are damaged, {len(missing)} of the first '
           f'{step} steps have none; the run goes on without them', file=sys.stderr,
           flush=True)
-  scratch = path.with_suffix('.tmp')
-  scratch.write_text(''.join(
-      line for line, at in zip(lines, steps, strict=True)
-      if at is not None and at <= step))
-  scratch.replace(path)
+  with files.replacing(path) as file:
+    file.write(''.join(line for line, at in zip(lines, steps, strict=True)
+                       if at is not None and at <= step).encode())
 
 
 def _step_of(line: str) -> int | None:

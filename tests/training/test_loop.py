@@ -95,7 +95,7 @@ def test_the_lines_of_a_state_are_on_the_disk_before_it(tmp_path, monkeypatch):
   metrics = tmp_path / 'metrics.jsonl'
 
   def synced(number):
-    if os.path.samestat(os.fstat(number), metrics.stat()):
+    if metrics.exists() and os.path.samestat(os.fstat(number), metrics.stat()):
       done.append(('sync', len(metrics.read_text().splitlines())))
     sync(number)
 
