@@ -29,6 +29,7 @@ import dataclasses
 import functools
 import os
 from typing import Any
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -38,9 +39,40 @@ from attnmel_jax import progress
 
 Batch = dict[str, np.ndarray]
 
-# Region that the attention is pulled to -> the prepared map it is made from.
-REGIONS = {'none': None, 'lesion': 'lesion', 'dermo': 'dermo', 'background': 'lesion',
-           'generated': 'generated'}
+
+class Prior(NamedTuple):
+  """How a region is made from maps of the prepared data."""
+
+  map: str  # 'lesion', 'dermo' or 'generated'
+  # (maps uint8 [B, S, S], bits of the dermo map that count) -> uint8 [B, S, S],
+  # 0 to 255; it may be the same array.
+  paint: Callable[[np.ndarray, int], np.ndarray]
+
+
+def _as_stored(maps, bits):
+  del bits
+  return maps
+
+
+def _outside(maps, bits):
+  del bits
+  return 255 - maps
+
+
+def _any_attribute(maps, bits):
+  # 0 - True wraps around to 255.
+  return np.negative((maps & np.uint8(bits) != 0).view(np.uint8))
+
+
+# Region that the attention is pulled to. Another one is a function and a line here,
+# and its name in `config.ROIS`.
+REGIONS = {
+    'none': None,
+    'lesion': Prior('lesion', _as_stored),
+    'dermo': Prior('dermo', _any_attribute),
+    'background': Prior('lesion', _outside),
+    'generated': Prior('generated', _as_stored),
+}
 
 # Batches ready ahead of the consumer, besides those being assembled.
 _PREFETCH = 3
@@ -83,7 +115,7 @@ def find_region(roi: str, *, dermo_attributes: Sequence[str],
     for name in dermo_attributes:
       errors.check_choice('dermo_attributes', name, available)
       bits |= 1 << list(available).index(name)
-  return Region(roi, REGIONS[roi], bits)
+  return Region(roi, REGIONS[roi] and REGIONS[roi].map, bits)
 
 
 def needed_maps(region: Region, *, evaluation: bool) -> tuple[str, ...]:
@@ -257,7 +289,7 @@ def _assemble(store, rows, labels, region):
   if region.map is None:
     roi = np.zeros(image.shape[:3], np.uint8)
   else:
-    roi = _paint(region, arrays[region.map])
+    roi = REGIONS[region.name].paint(arrays[region.map], region.bits)
     if not annotated.all():
       roi[~annotated] = 0
   batch = {
@@ -273,18 +305,6 @@ def _annotated(split, region, rows):
   if region.map is None:
     return np.zeros(len(rows), bool)
   return getattr(split, f'has_{region.map}')[rows]
-
-
-def _paint(region, maps):
-  """Stored maps uint8 [B, S, S] -> the region, 0-255; it may be the same array."""
-  if region.name == 'dermo':
-    # 0 - True wraps around to 255.
-    return np.negative((maps & np.uint8(region.bits) != 0).view(np.uint8))
-  if region.name == 'background':
-    return 255 - maps
-  if region.name in ('lesion', 'generated'):
-    return maps
-  raise ValueError(region.name)
 
 
 def _allocate(num_images, side, maps):
