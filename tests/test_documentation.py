@@ -81,8 +81,8 @@ def test_what_is_not_run_says_why_and_has_flags_that_exist():
     assert not list(_unknown_flags(shown)), f'{page.name}: {shown}'
 
 
-def test_the_python_of_the_documentation_runs():
-  found = [block for page in documentation.PAGES
+def test_the_python_of_the_documentation_runs():  # but for that of test_extending.py
+  found = [block for page in documentation.PAGES if page.name != 'extending.md'
            for block in documentation.blocks(page.read_text(), 'python')]
   assert found
   for block in found:
