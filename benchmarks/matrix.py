@@ -18,18 +18,18 @@ from collections.abc import Sequence
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pathlib
 import platform
 import tempfile
 from typing import Any
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import threads
-from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.models import classifiers
 from benchmarks import apart
 from benchmarks import speed
 
@@ -47,9 +47,9 @@ def without_data(config: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     UserError: a field of it cannot be right, or it is no classifier's.
   """
-  errors.check_choice('model', config['model'], classifiers.NAMES)
+  errors.check_choice('model', config['model'], config_lib.CLASSIFIERS)
   config = {**config, 'pretrained': '', 'rescale_pretrained': False, 'data_dir': ''}
-  checks.check(config)
+  config_lib.check(config)
   return config
 
 
@@ -223,7 +223,7 @@ def find_cell(cells: Sequence[Mapping[str, Any]], config: Mapping[str, Any], *,
 
 
 def _same(stored: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-  return run_folder.tuples(stored) == run_folder.tuples(dict(config))
+  return stored == json.loads(json.dumps(config))
 
 
 # --- what is printed ---

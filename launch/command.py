@@ -7,9 +7,7 @@ stopped by SIGTERM.
 
 import atexit
 from collections.abc import Callable
-from collections.abc import Mapping
 import contextlib
-import difflib
 import functools
 import glob
 import io
@@ -27,8 +25,8 @@ from absl import flags
 from absl import logging
 from ml_collections import config_dict
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
-from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone, and errors')
@@ -129,46 +127,21 @@ def _message(error: Exception) -> str:
 
 
 def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
-  """The config as a plain dict.
+  """The value of --config, checked, as a plain dict.
 
   Raises:
-    UserError: --config is not on the command line, or a field is unknown, missing
-      or of another type than in configs/common.py.
+    UserError: --config is not on the command line, or is not a config.
   """
   if config is None:
     raise errors.UserError(
         '--config is missing; name an experiment, as --config=configs/isic2017.py')
   if not isinstance(config, config_dict.ConfigDict):
     raise errors.UserError(
-        f'get_config() of --config gives a {type(config).__name__}; it has to return '
+        f'get_config() of --config returns a {type(config).__name__}; it has to return '
         'an ml_collections.ConfigDict, as configs/common.py does')
   fields = config.to_dict()
-  _check_fields(fields, common.get_config())
+  config_lib.check(fields)
   return fields
-
-
-def _check_fields(fields: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-  """Raises UserError unless a config has the fields of `known`, of their types.
-
-  A config file may set a field that does not exist, which would change nothing, or
-  start from another config than that of configs/common.py.
-  """
-  for name in fields:
-    if name not in known:
-      near = difflib.get_close_matches(name, known, n=1)
-      hint = f'did you mean {near[0]}?' if near else 'configs/common.py lists all'
-      raise errors.UserError(f'{name} is no field of a config; {hint}')
-  for name, default in known.items():
-    if name not in fields:
-      raise errors.UserError(f'the config lacks {name}; start it from get_config() of '
-                             'configs/common.py')
-    value = fields[name]
-    types = (int, float) if isinstance(default, float) else (type(default),)
-    if not isinstance(value, types) or isinstance(value, bool) != isinstance(
-        default, bool):
-      raise errors.UserError(
-          f'{name}={value!r} is of type {type(value).__name__}; give '
-          f'{type(default).__name__}, such as {default!r}')
 
 
 def path(text: str) -> pathlib.Path:

@@ -16,12 +16,10 @@ from launch import command  # first: it answers Ctrl-C while the rest loads
 
 from absl import flags
 
-from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
-from configs import common
 
 RUN = flags.DEFINE_string('run', None, 'folder of a finished run', required=True)
 DATASET = flags.DEFINE_string('dataset', '', "prepared data set; default the run's")
@@ -41,12 +39,6 @@ def main() -> None:
   parallel.configure_compiler()
   run = command.path(RUN.value)
   config = run_folder.read_config(run)
-  missing = sorted(run_folder.binding(common.get_config()).keys()
-                   - run_folder.binding(config).keys())
-  if missing:
-    raise errors.UserError(
-        f'{run} was made before configs had {", ".join(missing)}; score it with the '
-        'commit in its environment.json, or train it again')
   dataset = DATASET.value or config['dataset']
   out = (command.path(OUT.value) if OUT.value
          else run / 'evaluations' / f'{dataset}-{SPLIT.value}')

@@ -14,6 +14,7 @@ from flax import linen as nn
 import jax
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.models import backbones
 from attnmel_jax.models import layers
 
@@ -79,4 +80,6 @@ def added() -> Iterator[None]:
   with pytest.MonkeyPatch.context() as patch:
     for name in BACKBONES:
       patch.setitem(backbones.MODULES, name, __name__)
+      patch.setitem(config_lib.BACKBONES, name, config_lib.Backbone(
+          ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
     yield

@@ -20,7 +20,6 @@ import hashlib
 import io
 import json
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -61,17 +60,8 @@ class Maps:
           f'{self.path} and run launch/generate_masks.py again') from error
 
 
-def check_name(name: str) -> None:
-  """Raises UserError unless `name` can be part of a folder's name."""
-  if not re.fullmatch(r'[A-Za-z0-9][\w.-]*', name):
-    raise errors.UserError(
-        f'generated_masks={name!r} cannot name a folder; use letters, digits and '
-        '. - _, such as unet')
-
-
 def folder(split: storage.PreparedSplit, name: str) -> pathlib.Path:
   """Where the maps `name` of a storage.PreparedSplit lie, or would."""
-  check_name(name)
   own = split.path.parent  # above the folder of the version
   return own.with_name(f'{own.name}-generated-{name}')
 

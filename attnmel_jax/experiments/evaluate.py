@@ -39,9 +39,9 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
       the run's, a U-Net finds no masks in it, the U-Net whose masks the run learnt
       from was trained on it, or the run was.
   """
-  config = own = run_folder.as_of_today(run_folder.read_config(run))
+  own = run_folder.read_config(run)
   trained = run_folder.read_summary(run)
-  config |= {'dataset': dataset, 'data_dir': data_dir}
+  config = own | {'dataset': dataset, 'data_dir': data_dir}
   build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
   part, class_names = task_lib.open_part(config, split)

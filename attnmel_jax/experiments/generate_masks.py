@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax import progress
@@ -46,7 +47,7 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
       prepared; the U-Net was trained on its test images; maps of another U-Net, or for
       other images, have the name.
   """
-  generated.check_name(name)
+  config_lib.check_field('generated_masks', name)
   config = run_folder.read_config(run)
   if config['model'] != 'unet':
     raise errors.UserError(

@@ -23,8 +23,8 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
-from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import generate_masks
 from attnmel_jax.experiments import processes
 from attnmel_jax.experiments import run_folder
@@ -170,7 +170,7 @@ def _run(part: Part, system: str, seed: int, fold: int, root: pathlib.Path,
              *settings, f'fold={fold}', f'seed={seed}']
   overrides = [f'--config.{text}' for text in settled]
   config = _parse(file, overrides, system)
-  checks.check(config)
+  config_lib.check(config)
   folder = root / file.stem / f'{system}-fold{fold}-seed{seed}'
   return Run(index, folder, config,
              (f'--config={file}', *overrides, f'--workdir={folder}'))

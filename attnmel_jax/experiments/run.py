@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
 from attnmel_jax.experiments import build
-from attnmel_jax.experiments import checks
 from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
@@ -146,7 +146,7 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *
 
 
 def _check(config: Mapping[str, Any]) -> None:
-  checks.check(config)
+  config_lib.check(config)
   build.enable_float64(config)
   parallel.check_batch_size(
       config['batch_size'], accumulate_steps=config['accumulate_steps'])

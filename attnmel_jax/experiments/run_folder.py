@@ -16,14 +16,13 @@ import platform
 import subprocess
 from typing import Any
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import generated
-from attnmel_jax.experiments import fields
 
 # These bind no folder: fingerprints say which data a run learnt from, wherever they
 # lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
-# Nor do older folders lack them.
 _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
 _SUMMARY = {'class_names': list[str], 'threshold': (int, float, type(None)),
@@ -34,22 +33,17 @@ _LATER = {'leakage': {'found': list[str]}, 'fingerprints': {},
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config that a run folder is bound to."""
-  return {name: value for name, value in as_of_today(config).items()
-          if name not in _FREE_FIELDS}
+  return {name: value for name, value in config.items() if name not in _FREE_FIELDS}
 
 
-def as_of_today(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A config with the fields that an older one lacks, as its version behaved."""
-  if 'seed' not in config:
-    return dict(config)
-  # Before there was a split_seed, the seed divided the images too.
-  return {'split_seed': config['seed'], **config}
+def unbound(bound: Mapping[str, Any], data_dir: str) -> dict[str, Any]:
+  """The config of which a JSON file holds `binding`, with its data in `data_dir`.
 
-
-def tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-  """JSON's lists back to the tuples of a config."""
-  return {name: tuple(value) if isinstance(value, list) else value
-          for name, value in config.items()}
+  Raises:
+    UserError: it is not a config.
+  """
+  free = {name: config_lib.FIELDS[name].default for name in _FREE_FIELDS}
+  return config_lib.from_json(free | dict(bound) | {'data_dir': data_dir})
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -74,14 +68,12 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
   Raises:
     UserError: it is missing, or a field cannot be one of a run.
   """
-  config = tuples(read_json(folder / 'config.json'))
+  path = folder / 'config.json'
   try:
-    fields.check(config)
+    return config_lib.from_json(read_json(path))
   except errors.UserError as error:
     raise errors.UserError(
-        f'{folder / "config.json"} is damaged, or of another version: {error}'
-    ) from None
-  return config
+        f'{path} is damaged, or of another version: {error}') from None
 
 
 def read_summary(folder: pathlib.Path) -> dict[str, Any]:

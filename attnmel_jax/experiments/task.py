@@ -20,7 +20,6 @@ from attnmel_jax.data import near_duplicates
 from attnmel_jax.data import pipeline
 from attnmel_jax.data import splits
 from attnmel_jax.data import storage
-from attnmel_jax.experiments import fields
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.training import loop
 
@@ -142,13 +141,10 @@ def open_learnt(unet: generated.Identity, data_dir: str,
   Raises:
     UserError: some of them are not prepared there, or the identity is damaged.
   """
-  config = run_folder.tuples(unet['config']) | {'data_dir': data_dir, 'model': 'unet'}
-  fields.check(config)
-  lacking = {'dataset', 'crop_ratio', 'resize_size'} - config.keys()
-  if lacking or not unet['trained_on']:
-    what = ', '.join(sorted(lacking)) or 'the images that it learnt from'
-    raise errors.UserError(
-        f'what is said of the U-Net of the masks is damaged: it lacks {what}')
+  config = run_folder.unbound(unet['config'], data_dir)
+  if not unet['trained_on']:
+    raise errors.UserError('the identity of the U-Net of the masks is damaged: it '
+                           'names no images that trained it')
   parts = []
   missing = set(unet['trained_on'])
   for split in _available_splits(config):

@@ -7,11 +7,11 @@ import json
 import pathlib
 from typing import Any
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax.data import decode
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.models import classifiers
 from attnmel_jax.training import checkpoint
 
 # What decides how a network is built and how it is shown an image.
@@ -77,10 +77,10 @@ def open_runs(folders: Sequence[pathlib.Path], *, tta: bool | None) -> list[Trai
 def _read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """Config and summary of a run that can be opened."""
   config = run_folder.read_config(folder)
-  if config['model'] not in classifiers.NAMES:
+  if config['model'] not in config_lib.CLASSIFIERS:
     raise errors.UserError(
         f'{folder} is a run of model={config["model"]!r}, which does not classify; '
-        f'choose a run of {", ".join(classifiers.NAMES)}')
+        f'choose a run of {", ".join(config_lib.CLASSIFIERS)}')
   return config, run_folder.read_summary(folder)
 
 
