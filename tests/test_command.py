@@ -123,16 +123,9 @@ START = 'from configs import common\ndef get_config():\n  c = common.get_config(
 
 
 @pytest.mark.parametrize(('lines', 'words'), [
-    ('c.learnig_rate = 0.1', ['learnig_rate is no field', 'you mean learning_rate']),
-    ('c.qqq = 1', ['qqq is no field of a config; configs/common.py lists all']),
-    ('c.batch_size = None', ['batch_size=None is of type NoneType; give int']),
-    ('c.batch_size = "8"', ['batch_size']),
-    ('c.batch_size = 8.5', ['batch_size']),
-    ('c.batch_size = True', ['batch_size=True is of type bool; give int']),
-    ('c.taps = None', ['taps=None', "give tuple, such as ('pool3', 'pool4')"]),
-    ('c.nesterov = 1', ['nesterov']),
-    ('del c.tta', ['lacks tta', 'configs/common.py']),
-    ('c = {}', ['gives a dict', 'ConfigDict']),
+    ('c.learnig_rate = 0.1', ['learnig_rate is not a field', 'did you mean']),
+    ('c.batch_size = 0', ['batch_size=0 is out of range']),
+    ('c = {}', ['returns a dict', 'ConfigDict']),
     ('c = common.configs', ['common', 'configs'])])
 def test_a_config_file_with_a_mistake(program, tmp_path, lines, words):
   path = tmp_path / 'mine.py'

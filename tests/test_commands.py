@@ -115,7 +115,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(home, run, tmp_path):
 ])
 def test_a_mistake_is_told_in_one_line(run, tmp_path, name, arguments, words):
   config = common.get_config().to_dict()
-  del config['tta']  # a run folder from before this field
+  del config['tta']  # a run folder of another version
   (tmp_path / 'older').mkdir()
   (tmp_path / 'older' / 'config.json').write_text(json.dumps(config))
   done = run(name, *arguments)

@@ -108,7 +108,7 @@ def gather(runs: Sequence[run_reader.FinishedRun], *, split: str,
     config = run.config
     key = (chosen, _alike(run, defaults), names.system_name(config), config['seed'])
     folds = seeds.setdefault(key, {})
-    fold = config.get('fold', defaults['fold'])
+    fold = config['fold']
     folds.setdefault(fold, []).append(member)
   groups: list[tuple[tuple, Group]] = []
   for (chosen, alike, system, seed), folds in sorted(seeds.items(), key=_place):
@@ -136,7 +136,7 @@ def source(run: run_reader.FinishedRun, split: str) -> tuple[str, Member]:
   Raises:
     UserError: there are none.
   """
-  if split == 'validation' and run.config.get('num_folds', 1) > 1:
+  if split == 'validation' and run.config['num_folds'] > 1:
     raise errors.UserError(
         f'{run.folder} is a fold of a cross-validation, and the folds\' validation '
         'images overlap: leave out --split=validation')

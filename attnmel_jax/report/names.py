@@ -35,7 +35,7 @@ def system_name(config: Mapping[str, Any]) -> str:
   if model == 'unet':
     return _UNET
   name = _SYSTEMS.get((model, roi), f'{model}-{roi}')
-  masks = config.get('generated_masks', _MASKS)
+  masks = config['generated_masks']
   return f'{name} ({masks})' if roi == 'generated' and masks != _MASKS else name
 
 

@@ -151,12 +151,9 @@ def _what_was_run(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Pla
       one.changed.get(name, one) == value for one in described)}
   rows = [[one.name, ', '.join(f'{name}={value!r}' for name, value in
                                one.changed.items() if name not in shared) or 'nothing',
-           str(one.best_step), one.commit[:12], one.devices,
-           ', '.join(one.assumed) or '–'] for one in described]
+           str(one.best_step), one.commit[:12], one.devices] for one in described]
   columns = ['run', 'differs in' if shared else 'differs from the defaults in',
-             'best step', 'commit', 'devices', 'defaults assumed for']
-  if not any(one.assumed for one in described):
-    columns, rows = columns[:-1], [row[:-1] for row in rows]
+             'best step', 'commit', 'devices']
   return {'shared': [(name, repr(value)) for name, value in shared.items()],
           'run_columns': columns, 'run_rows': rows,
           'fingerprints': list(_fingerprints(described))}

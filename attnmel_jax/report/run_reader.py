@@ -69,11 +69,6 @@ def find_runs(root: pathlib.Path) -> Found:
 
 def _read(folder: pathlib.Path) -> FinishedRun:
   config = run_folder.read_config(folder)
-  missing = {'model', 'roi', 'dataset', 'seed'} - config.keys()
-  if missing:
-    raise errors.UserError(
-        f'{folder / "config.json"} lacks {", ".join(sorted(missing))}; delete '
-        f'{folder} and run the launch/main.py command of the run again')
   return FinishedRun(folder, config, run_folder.read_environment(folder),
                      run_folder.read_summary(folder))
 
@@ -175,26 +170,23 @@ class Description(NamedTuple):
   commit: str
   devices: str
   changed: dict[str, Any]        # fields that are not the defaults
-  assumed: list[str]             # fields that the config is older than
   fingerprints: Mapping[str, str]  # of its data, by split
 
 
 def describe(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]
              ) -> list[Description]:
-  """Of each run; a field that its config lacks counts as its default."""
+  """What each run was made with."""
   return [_describe(name, run, defaults)
           for name, run in zip(run_names(runs), runs, strict=True)]
 
 
 def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Description:
-  config = {**defaults, **run.config}
   return Description(
       name, run.summary['best'].get('step'),
       run.environment['commit'],
       ', '.join(run.environment['devices']) or 'unknown machine',
       {field: without_path(values[1]) for field, values in
-       differing_fields([defaults, config]).items()},
-      sorted(defaults.keys() - run.config.keys()),
+       differing_fields([defaults, run.config]).items()},
       {**run.environment['fingerprints'], **run.summary.get('fingerprints', {})})
 
 
@@ -206,9 +198,7 @@ def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[s
         f'{one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
         f'{one.devices}; differs from configs/common.py in '
         + (', '.join(f'{name}={value!r}' for name, value in one.changed.items())
-           or 'nothing')
-        + (f'; older than the fields {", ".join(one.assumed)}, whose defaults are '
-           'assumed' if one.assumed else ''))
+           or 'nothing'))
     lines.append(f'- {files.escaped(line)}')
   return lines
 

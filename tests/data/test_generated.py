@@ -139,12 +139,6 @@ def test_an_index_of_other_images_is_damaged(split):
       generated.open_maps(split, 'unet')
 
 
-@pytest.mark.parametrize('name', ['', '../x', 'a/b', '.hidden', 'a b'])
-def test_a_name_has_to_be_one_of_a_folder(split, name):
-  with pytest.raises(errors.UserError, match='generated_masks='):
-    generated.folder(split, name)
-
-
 def test_one_command_writes_at_a_time(split):
   with (generated.open_writer(split, 'unet', UNET),
         pytest.raises(errors.UserError, match='in use by another process')):

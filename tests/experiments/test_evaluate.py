@@ -101,20 +101,6 @@ def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
   assert 'isic2017/train-' in unknown and 'are others' in unknown
 
 
-def test_runs_from_before_later_fields_are_scored(finished, prepared, tmp_path):
-  folder, summary = finished
-  old = tmp_path / 'old'
-  shutil.copytree(folder, old)
-  config = json.loads((old / 'config.json').read_text())
-  for name in ('split_seed', 'allow_leakage', 'tensorboard'):
-    config.pop(name)
-  (old / 'config.json').write_text(json.dumps(config))
-  again = evaluate.evaluate(old, dataset='isic2017', data_dir=str(prepared),
-                            split='test', out=tmp_path / 'out', allow_leakage=False)
-  assert again['test'] == summary['test']
-  assert again['leakage'] == summary['leakage'] | {'near_duplicates': {}}
-
-
 def test_validation_images_that_are_gone_leave_leakage_unknown(
     finished, prepared, tmp_path):
   folder, _ = finished

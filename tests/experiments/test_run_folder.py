@@ -8,21 +8,24 @@ import sys
 
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax.experiments import run_folder
 
-CONFIG = {'seed': 1, 'taps': ('pool3', 'pool4'), 'data_dir': 'a'}
-
-
-def test_folders_without_a_split_seed_were_divided_by_their_seed():
-  old = {'seed': 1, 'taps': ()}
-  assert run_folder.binding(old) == run_folder.binding(old | {'split_seed': 1})
-  assert run_folder.binding(old) != run_folder.binding(old | {'split_seed': 0})
+CONFIG = config_lib.defaults().to_dict() | {'seed': 1, 'data_dir': 'a'}
 
 
 def test_a_config_keeps_its_tuples(tmp_path):
   run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
   assert run_folder.read_config(tmp_path) == CONFIG
+
+
+def test_what_a_folder_is_bound_to_is_a_whole_config_again():
+  bound = json.loads(json.dumps(run_folder.binding(CONFIG)))
+  assert run_folder.unbound(bound, 'b') == CONFIG | {'data_dir': 'b'}
+  del bound['dataset']
+  with pytest.raises(errors.UserError, match='lacks dataset'):
+    run_folder.unbound(bound, 'b')
 
 
 def test_the_same_config_and_data_are_taken_elsewhere_too(tmp_path):
@@ -85,7 +88,7 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
     assert all((tmp_path / name).exists() for name in kept)
 
 
-def test_fields_that_bind_nothing_may_be_missing_or_change(tmp_path):
+def test_fields_that_bind_nothing_may_change(tmp_path):
   run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
   run_folder.bind(tmp_path, CONFIG | {'allow_leakage': True, 'tensorboard': True},
                   {'train': 'f'}, {})
@@ -113,9 +116,9 @@ SUMMARY = {'class_names': ['a', 'b'], 'threshold': 0.5, 'best': {'step': 1},
 
 @pytest.mark.parametrize(('name', 'content', 'words'), [
     ('config', [], 'holds a list, no object'), ('config', None, 'holds a NoneType'),
-    ('config', {'width': 'abc'}, 'of another version: width='),
-    ('config', {'taps': 3}, 'of another version: taps='),
-    ('config', {'normalisation': 'x'}, 'of another version: normalisation='),
+    ('config', CONFIG | {'width': 'abc'}, 'of another version: width='),
+    ('config', CONFIG | {'taps': 3}, 'of another version: taps='),
+    ('config', {}, 'of another version: the config lacks dataset'),
     ('summary', [], 'holds a list, no object'),
     ('summary', SUMMARY | {'best': None}, 'best is of another type'),
     ('summary', SUMMARY | {'threshold': 'x'}, 'threshold is of another type'),

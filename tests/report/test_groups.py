@@ -63,19 +63,6 @@ def test_another_budget_data_or_images_make_another_group(tmp_path):
   assert not groups.images_differ(by_name['learnt'], first)
 
 
-def test_a_field_that_an_older_run_lacks_counts_as_its_default(tmp_path):
-  runs = [_write(tmp_path / 'new'), _write(tmp_path / 'old', model='mel_cnn')]
-  path = tmp_path / 'old' / 'config.json'
-  config = json.loads(path.read_text())
-  del config['tta'], config['fold']
-  path.write_text(json.dumps(config))
-  found = _gather([runs[0], run_folders.read(tmp_path / 'old')])
-  assert len(found.groups) == 1
-  config['tta'] = True
-  path.write_text(json.dumps(config))
-  assert len(_gather([runs[0], run_folders.read(tmp_path / 'old')]).groups) == 2
-
-
 def test_folds_of_a_seed_are_pooled_and_grouped_folds_kept_apart(tmp_path):
   options = {'experiment': 'isic2018_cv', 'rows': 105, 'per_lesion': 3}
   runs = [_write(tmp_path / f'g{fold}', fold=fold, **options) for fold in (0, 1, 3)]

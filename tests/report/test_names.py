@@ -16,10 +16,12 @@ def test_the_grids_call_the_systems_the_same_and_order_them_so():
 
 
 def test_generated_masks_have_a_star_and_unknown_pairs_their_fields():
+  fields = common.get_config().to_dict()
   assert names.system_name(
-      {'model': 'attnmel_cnn', 'roi': 'generated'}) == 'AttnMel-CNN-Lesion*'
-  assert names.system_name({'model': 'vgg16', 'roi': 'lesion'}) == 'vgg16-lesion'
-  assert {names.system_name({'model': 'unet', 'roi': roi})
+      fields | {'model': 'attnmel_cnn', 'roi': 'generated'}) == 'AttnMel-CNN-Lesion*'
+  assert names.system_name(
+      fields | {'model': 'vgg16', 'roi': 'lesion'}) == 'vgg16-lesion'
+  assert {names.system_name(fields | {'model': 'unet', 'roi': roi})
           for roi in ('none', 'lesion')} == {'U-Net'}
 
 
@@ -44,9 +46,8 @@ def test_data_sets_and_classes_are_written_out():
     (('attnmel_cnn', 'generated'), 'AttnMel-CNN-Lesion*'),
     (('mel_cnn', 'lesion'), 'mel_cnn-lesion')])
 def test_systems_are_named_by_model_and_prior(fields, name):
-  config = dict(zip(('model', 'roi'), fields, strict=True))
-  assert names.system_name(config) == name
-  assert names.system_name(config | {'generated_masks': 'unet'}) == name
+  own = dict(zip(('model', 'roi'), fields, strict=True))
+  assert names.system_name(common.get_config().to_dict() | own) == name
 
 
 def test_other_generated_masks_are_another_system():

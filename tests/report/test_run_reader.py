@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax.report import run_reader
 
@@ -13,8 +14,7 @@ from attnmel_jax.report import run_reader
 def _make_run(folder, *, auc, roi, finished=True):
   folder.mkdir(parents=True)
   (folder / 'config.json').write_text(json.dumps(
-      {'model': 'attnmel_cnn', 'roi': roi, 'seed': 0, 'dataset': 'isic2017',
-       'taps': ['pool3', 'pool4'], 'data_dir': str(folder)}))
+      config_lib.defaults().to_dict() | {'roi': roi, 'data_dir': str(folder)}))
   (folder / 'environment.json').write_text(json.dumps(
       {'commit': 'abcdef0123456789', 'devices': ['cpu: x'], 'fingerprints': {}}))
   if finished:
@@ -54,7 +54,7 @@ def test_a_folder_without_finished_runs_is_an_error(tmp_path):
     ('summary.json', '{"best": {}, "synthetic": false}', 'summary.json is damaged'),
     ('summary.json', '[]', 'summary.json cannot be read: it holds a list'),
     ('summary.json', '{"best"', 'summary.json cannot be read'),
-    ('config.json', '{"model": "vgg16"}', 'config.json lacks dataset, roi, seed'),
+    ('config.json', '{"model": "vgg16"}', 'another version: the config lacks dataset'),
     ('environment.json', None, 'environment.json does not exist')])
 def test_a_damaged_folder_is_named_and_left_out(root, name, text, words):
   path = root / 'a' / name
@@ -74,7 +74,8 @@ def test_a_damaged_folder_is_named_and_left_out(root, name, text, words):
 
 def test_a_unet_needs_no_classes(root):
   config = json.loads((root / 'a' / 'config.json').read_text())
-  (root / 'a' / 'config.json').write_text(json.dumps(config | {'model': 'unet'}))
+  (root / 'a' / 'config.json').write_text(json.dumps(
+      config | {'model': 'unet', 'roi': 'lesion', 'pretrained': ''}))
   (root / 'a' / 'summary.json').write_text(json.dumps(
       {'best': {'step': 1}, 'synthetic': False, 'class_names': [], 'threshold': 0.5}))
   assert len(run_reader.find_runs(root).runs) == 2
@@ -94,13 +95,11 @@ def test_scores_and_intervals_of_each_run(root):
 
 
 def test_what_was_run(root):
-  defaults = {'roi': 'none', 'seed': 0, 'model': 'attnmel_cnn', 'dataset': 'isic2017',
-              'taps': ('pool3', 'pool4'), 'tta': False, 'data_dir': ''}
+  defaults = config_lib.defaults().to_dict()
   first, second = run_reader.settings(run_reader.find_runs(root).runs, defaults)
   assert first == ('- a: best after step 7; commit abcdef012345; cpu: x; differs from '
-                   'configs/common.py in nothing; older than the fields tta, whose '
-                   'defaults are assumed')
-  assert "in roi='lesion'; older" in second
+                   'configs/common.py in nothing')
+  assert second.endswith("differs from configs/common.py in roi='lesion'")
 
 
 def test_only_fields_that_differ_are_listed():

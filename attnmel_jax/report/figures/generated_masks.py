@@ -24,7 +24,7 @@ _COLOUR_MAP = 'gray'
 def write(runs: Sequence[run_reader.FinishedRun], folder: pathlib.Path,
           data_dir: pathlib.Path | None) -> list[plotting.Entry]:
   """Writes a figure for each set of generated masks."""
-  wanted = {(run.config['dataset'], run.config.get('generated_masks', 'unet'))
+  wanted = {(run.config['dataset'], run.config['generated_masks'])
             for run in runs if run.config['roi'] == 'generated'}
   folders = prepared_data.data_dirs(runs, data_dir)
   found: dict[tuple[str, str], prepared_data.SplitFolder] = {}

@@ -47,7 +47,7 @@ class SplitFolder(NamedTuple):
 def data_dirs(runs: Sequence[run_reader.FinishedRun], data_dir: pathlib.Path | None
               ) -> list[pathlib.Path]:
   """The folder that was asked for, then those that the runs name."""
-  named = [storage.resolve_data_dir(run.config.get('data_dir', '')) for run in runs]
+  named = [storage.resolve_data_dir(run.config['data_dir']) for run in runs]
   return list(dict.fromkeys([*([data_dir] if data_dir else []), *named]))
 
 

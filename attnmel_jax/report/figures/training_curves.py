@@ -201,5 +201,5 @@ def _rows(trained: Sequence[Trained], kind: str) -> Iterator[Sequence[Any]]:
         lines = ((history.steps, history.losses) if kind == 'loss'
                  else (history.ends, history.scores))
         for step, value in zip(*(line.tolist() for line in lines), strict=True):
-          yield (one.title, label, config['seed'], config.get('fold', 0), kind, step,
+          yield (one.title, label, config['seed'], config['fold'], kind, step,
                  value)

@@ -83,7 +83,7 @@ def test_one_fold_has_no_spread(tmp_path):
 
 
 def test_only_systems_with_runs_where_the_thesis_is_not_repeated(tmp_path):
-  runs = _runs(tmp_path, (0,)) + _runs(tmp_path, (0,), model='mel_cnn', roi='dermo')
+  runs = _runs(tmp_path, (0,)) + _runs(tmp_path, (0,), roi='dermo')
   rows = _main(run_folders.estimates(runs), complete=False)
   assert list(rows) == [('AttnMel-CNN', 'ours'), ('AttnMel-CNN', 'published'),
-                        ('AttnMel-CNN', 'difference'), ('mel_cnn-dermo', 'ours')]
+                        ('AttnMel-CNN', 'difference'), ('AttnMel-CNN-Dermo', 'ours')]
