@@ -37,7 +37,7 @@ class Dataset(Schema):
   # Archive -> (kind of file, pattern of its base name); the first match counts.
   members: Mapping[str, tuple[tuple[str, str], ...]]
   # (text, notes of what is wrong) -> label of every id, -1 where it is wrong;
-  # None without labels. Likewise the lesion of every id; None where not known.
+  # None without labels. The same for the lesion of every id; None if unknown.
   read_labels: Callable[[str, list[str]], dict[str, int]] | None
   read_groups: Callable[[str, list[str]], dict[str, str]] | None
 

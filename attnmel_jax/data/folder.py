@@ -107,7 +107,7 @@ def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
       if rare != name and (name == twin or (
           count * _RARE < often and _likeness(rare, name) >= _ALIKE)):
         print(f'{table}: the classes {rare!r} ({count}) and {name!r} ({often}) are '
-              'told apart; if one is misspelt, mend it, or name all with --classes')
+              'distinct; if one is misspelt, mend it, or name all with --classes')
 
 
 def _likeness(first: str, second: str) -> float:
@@ -117,17 +117,17 @@ def _likeness(first: str, second: str) -> float:
 def _tell_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> None:
   """Prints which groups are in several splits: a run would stop on them."""
   first: dict[str, tuple[int, str]] = {}
-  told = set()
+  printed = set()
   for number, row in rows.items():
     group, split = row['group'], row['split']
     if not group:
       continue
     other, before = first.setdefault(group, (number, split))
-    if split != before and group not in told:
-      told.add(group)
+    if split != before and group not in printed:
+      printed.add(group)
       print(f'{table} rows {other} and {number}: group {group} is in {before} and '
-            f'{split}: a run on these splits stops, as it would be scored with what '
-            'it learns from')
+            f'{split}: a run on these splits aborts, because it would be scored on '
+            'what it was trained on')
 
 
 def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:

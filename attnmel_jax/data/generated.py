@@ -242,7 +242,7 @@ def _read_map(path: pathlib.Path, name: str, side: int) -> np.ndarray:
   data = _map_file(path, name).read_bytes()
   try:
     values = np.asarray(Image.open(io.BytesIO(data), formats=['PNG']))
-  except Exception as error:  # Pillow raises of all sorts for a damaged file
+  except Exception as error:  # Pillow raises many kinds for a damaged file
     raise ValueError(f'map of {name}') from error
   if values.shape != (side, side) or values.dtype != np.uint8:
     raise ValueError(f'map of {name} is {values.dtype} {values.shape}')

@@ -103,9 +103,8 @@ def find_region(roi: str, *, dermo_attributes: Sequence[str],
     available: the prepared data set's attributes in the order of their bits.
 
   Raises:
-    UserError: `roi` or an attribute is unknown, or there is no attribute.
+    UserError: an attribute is unknown, or there is none.
   """
-  errors.check_choice('roi', roi, REGIONS)
   bits = 0
   if roi == 'dermo':
     if not available or not dermo_attributes:
@@ -358,15 +357,16 @@ def pass_rows(
     pass_number: 0, 1, ...
 
   Raises:
-    UserError: unknown sampler, or factors that do not fit the classes.
+    UserError: factors that do not fit the classes.
   """
-  errors.check_choice('sampler', sampler, SAMPLERS)
   if sampler == 'inverse_frequency':
     return inverse_frequency_rows(labels, pass_number=pass_number, seed=seed)
   if sampler == 'repeat':
     rows = repeat_rows(labels, oversample_factors, class_names=class_names)
-  else:
+  elif sampler == 'none':
     rows = np.arange(len(labels))
+  else:
+    raise ValueError(sampler)
   return np.random.default_rng([seed, pass_number]).permutation(rows)
 
 

@@ -50,16 +50,12 @@ def cross_validation(
     seed: of the assignment; all folds of a seed belong to one partition.
 
   Raises:
-    UserError: an option is out of range, or a class has fewer lesions than
-      there are folds.
+    UserError: too few folds, a fraction outside (0, 1), or a class that has fewer
+      lesions than there are folds.
   """
   ids, labels, groups = map(np.asarray, (ids, labels, groups))
   folds = assign_folds(ids, labels, groups, num_folds=num_folds,
                        group_folds=group_folds, seed=seed)
-  if not 0 <= fold < num_folds:
-    raise errors.UserError(
-        f'fold={fold} is not one of the folds; choose 0 ... {num_folds - 1} '
-        f'(num_folds={num_folds})')
   order = np.argsort(ids.astype(str))
   test, others = order[folds[order] == fold], order[folds[order] != fold]
   rest, held_out = hold_out(
@@ -127,7 +123,7 @@ def check_disjoint(kind: str, members: Mapping[str, Sequence[str]]) -> None:
         examples = ', '.join(shared[:3]) + (', ...' if len(shared) > 3 else '')
         raise errors.UserError(
             f'{first} and {second} share {len(shared)} {kind}(s): {examples}; '
-            f'use data without common {kind}s, or go on with '
+            f'use data without common {kind}s, or continue with '
             '--config.allow_leakage=True, which every table will say')
 
 
@@ -170,8 +166,6 @@ def task_labels(
 def _sorted_units(ids, labels, groups, group_folds):
   """-> order [N] by id, and unit and class (both 0, 1, ...) in that order."""
   ids = np.asarray(ids, str)
-  if len(np.unique(ids)) < len(ids):
-    raise ValueError('ids are not unique')
   order = np.argsort(ids)
   names = np.asarray(groups, str)[order] if group_folds else ids[order]
   units = np.unique(names, return_inverse=True)[1]

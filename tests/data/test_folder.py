@@ -170,14 +170,14 @@ def test_a_pipe_is_not_waited_for_and_a_vast_file_not_read(source, monkeypatch):
   assert vast.startswith('labels.csv row 2: image photos/vast.png has 5368709')
 
 
-def test_a_misspelt_class_and_a_divided_group_are_told(source, capsys):
+def test_a_misspelt_class_and_a_divided_group_are_named(source, capsys):
   rows = ''.join(f'photos/{k}.png,melanoma,,,\n' for k in range(30))
   _problems(source, f'{TABLE}photos/d.png,Melanom,,patient1,test\n{rows}')
   assert capsys.readouterr().out.splitlines() == [
-      "labels.csv: the classes 'Melanom' (1) and 'melanoma' (31) are told apart; if "
+      "labels.csv: the classes 'Melanom' (1) and 'melanoma' (31) are distinct; if "
       'one is misspelt, mend it, or name all with --classes',
       'labels.csv rows 2 and 5: group patient1 is in train and test: a run on these '
-      'splits stops, as it would be scored with what it learns from']
+      'splits aborts, because it would be scored on what it was trained on']
 
 
 def test_names_in_any_script_and_anywhere(source, tmp_path):

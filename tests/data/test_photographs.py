@@ -92,19 +92,6 @@ def test_nothing_to_find_is_a_mistake(tmp_path):
     photographs.find([tmp_path], excluded=tmp_path / 'out')
 
 
-def test_an_exif_orientation_is_set_upright(tmp_path, pixels):
-  upright = _save(tmp_path / 'upright.png', pixels)
-  exif = Image.Exif()
-  exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to see it upright
-  turned = _save(tmp_path / 'turned.png', np.rot90(pixels), exif=exif)
-  ignored = _save(tmp_path / 'ignored.png', np.rot90(pixels))
-  first, second, third = (
-      photographs.read(photographs.Photograph('x', path), [GEOMETRY]).squares[GEOMETRY]
-      for path in (upright, turned, ignored))
-  np.testing.assert_array_equal(first, second)
-  assert (first != third).any()
-
-
 def test_one_reading_gives_a_square_of_each_geometry(tmp_path, pixels):
   path = _save(tmp_path / 'a.png', pixels)
   other = decode.Geometry(1.0, 12)
