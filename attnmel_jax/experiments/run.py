@@ -235,7 +235,7 @@ def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) ->
   if 'without_near_duplicates' in scores:
     rest = scores['without_near_duplicates']
     line += f'; without near-duplicates ({rest["n"]} {images}) {_shown(rest)}'
-  found = summary.get('leakage', {}).get('found')  # a run from before it was looked for
+  found = summary['leakage']['found']
   return line + (f'; leakage: {"; ".join(found)}' if found else '')
 
 

@@ -4,7 +4,7 @@ config.json, environment.json, metrics.jsonl (no times: those are in timing.json
 leakage.json (what its parts share), checkpoints/, predictions/, attention/ (of a U-Net
 masks/) and, once the run is finished, summary.json. Where the run divided the images
 itself, or is a U-Net's, split.csv lists which image trains, validates or tests. Where
-it learnt from generated masks, generated_masks.json says of which U-Net.
+it trained on generated masks, generated_masks.json says of which U-Net.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,16 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import generated
 
-# These bind no folder: fingerprints say which data a run learnt from, wherever they
+# These bind no folder: fingerprints say which data trained a run, wherever they
 # lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
 _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 
-_SUMMARY = {'class_names': list[str], 'threshold': (int, float, type(None)),
-            'temperature': (int, float, type(None)), 'best': dict, 'synthetic': bool}
-_LATER = {'leakage': {'found': list[str]}, 'fingerprints': {},
-          'trained_on': {'n': int, 'groups': int, 'class_counts': dict}}
+# Fields of a summary.json that launch/evaluate.py writes, and of a run's.
+_EVALUATION = {'class_names': list[str], 'threshold': (int, float, type(None)),
+               'temperature': (int, float, type(None)), 'best': dict,
+               'synthetic': bool, 'leakage': dict}
+_SUMMARY = _EVALUATION | {'fingerprints': dict, 'trained_on': dict}
+
 
 
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,33 +89,38 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
         f'{folder} is not finished: it has no summary.json; run its launch/main.py '
         'command again')
-  return _checked_summary(folder / 'summary.json', 'delete it and run the '
+  return _checked_summary(folder / 'summary.json', _SUMMARY, 'delete it and run the '
                           'launch/main.py command of the run again')
 
 
 def read_evaluation(folder: pathlib.Path) -> dict[str, Any]:
   """What launch/evaluate.py wrote of its scores, as `read_summary`."""
-  return _checked_summary(folder / 'summary.json', f'delete {folder} and score the run '
-                          'again with launch/evaluate.py')
+  return _checked_summary(folder / 'summary.json', _EVALUATION, f'delete {folder} and '
+                          'score the run again with launch/evaluate.py')
 
 
-def _checked_summary(path: pathlib.Path, remedy: str) -> dict[str, Any]:
+def _checked_summary(path: pathlib.Path, types: dict[str, Any], remedy: str
+                     ) -> dict[str, Any]:
   summary = read_json(path)
   try:
-    files.check_types({'temperature': None, **summary}, _SUMMARY)
-    files.check_types({'step': None, **summary['best']},
-                           {'step': (int, type(None))})
+    files.check_types(summary, types)
+    files.check_types(summary['best'], {'step': int})
+    files.check_types(summary['leakage'], {'found': list[str]})
+    if 'trained_on' in types:
+      files.check_types(
+          summary['trained_on'], {'n': int, 'groups': int, 'class_counts': dict})
+      _check_fingerprints(summary)
     for split in ('train', 'validation', 'test'):
       if split in summary:
         _check_scores(summary[split])
-    for name, types in _LATER.items():  # of which an older version lacks some
-      if name in summary:
-        files.check_types(summary[name], types)
-    files.check_types(summary.get('fingerprints', {}), dict.fromkeys(
-        summary.get('fingerprints', {}), str))
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged ({error}); {remedy}') from None
   return summary
+
+
+def _check_fingerprints(content: Mapping[str, Any]) -> None:
+  found = content['fingerprints']
+  files.check_types(found, dict.fromkeys(found, str))
 
 
 def _check_scores(scores: Any) -> None:
@@ -128,35 +135,30 @@ def _check_scores(scores: Any) -> None:
 
 
 def read_environment(folder: pathlib.Path) -> dict[str, Any]:
-  """What `environment` said when a run began; older ones lack some of it.
-
-  Returns:
-    Its fields, with `commit`, `devices` and `fingerprints` (split -> of its data) in
-    any case.
+  """What `environment` said when a run began, and the fingerprints of its data.
 
   Raises:
     UserError: it is missing or damaged.
   """
   path = folder / 'environment.json'
-  found = {'commit': 'unknown', 'devices': [], 'fingerprints': {}, **read_json(path)}
+  found = read_json(path)
   try:
     files.check_types(
         found, {'commit': str, 'devices': list[str], 'fingerprints': dict})
-    files.check_types(found['fingerprints'], dict.fromkeys(
-        found['fingerprints'], str))
+    _check_fingerprints(found)
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged: {error}') from None
   return found
 
 
 def write_generated(folder: pathlib.Path, maps: generated.Maps) -> None:
-  """Notes which generated masks a run learns from, and of which U-Net they are."""
+  """Notes which generated masks a run trains on, and of which U-Net they are."""
   files.write_json(folder / 'generated_masks.json', {
       'path': str(maps.path), 'fingerprint': maps.fingerprint, 'unet': maps.unet})
 
 
 def unet_of_masks(folder: pathlib.Path) -> generated.Identity | None:
-  """The U-Net whose masks a run learnt from; None where it learnt from no such."""
+  """The U-Net whose masks a run was trained on; None without such masks."""
   path = folder / 'generated_masks.json'
   if not path.exists():
     return None
@@ -169,7 +171,7 @@ def unet_of_masks(folder: pathlib.Path) -> generated.Identity | None:
 
 
 def check_unseen(folder: pathlib.Path, ids: Sequence[str], tested: str) -> None:
-  """`generated.check_unseen` of the U-Net, if any, whose masks a run learnt from."""
+  """`generated.check_unseen` of the U-Net, if any, whose masks trained a run."""
   unet = unet_of_masks(folder)
   if unet is not None:
     generated.check_unseen(unet, ids, tested)
@@ -195,7 +197,7 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
         raise
       raise errors.UserError(
           f'workdir={folder} cannot be written ({error.strerror}); free some space or '
-          'make it writable, and the same command goes on from the last checkpoint'
+          'make it writable, and the same command resumes from the last checkpoint'
       ) from error
 
 
@@ -208,11 +210,11 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
          fingerprints: Mapping[str, str], environment: Mapping[str, Any]) -> None:
   """Binds the folder to a config and to its training and validation data.
 
-  A new folder takes them; an older one has to agree.
+  A new folder takes them; one that is bound already has to agree.
 
   Raises:
     UserError: the folder belongs to another config, or its data were prepared
-      anew and differ, are gone or have been added to.
+      again and differ, are missing or are new.
   """
   path = folder / 'config.json'
   if not path.exists():

@@ -82,8 +82,6 @@ def run_names(runs: Sequence[FinishedRun]) -> list[str]:
 
 def leakage_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
   """What flatters the scores of a run or an evaluation."""
-  if 'leakage' not in summary:
-    return ('unknown, as the version that made the run did not look for it',)
   return tuple(summary['leakage']['found'])
 
 
@@ -166,7 +164,7 @@ class Description(NamedTuple):
   """What a run was made with and of."""
 
   name: str
-  best_step: int | None
+  best_step: int
   commit: str
   devices: str
   changed: dict[str, Any]        # fields that are not the defaults
@@ -182,12 +180,12 @@ def describe(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]
 
 def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Description:
   return Description(
-      name, run.summary['best'].get('step'),
+      name, run.summary['best']['step'],
       run.environment['commit'],
       ', '.join(run.environment['devices']) or 'unknown machine',
       {field: without_path(values[1]) for field, values in
        differing_fields([defaults, run.config]).items()},
-      {**run.environment['fingerprints'], **run.summary.get('fingerprints', {})})
+      {**run.environment['fingerprints'], **run.summary['fingerprints']})
 
 
 def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:

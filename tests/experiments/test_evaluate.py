@@ -92,11 +92,13 @@ def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
   assert compare(folder, tmp_path, prepared) == []
   taught = tmp_path / 'taught'  # by generated masks
   fingerprints = run_folder.read_json(folder / 'environment.json')['fingerprints']
-  run_folder.bind(taught, config, fingerprints | {'generated': 'f'}, {})
+  run_folder.bind(taught, config, fingerprints | {'generated': 'f'},
+                  {'commit': 'c', 'devices': []})
   assert compare(taught, prepared, tmp_path) == []
   unknown, = compare(folder, tmp_path, tmp_path)
   assert unknown.startswith('unknown') and 'launch/prepare.py' in unknown
-  run_folder.bind(tmp_path / 'other', config, {'train': 'f', 'validation': 'f'}, {})
+  run_folder.bind(tmp_path / 'other', config, {'train': 'f', 'validation': 'f'},
+                  {'commit': 'c', 'devices': []})
   unknown, = compare(tmp_path / 'other', prepared, tmp_path)
   assert 'isic2017/train-' in unknown and 'are others' in unknown
 

@@ -204,7 +204,9 @@ def test_scoring_images_that_the_unet_knew_is_refused(drawn, tmp_path):
   maps = generated.open_maps(_split(data), 'unet')
   names = ['MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC']
   (folder / 'summary.json').write_text(json.dumps(
-      {'class_names': names, 'threshold': None, 'best': {}, 'synthetic': True}))
+      {'class_names': names, 'threshold': None, 'temperature': None,
+       'best': {'step': 1}, 'synthetic': True, 'leakage': {'found': []},
+       'fingerprints': {}, 'trained_on': {'n': 1, 'groups': 1, 'class_counts': {}}}))
   tested = _split(data, 'test').ids
   path = maps.path / 'index.json'
   index = json.loads(path.read_text())
@@ -245,6 +247,7 @@ def test_a_run_goes_on_with_the_same_masks_alone(drawn, tmp_path):
   folder = tmp_path / 'run'
   task = task_lib.open_task(config)
   fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}
-  run_folder.bind(folder, config, fingerprints | {'generated': 'other'}, {})
+  run_folder.bind(folder, config, fingerprints | {'generated': 'other'},
+                  {'commit': 'c', 'devices': []})
   with pytest.raises(errors.UserError, match='the generated data are not those'):
     run_lib.run(config, folder, quiet=True)

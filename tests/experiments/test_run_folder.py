@@ -1,22 +1,36 @@
-"""Whose folder a run folder is."""
+"""Whose folder a run folder is, and what is read from a stranger's."""
 
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from attnmel_jax import config as config_lib
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.experiments import run_folder
 
 CONFIG = config_lib.defaults().to_dict() | {'seed': 1, 'data_dir': 'a'}
+ENVIRONMENT = {'commit': 'c', 'devices': ['cpu: x']}
+SUMMARY = {'class_names': ['a', 'b'], 'threshold': 0.5, 'temperature': None,
+           'best': {'step': 1}, 'synthetic': False, 'leakage': {'found': []},
+           'fingerprints': {'train': 'f'},
+           'trained_on': {'n': 3, 'groups': 3, 'class_counts': {}}}
 
 
-def test_a_config_keeps_its_tuples(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+def _bind(folder, fingerprints=None, **changes):
+  run_folder.bind(folder, CONFIG | changes, fingerprints or {'train': 'f' * 64},
+                  ENVIRONMENT)
+
+
+def test_a_folder_keeps_its_config_and_environment(tmp_path):
+  _bind(tmp_path)
+  assert run_folder.read_config(tmp_path) == CONFIG  # with its tuples
+  assert run_folder.read_environment(tmp_path) == ENVIRONMENT | {
+      'fingerprints': {'train': 'f' * 64}}
+  # Fields that bind nothing may change; those of the first start stay.
+  _bind(tmp_path, data_dir='b', allow_leakage=True, tensorboard=True)
   assert run_folder.read_config(tmp_path) == CONFIG
 
 
@@ -28,53 +42,25 @@ def test_what_a_folder_is_bound_to_is_a_whole_config_again():
     run_folder.unbound(bound, 'b')
 
 
-def test_the_same_config_and_data_are_taken_elsewhere_too(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
-  run_folder.bind(tmp_path, CONFIG | {'data_dir': 'b'}, {'train': 'f'}, {})
-  assert run_folder.read_config(tmp_path)['data_dir'] == 'a'
-
-
 def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
+  _bind(tmp_path)
   with pytest.raises(errors.UserError, match=r'seed: 1 -> 2') as caught:
-    run_folder.bind(tmp_path, CONFIG | {'seed': 2}, {'train': 'f'}, {})
+    _bind(tmp_path, seed=2)
   assert 'taps' not in str(caught.value)
   assert '--workdir' in str(caught.value)
 
 
-def test_data_prepared_anew_are_refused(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f' * 64}, {})
-  with pytest.raises(errors.UserError, match='train data are not those'):
-    run_folder.bind(tmp_path, CONFIG, {'train': 'e' * 64}, {})
-
-
-@pytest.mark.parametrize('before, after', [
-    ({'train': 'f', 'validation': 'g'}, {'train': 'f'}),
-    ({'train': 'f'}, {'train': 'f', 'validation': 'g'})])
-def test_data_that_vanish_or_appear_are_refused(tmp_path, before, after):
-  run_folder.bind(tmp_path, CONFIG, before, {})
-  with pytest.raises(errors.UserError, match='validation data are not those.* none'):
-    run_folder.bind(tmp_path, CONFIG, after, {})
-  run_folder.bind(tmp_path, CONFIG, before, {})
-
-
-def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
-  hold = ('import pathlib, sys, time\n'
-          'from attnmel_jax.experiments import run_folder\n'
-          'with run_folder.claim(pathlib.Path(sys.argv[1])):\n'
-          '  print("held", flush=True)\n'
-          '  time.sleep(60)\n')
-  with subprocess.Popen([sys.executable, '-c', hold, str(tmp_path)],
-                        stdout=subprocess.PIPE, text=True) as holder:
-    try:
-      assert holder.stdout.readline() == 'held\n'
-      with (pytest.raises(errors.UserError, match='in use by another process'),
-            run_folder.claim(tmp_path)):
-        pass
-    finally:
-      holder.kill()
-  with run_folder.claim(tmp_path):
-    pass
+def test_data_that_change_vanish_or_appear_are_refused(tmp_path):
+  train, both = {'train': 'f' * 64}, {'train': 'f' * 64, 'validation': 'g'}
+  for number, (before, after, words) in enumerate((
+      (train, {'train': 'e' * 64}, 'train data are not those'),
+      (both, train, 'validation data are not those.* none'),
+      (train, both, 'validation data are not those.* none'))):
+    folder = tmp_path / str(number)
+    _bind(folder, before)
+    with pytest.raises(errors.UserError, match=words):
+      _bind(folder, after)
+    _bind(folder, before)
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
@@ -88,14 +74,11 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
     assert all((tmp_path / name).exists() for name in kept)
 
 
-def test_fields_that_bind_nothing_may_change(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
-  run_folder.bind(tmp_path, CONFIG | {'allow_leakage': True, 'tensorboard': True},
-                  {'train': 'f'}, {})
-  assert run_folder.read_config(tmp_path) == CONFIG  # as it began
-
-
-def test_a_path_that_cannot_be_a_folder_is_one_line(tmp_path):
+def test_a_folder_is_claimed_once_and_where_it_can_be_written(tmp_path):
+  with (run_folder.claim(tmp_path),
+        pytest.raises(errors.UserError, match='in use by another process'),
+        run_folder.claim(tmp_path)):
+    pass
   (tmp_path / 'file').write_text('')
   with (pytest.raises(errors.UserError, match='cannot be written'),
         run_folder.claim(tmp_path / 'file' / 'run')):
@@ -108,75 +91,78 @@ def test_a_folder_without_a_run_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(errors.UserError, match='cannot be read'):
     run_folder.read_config(tmp_path)
+  _bind(tmp_path / 'begun')
+  with pytest.raises(errors.UserError, match='is not finished'):
+    run_folder.read_summary(tmp_path / 'begun')
 
 
-SUMMARY = {'class_names': ['a', 'b'], 'threshold': 0.5, 'best': {'step': 1},
-           'synthetic': False}
+def _without(name):
+  return {key: value for key, value in SUMMARY.items() if key != name}
 
 
-@pytest.mark.parametrize(('name', 'content', 'words'), [
-    ('config', [], 'holds a list, no object'), ('config', None, 'holds a NoneType'),
-    ('config', CONFIG | {'width': 'abc'}, 'of another version: width='),
-    ('config', CONFIG | {'taps': 3}, 'of another version: taps='),
-    ('config', {}, 'of another version: the config lacks dataset'),
-    ('summary', [], 'holds a list, no object'),
-    ('summary', SUMMARY | {'best': None}, 'best is of another type'),
-    ('summary', SUMMARY | {'threshold': 'x'}, 'threshold is of another type'),
-    ('summary', SUMMARY | {'temperature': 'x'}, 'temperature is of another type'),
-    ('summary', SUMMARY | {'class_names': 'ab'}, 'class_names is of another type'),
-    ('summary', SUMMARY | {'test': 'x'}, 'no object'),
-    ('summary', SUMMARY | {'test': {}}, 'n is missing'),
-    ('summary', SUMMARY | {'leakage': []}, 'no object'),
-    ('summary', SUMMARY | {'leakage': {'found': 'abc'}}, 'found is of another type'),
-    ('summary', SUMMARY | {'fingerprints': []}, 'no object'),
-    ('summary', SUMMARY | {'fingerprints': {'test': 3}}, 'test is of another type'),
-    ('summary', SUMMARY | {'best': {'step': 'x'}}, 'step is of another type'),
-    ('summary', SUMMARY | {'trained_on': {'n': 3}}, 'groups is missing'),
-    ('summary', SUMMARY | {'test': {'n': 3, 'auc': {
-        'estimate': 'x', 'low': 0.1, 'high': 0.2}}}, 'estimate is of another type'),
-    ('summary', SUMMARY | {'test': {'n': 3, 'auc': {'estimate': 0.1}}}, 'low is miss'),
-    ('summary', SUMMARY | {'test': {'n': 3, 'without_near_duplicates': 3}}, 'no obj'),
-    ('environment', {'fingerprints': []}, 'fingerprints is of another type'),
-    ('environment', {'fingerprints': {'train': 1}}, 'train is of another type'),
-    ('environment', {'commit': 1}, 'commit is of another type')])
-def test_folders_of_strangers_are_one_line(tmp_path, name, content, words):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
-  read = {'config': run_folder.read_config, 'summary': run_folder.read_summary,
-          'environment': run_folder.read_environment}[name]
-  (tmp_path / f'{name}.json').write_text(json.dumps(content))
-  with pytest.raises(errors.UserError, match=words) as caught:
-    read(tmp_path)
-  assert f'{name}.json' in str(caught.value) and '\n' not in str(caught.value)
+def test_folders_of_strangers_are_one_line(tmp_path):
+  _bind(tmp_path)
+  scores = {'n': 3, 'auc': {'estimate': 0.5, 'low': 0.1, 'high': 0.9}}
+  (tmp_path / 'summary.json').write_text(json.dumps(SUMMARY | {'test': scores}))
+  assert run_folder.read_summary(tmp_path)['test'] == scores
+  config = {'config': run_folder.read_config, 'summary': run_folder.read_summary,
+            'environment': run_folder.read_environment}
+  environment = ENVIRONMENT | {'fingerprints': {}}
+  for name, content, words in (
+      ('environment', environment | {'fingerprints': []}, 'fingerprints is of another'),
+      ('environment', environment | {'fingerprints': {'train': 1}}, 'train is of '),
+      ('environment', environment | {'commit': 1}, 'commit is of another type'),
+      ('environment', ENVIRONMENT, 'fingerprints is missing'),
+      ('summary', [], 'holds a list, no object'),
+      *(('summary', _without(name), f'{name} is missing') for name in SUMMARY),
+      *(('summary', SUMMARY | {name: 'x'}, f'{name} is of another type')
+        for name in SUMMARY),
+      ('summary', SUMMARY | {'test': 'x'}, 'no object'),
+      ('summary', SUMMARY | {'test': {}}, 'n is missing'),
+      ('summary', SUMMARY | {'leakage': {'found': 'abc'}}, 'found is of another type'),
+      ('summary', SUMMARY | {'fingerprints': {'test': 3}}, 'test is of another type'),
+      ('summary', SUMMARY | {'best': {'step': 'x'}}, 'step is of another type'),
+      ('summary', SUMMARY | {'trained_on': {'n': 3}}, 'groups is missing'),
+      ('summary', SUMMARY | {'test': scores | {'auc': {
+          'estimate': 'x', 'low': 0.1, 'high': 0.2}}}, 'estimate is of another type'),
+      ('summary', SUMMARY | {'test': scores | {'auc': {'estimate': 0.1}}}, 'low is mi'),
+      ('summary', SUMMARY | {'test': scores | {'without_near_duplicates': 3}}, 'no o'),
+      ('config', [], 'holds a list, no object'),
+      ('config', CONFIG | {'width': 'abc'}, 'of another version: width='),
+      ('config', CONFIG | {'taps': 3}, 'of another version: taps='),
+      ('config', CONFIG | {'normalisation': 'x'}, 'version: normalisation=')):
+    (tmp_path / f'{name}.json').write_text(json.dumps(content))
+    with pytest.raises(errors.UserError, match=words) as caught:
+      config[name](tmp_path)
+    assert f'{name}.json' in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_what_an_older_environment_lacks_is_unknown(tmp_path):
-  run_folder.bind(tmp_path, CONFIG, {'train': 'f'}, {})
-  (tmp_path / 'environment.json').write_text('{"python": "3"}')
-  assert run_folder.read_environment(tmp_path) == {
-      'commit': 'unknown', 'devices': [], 'fingerprints': {}, 'python': '3'}
-  (tmp_path / 'summary.json').write_text(json.dumps(SUMMARY))
-  assert run_folder.read_summary(tmp_path) == SUMMARY
+def test_an_evaluation_needs_no_data_of_the_training(tmp_path):
+  later = {name: value for name, value in SUMMARY.items()
+           if name not in ('fingerprints', 'trained_on')}
+  files.write_json(tmp_path / 'summary.json', later)
+  assert run_folder.read_evaluation(tmp_path) == later
+  files.write_json(tmp_path / 'summary.json', {'class_names': []})
+  with pytest.raises(errors.UserError, match=r'threshold is missing.*evaluate\.py'):
+    run_folder.read_evaluation(tmp_path)
 
 
-@pytest.mark.parametrize('number', [
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EIO])
-@pytest.mark.parametrize('name', [None, 'metrics.jsonl'])
-def test_a_folder_that_cannot_be_written_any_more_is_one_line(tmp_path, number, name):
-  error = OSError(number, os.strerror(number))
-  if name:
-    error.filename = str(tmp_path / name)
-  with pytest.raises(errors.UserError) as caught, run_folder.claim(tmp_path):
-    raise error
-  assert str(caught.value).startswith(
-      f'workdir={tmp_path} cannot be written ({os.strerror(number)})')
-  with run_folder.claim(tmp_path):  # the lock is free again
-    pass
+def test_a_folder_that_cannot_be_written_any_more_is_one_line(tmp_path):
+  for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES,
+                 errno.EIO):
+    for name in (None, 'metrics.jsonl'):
+      error = OSError(number, os.strerror(number))
+      if name:
+        error.filename = str(tmp_path / name)
+      with pytest.raises(errors.UserError) as caught, run_folder.claim(tmp_path):
+        raise error
+      assert str(caught.value).startswith(
+          f'workdir={tmp_path} cannot be written ({os.strerror(number)})')
 
 
-@pytest.mark.parametrize('error', [
-    FileNotFoundError(errno.ENOENT, 'none', 'weights.pth'),
-    PermissionError(errno.EACCES, 'forbidden', '/elsewhere/weights.pth'),
-    BrokenPipeError(errno.EPIPE, 'Broken pipe')])
-def test_other_errors_are_not_blamed_on_the_folder(tmp_path, error):
-  with pytest.raises(type(error)), run_folder.claim(tmp_path):
-    raise error
+def test_other_errors_are_not_blamed_on_the_folder(tmp_path):
+  for error in (FileNotFoundError(errno.ENOENT, 'none', 'weights.pth'),
+                PermissionError(errno.EACCES, 'forbidden', '/elsewhere/weights.pth'),
+                BrokenPipeError(errno.EPIPE, 'Broken pipe')):
+    with pytest.raises(type(error)), run_folder.claim(tmp_path):
+      raise error
