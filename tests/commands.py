@@ -1,9 +1,19 @@
 """The commands as a user types them: from another folder, without PYTHONPATH."""
 
+import contextlib
+import importlib
+import io
 import os
 import pathlib
+import runpy
+import signal
 import subprocess
 import sys
+import warnings
+
+from absl import app
+from absl import flags
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A system that trains in seconds on what `prepare_phantom` leaves.
@@ -37,6 +47,41 @@ def environment(home: pathlib.Path, **more: str) -> dict[str, str]:
 def command(name: str, *arguments: str) -> list[str]:
   """The command line of launch/<name>.py."""
   return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
+
+
+def in_process(name: str, *arguments: str) -> subprocess.CompletedProcess:
+  """Runs launch/<name>.py here, as the shell would, without waiting for imports.
+
+  For --help and errors of one line. It starts no process and restores what a command
+  changes of this one: flags, signals, path.
+  """
+  before = {signum: signal.getsignal(signum)
+            for signum in (signal.SIGINT, signal.SIGTERM)}
+  importlib.import_module('launch.command')
+  app.define_help_flags()
+  known = set(flags.FLAGS)
+  script = str(ROOT / 'launch' / f'{name}.py')
+  out, err = io.StringIO(), io.StringIO()
+  with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
+    warnings.simplefilter('ignore', DeprecationWarning)  # as the shell has it
+    patched.setattr(sys, 'argv', [script, *arguments])
+    patched.setattr(sys, 'path', [str(ROOT), *sys.path])
+    try:
+      with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        runpy.run_path(script, run_name='__main__')
+      status = 0
+    except SystemExit as end:
+      status = end.code or 0
+    finally:
+      for signum, handler in before.items():
+        signal.signal(signum, handler)
+      for flag in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, flag)
+      for flag in known:
+        flags.FLAGS[flag].unparse()
+      flags.FLAGS.unparse_flags()
+  return subprocess.CompletedProcess(
+      [script, *arguments], status, out.getvalue(), err.getvalue())
 
 
 def prepare_phantom(home: pathlib.Path, *, train: int, validation: int, test: int
