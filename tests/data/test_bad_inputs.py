@@ -106,34 +106,26 @@ def _flipped(data: bytes) -> bytes:
 
 UNREADABLE = _refused(f'{JPG}: cannot be read')
 PHOTOGRAPHS = {
-    'a PNG breaks off': (_photograph(lambda i: encode(i)[:-3000]), UNREADABLE),
     'a flipped bit in a PNG': (_photograph(lambda i: _flipped(encode(i))), UNREADABLE),
     'a PNG is called JPEG': (_photograph(encode), SAME),
     'a BMP is called JPEG': (_photograph(lambda i: encode(i, 'BMP')), SAME),
     'a GIF is called JPEG': (_photograph(lambda i: encode(i, 'GIF')),
                              _refused(f'{JPG}: is GIF, not JPEG', 'convert it')),
-    'a TIFF is called JPEG': (_photograph(lambda i: encode(i, 'TIFF')),
-                              _refused(f'{JPG}: is TIFF')),
     'a WebP is called JPEG': (_file(b'RIFF\x24\0\0\0WEBPVP8 '),
                               _refused(f'{JPG}: is WebP')),
     'an iPhone photograph is called JPEG': (
         _file(b'\0\0\0\x24ftypheic\0\0\0\0mif1'), _refused(f'{JPG}: is HEIF')),
-    'a PDF is called JPEG': (_file(b'%PDF-1.7\n'), _refused(f'{JPG}: is PDF')),
     'an error page is called JPEG': (_file(b'<!DOCTYPE html><title>404</title>'),
                                      UNREADABLE),
     'a TIFF has its own name': (  # passed over, so the label has no image
         _photograph(lambda i: encode(i, 'TIFF'), 'ISIC_train0.tif'),
         _refused(f'{LABELS}: label of ISIC_train0, but no image of it')),
     'colours have 16 bits': (_photograph(_sixteen_bits), SAME),
-    'alpha is opaque': (_photograph(lambda i: encode(i.convert('RGBA'))), SAME),
     'alpha hides all': (
         _photograph(lambda i: (i.putalpha(0), encode(i))[1]), SAME),
     'turned by EXIF': (  # what is stored, turned as EXIF says, is the photograph
         _photograph(lambda i: encode(
             i.transpose(Image.Transpose.ROTATE_90), exif=EXIF)), SAME),
-    'turned by pixels': (  # and so no more of the size of its mask
-        _photograph(lambda i: encode(i.transpose(Image.Transpose.ROTATE_90))),
-        _refused(f'{MASK}: is 40x30 pixels, its image 30x40')),
     'EXIF is nonsense': (_photograph(lambda i: encode(i, exif=b'Exif\0\0nonsense')),
                          SAME),
     'an animation': (
@@ -152,43 +144,21 @@ BORDERS = 'train: masks whose inside touches all four borders of the image'
 EMPTY = 'train: lesion masks without a lesion, kept as annotated and empty: 2'
 MASKS = {
     'inverted': (_mask(encode(255 - BLOCK)), _noticed(BORDERS, MASK)),
-    'all white': (_mask(encode(BLOCK | 255)), _noticed(BORDERS, MASK)),
     'white below a transparent surround': (
         _mask(encode(np.dstack([BLOCK | 255] * 3 + [BLOCK]))),
         _noticed(BORDERS, MASK)),
     'empty': (_mask(encode(BLOCK * 0)), _noticed(EMPTY)),
-    'too dark': (_mask(encode(BLOCK // 3)), _noticed(EMPTY)),
-    'of 0 and 2': (_mask(encode(BLOCK // 127)), _noticed(EMPTY)),
     'of 0 and 1': (_mask(encode(BLOCK // 255)),
                    _noticed('train: masks of 0 and 1, scaled to 0 and 255: 1', MASK)),
-    'of 0 and 1, inverted': (_mask(encode(1 - BLOCK // 255)),
-                             _noticed('train: masks of 0 and 1', BORDERS)),
     'a JPEG': (_mask(encode(BLOCK, 'JPEG', quality=95)), SAME),
     'a BMP': (_mask(encode(BLOCK, 'BMP')), SAME),
-    'a GIF': (_mask(encode(BLOCK, 'GIF')), _refused(f'{MASK}: is GIF')),
     'cut off': (_mask(encode(BLOCK)[:60]),
                 _refused(f'{MASK}: cannot be read')),
-    'no bytes': (_mask(b''), _refused(f'{MASK}: cannot be read')),
     'half the size': (_mask(encode(BLOCK[::2, ::2])),
                       _refused(f'{MASK}: is 20x15 pixels, its image 40x30')),
-    'turned': (_mask(encode(BLOCK.T.copy())),
-               _refused(f'{MASK}: is 30x40 pixels, its image 40x30')),
-    'a gigapixel': (_mask(_png(40_000, 40_000)),
-                    _refused(f'{MASK}: has more than')),
-    'an animation': (
-        _mask(encode(Image.fromarray(BLOCK), save_all=True,
-                    append_images=[Image.fromarray(255 - BLOCK)])),
-        _refused(f'{MASK}: is an animation')),
     'two of an image': (lambda archives: archives[LESIONS].update(
         {MASK.replace('_seg', '_Seg'): encode(BLOCK)}),
         _refused('ISIC_train0_Segmentation.png: duplicate id ISIC_train0')),
-    'superpixels as JPEG': (lambda archives: archives[DATA].update(
-        {'ISIC_train0_superpixels.png': encode(
-            np.zeros((30, 40, 3), np.uint8), 'JPEG')}),
-        _refused('ISIC_train0_superpixels.png: does not hold exact colours')),
-    'features of NaN': (lambda archives: archives[FEATURES].update(
-        {'ISIC_train0_features.json': b'{"streaks": [NaN]}'}),
-        _refused("ISIC_train0_superpixels.png: features of 'streaks' are not all 0")),
     'features without end': (lambda archives: archives[FEATURES].update(
         {'ISIC_train0_features.json': b'[' * 100_000}),
         _refused('ISIC_train0_superpixels.png: features are no JSON')),
@@ -201,14 +171,10 @@ HEADER = b'image_id,melanoma,seborrheic_keratosis'
 FIRST = b'ISIC_train0,1.0,0.0'
 TABLES = {
     'UTF-16': (_recoded('utf-16'), _refused(f'{LABELS}: cannot be read', 'utf-8')),
-    'Latin-1': (_recoded('latin-1', 'train0', 'trän0'),
-                _refused(f'{LABELS}: cannot be read', 'utf-8')),
     'semicolons': (_recoded('utf-8', ',', ';'),
                    _refused(f'{LABELS}: has no column image_id')),
-    'tabs': (_recoded('utf-8', ',', '\t'), _refused(f'{LABELS}: has no column')),
     'byte order mark': (_recoded('utf-8-sig'), SAME),
     'line ends of Windows': (_recoded('utf-8', '\n', '\r\n'), SAME),
-    'line ends of an old Mac': (_recoded('utf-8', '\n', '\r'), SAME),
     'quotes': (_table(FIRST, b'"ISIC_train0","1.0","0.0"'), SAME),
     'blank lines and spaces': (_table(FIRST, b'\n ISIC_train0 , 1.0 , 0.0 \n\n'),
                                SAME),
@@ -217,27 +183,14 @@ TABLES = {
                             _refused('no label', LABELS)),
     'a cell too many': (_table(FIRST, FIRST + b',1.0'),
                         _refused(f'{LABELS}: line 2 has more cells')),
-    'a cell too few': (_table(FIRST, b'ISIC_train0,1.0'),
-                       _refused('seborrheic_keratosis=None of ISIC_train0')),
     'a column twice': (_table(HEADER, HEADER + b',melanoma'),
                        _refused(f'{LABELS}: has two columns melanoma')),
-    'no header': (_table(HEADER + b'\n', b''), _refused(f'{LABELS}: has no column')),
     'no row': (lambda archives: archives.update({LABELS: HEADER + b'\n'}),
                _refused(f'{JPG}: no label in {LABELS}')),
     'no id': (_table(b'ISIC_train0,', b','), _refused(
         f'{LABELS}: line 2 has no image_id', f'{JPG}: no label')),
-    'NaN for an id': (_table(b'ISIC_train0,', b'NaN,'),
-                      _refused(f'{LABELS}: line 2 has no image_id')),
     'NaN for a label': (_table(FIRST, b'ISIC_train0,NaN,0.0'),
                         _refused("unknown label melanoma='NaN' of ISIC_train0")),
-    'infinity for a label': (_table(FIRST, b'ISIC_train0,1e999,0.0'),
-                             _refused("unknown label melanoma='1e999'")),
-    'a probability for a label': (_table(FIRST, b'ISIC_train0,0.5,0.0'),
-                                  _refused("unknown label melanoma='0.5'")),
-    'an id twice': (_table(FIRST, FIRST + b'\n' + FIRST),
-                    _refused(f'{LABELS}: duplicate id ISIC_train0')),
-    'two positive classes': (_table(FIRST, b'ISIC_train0,1,1'),
-                             _refused('ISIC_train0 is both melanoma and seborrheic')),
     'ids of other case': (_table(b'ISIC_train0', b'isic_train0'),
                           _refused('label of isic_train0, but no image of it')),
     'ids with an ending': (_table(b'ISIC_train0', b'ISIC_train0.jpg'),
@@ -355,8 +308,6 @@ FIRST_ENTRY = f'{JPG}: cannot be read from its archive'
 ZIPS = {
     'a path that leaves the folder': (
         _entry('../../../ISIC_x.jpg', b'x'), _refused('ISIC_x.jpg: no label')),
-    'an absolute path': (_entry('/tmp/ISIC_x.jpg', b'x'),
-                         _refused('ISIC_x.jpg: no label')),
     'a path of Windows': (_entry('..\\..\\ISIC_x.jpg', b'x'),
                           _refused('ISIC_x.jpg: no label')),
     'other files': (_entry('../../../.bashrc', b'x'), SAME),
@@ -366,10 +317,6 @@ ZIPS = {
     'deflate': (_repacked(_nothing, compression=zipfile.ZIP_DEFLATED), SAME),
     'bzip2': (_repacked(_nothing, compression=zipfile.ZIP_BZIP2),
               _refused(f'{JPG}: is packed by another method than deflate')),
-    'LZMA': (_repacked(_nothing, compression=zipfile.ZIP_LZMA),
-             _refused(f'{JPG}: is packed by another method')),
-    'an unknown method': (_patched(8, 10, struct.pack('<H', 99)),
-                          _refused(f'{JPG}: is packed by another method')),
     'a password': (_patched(6, 8, struct.pack('<H', 1)),
                    _refused(FIRST_ENTRY, 'is encrypted, password required')),
     'a size of gigabytes': (_patched(22, 24, struct.pack('<I', (1 << 31) - 1)),
@@ -378,12 +325,10 @@ ZIPS = {
                          _refused(FIRST_ENTRY, 'Bad CRC-32')),
     'a wrong checksum': (_patched(14, 16, b'\0\0\0\0'),
                          _refused(FIRST_ENTRY, 'Bad CRC-32')),
-    'names that are marked as UTF-8': (_patched(6, 8, struct.pack('<H', 0x800)), SAME),
     'names that are marked as UTF-8 and are not': (
         lambda source: [_patched(6, 8, struct.pack('<H', 0x800))(source),
                         _patched(30, 46, b'\xff')(source)], _refused(OPENED, 'utf-8')),
     'an error page': (_whole(b'<!DOCTYPE html>' * 9), _refused(OPENED, 'not a zip')),
-    'no bytes': (_whole(b''), _refused(OPENED)),
     'no entries': (_whole(b'PK\5\6' + b'\0' * 18),
                    _refused('label of ISIC_train0, but no image of it')),
     'a directory elsewhere': (

@@ -321,11 +321,8 @@ def test_the_command(source, tmp_path):
 def test_the_command_names_mistakes_in_one_line(source, tmp_path):
   (tmp_path / 'file').write_text('')
   for dataset, arguments, message in [
-      ('isic2017', ['--source=/no/such'], 'error: --source=/no/such is no folder'),
       ('isic2017', [f'--source={source}', f'--data_dir={tmp_path}/file/x'],
        'file/x/isic2017 cannot be written (Not a directory); choose another folder'),
-      ('isic2017', [f'--source={source}', '--base_url=https://x.org'],
-       '--source=download only'),
       ('isic2016', [f'--source={source}', '--mask_kind=binary'],
        'error: --mask_kind goes with --dataset=folder only')]:
     done = _launch(f'--dataset={dataset}', *arguments, home=tmp_path / 'home')
