@@ -2,7 +2,7 @@
 
 A row is sound, odd (used, and named in a notice), or refused: one line that names the
 file and says what to do, and nothing prepared. Kinds of damage that end in the same
-code are tested where that code is: `test_decode`, `test_masks`, `test_labels`.
+code are tested where that code is: `test_decode`, `test_catalogue`, `test_archives`.
 """
 
 import io

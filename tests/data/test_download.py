@@ -17,7 +17,6 @@ from attnmel_jax.data import prepare
 from tests.data import conftest
 
 
-
 class Server(http.server.ThreadingHTTPServer):
   """Serves `files`; notes every request as (name, Range header)."""
 
