@@ -1,9 +1,9 @@
 """Which files of a data set's archives belong to which image.
 
-A `Dataset` says how archives and the files inside are named, and who reads its
-labels; the known ones are listed in `catalogue`. An archive is the official zip
-or the folder it unpacks to. Files are paired by image id, never by position;
-members are read by their base name and never extracted.
+A `catalogue.Dataset` gives the names of archives and of the files inside, and the
+readers of its tables. An archive is the official zip or the folder it unpacks to.
+Files are paired by image id, never by position; members are read by their base name
+and never extracted.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,8 @@
-"""The data sets that are known, by the official names of their archives."""
+"""The known data sets: official names of their archives, meaning of their tables.
+
+A reader of a table takes the text of a CSV and a list to which it adds notes of what
+is wrong with it ('duplicate id A'). Where a label is wrong, it is -1.
+"""
 
 from collections.abc import Callable
 from collections.abc import Iterable

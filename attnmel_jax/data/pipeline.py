@@ -1,10 +1,10 @@
 """Prepared images + rows -> the batch of step t; padded evaluation batches.
 
-  region = find_region(
+  region = pipeline.find_region(
       'lesion', dermo_attributes=(), available=split.dermo_attributes)
-  store = open_store(
-      split, maps=needed_maps(region, evaluation=True), cache_gib=4.0)
-  batches = TrainingBatches(store, rows, labels, region=region, ...)
+  store = pipeline.open_store(
+      split, maps=pipeline.needed_maps(region, evaluation=True), cache_gib=4.0)
+  batches = pipeline.TrainingBatches(store, rows, labels, region=region, ...)
   for step, batch in batches.iterate(start_step=0, num_steps=9700):
     ...
 
@@ -345,7 +345,9 @@ def pass_rows(
 ) -> np.ndarray:
   """The rows of one pass in the order in which they are visited.
 
-  A function of its arguments alone; every pass has an order of its own.
+  A function of its arguments alone; every pass has another order. Samplers balance
+  the classes of the data set, even where the task joins several of them, because the
+  published factors are given per class of the data set.
 
   Args:
     labels: [N] classes of the data set.
