@@ -38,14 +38,16 @@ DTYPES = ('float32', 'bfloat16', 'float64')
 class Backbone(NamedTuple):
   """What a config has to know of a backbone."""
 
+  module: str            # that declares it: see attnmel_jax/models/backbones.py
   taps: tuple[str, ...]  # where gates may attach
   batch_norm: bool       # whether it normalises over the batch
   rescales: bool         # whether rescale_pretrained can bring its layers to unit scale
 
 
 _POOLS = ('pool1', 'pool2', 'pool3', 'pool4')
-BACKBONES = {'vgg16': Backbone(_POOLS, batch_norm=False, rescales=True),
-             'vgg16_bn': Backbone(_POOLS, batch_norm=True, rescales=False)}
+_VGG = 'attnmel_jax.models.vgg'
+BACKBONES = {'vgg16': Backbone(_VGG, _POOLS, batch_norm=False, rescales=True),
+             'vgg16_bn': Backbone(_VGG, _POOLS, batch_norm=True, rescales=False)}
 
 
 class Bounds(NamedTuple):

@@ -12,9 +12,7 @@ from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
-from attnmel_jax.models import attention
 from attnmel_jax.models import backbones
-from attnmel_jax.models import classifiers
 from configs import isic2018_task1
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -33,12 +31,11 @@ def test_names_are_those_of_the_modules():
   assert tuple(pipeline.REGIONS) == config_lib.ROIS
   assert tuple(images.NORMALISATIONS) == config_lib.NORMALISATIONS
   assert config_lib.SAMPLERS == pipeline.SAMPLERS
-  assert config_lib.CLASSIFIERS == classifiers.NAMES
-  assert config_lib.GATE_NORMS == attention.NORMS
-  assert config_lib.DTYPES == classifiers.DTYPES
   for name, backbone in config_lib.BACKBONES.items():
     declared = backbones.find(name)
     assert backbone.taps == declared.taps
+    assert backbone.batch_norm == any(
+        collection == 'batch_stats' for collection, *_ in declared.torch_names.values())
     assert backbone.rescales == (declared.rescale is not None)
 
 

@@ -6,16 +6,16 @@ import textwrap
 
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
-from attnmel_jax.models import backbones
 from tests import documentation
 
 PAGE = (documentation.ROOT / 'docs' / 'extending.md').read_text()
 SECTIONS = dict(re.findall(
     r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE, re.MULTILINE | re.DOTALL))
 # Lists that the examples add to.
-LISTS = (backbones.MODULES, catalogue.DATASETS, pipeline.REGIONS)
+LISTS = (config_lib.BACKBONES, catalogue.DATASETS, pipeline.REGIONS)
 
 
 def test_the_table_names_every_section():

@@ -79,7 +79,6 @@ def added() -> Iterator[None]:
   """Within it configs may name the two."""
   with pytest.MonkeyPatch.context() as patch:
     for name in BACKBONES:
-      patch.setitem(backbones.MODULES, name, __name__)
       patch.setitem(config_lib.BACKBONES, name, config_lib.Backbone(
-          ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
+          __name__, ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
     yield

@@ -6,10 +6,10 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import images
 from attnmel_jax.models import layers
 
-NORMS = ('sigmoid', 'softmax')
 # He normal; flax's own he_normal is truncated.
 _INITIALISER = nn.initializers.variance_scaling(2, 'fan_in', 'normal')
 
@@ -64,7 +64,7 @@ class Gate(nn.Module):
       attention = jax.nn.softmax(response, axis=(1, 2))
       pooled = jnp.einsum('bhw,bhwc->bc', attention, feature)
     else:
-      raise ValueError(f'norm={self.norm!r} is not one of {NORMS}')
+      raise ValueError(f'norm={self.norm!r} is not one of {config_lib.GATE_NORMS}')
     return attention, pooled
 
   def _project(self, name: str, x: jax.Array) -> jax.Array:

@@ -1,4 +1,6 @@
-"""What a backbone declares, and where the known ones are found.
+"""What a backbone declares; `config.BACKBONES` lists the known ones.
+
+The module that the list names declares the backbone, in its own BACKBONES.
 
 A backbone is a Flax module, `maps = module(images, train=...)`: normalised images
 [B, H, W, 3] -> {'pool1': [B, H/2, W/2, C], ..., 'pool5': [B, H/32, W/32, C]}. A map
@@ -19,10 +21,8 @@ from typing import NamedTuple
 from flax import linen as nn
 import jax
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
-
-# Backbone -> the module that declares it in its BACKBONES.
-MODULES = {'vgg16': 'attnmel_jax.models.vgg', 'vgg16_bn': 'attnmel_jax.models.vgg'}
 
 
 class Backbone(NamedTuple):
@@ -71,5 +71,5 @@ def find(name: str) -> Backbone:
   Raises:
     UserError: an unknown name.
   """
-  errors.check_choice('backbone', name, MODULES)
-  return importlib.import_module(MODULES[name]).BACKBONES[name]
+  errors.check_choice('backbone', name, config_lib.BACKBONES)
+  return importlib.import_module(config_lib.BACKBONES[name].module).BACKBONES[name]

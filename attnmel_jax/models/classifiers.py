@@ -20,14 +20,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax.models import attention
 from attnmel_jax.models import backbones
 from attnmel_jax.models import layers
 from attnmel_jax.models import vgg
 
-NAMES = ('vgg16', 'vgg16_gap', 'mel_cnn', 'attnmel_cnn')
-DTYPES = ('float32', 'bfloat16', 'float64')
 DENSE_UNITS = 4096
 
 _NORMAL = nn.initializers.normal(0.01)
@@ -40,17 +39,17 @@ def create(
   """Builds the classifier `name`, whose call is described at PooledClassifier.
 
   Args:
-    name: one of NAMES.
+    name: one of config.CLASSIFIERS.
     num_classes: number of logits.
-    backbone: one that `backbones.find` knows.
+    backbone: one of config.BACKBONES.
     width: factor on the channels of the backbone and of the dense layers.
     taps: pools that mel_cnn and attnmel_cnn add to pool-5, in the order of
       concatenation.
     gate_width: channels inside a gate (attnmel_cnn).
     gate_norm: 'sigmoid' or 'softmax' (attnmel_cnn).
     dropout_rate: after each of the two hidden dense layers (vgg16), in [0, 1).
-    dtype: of the computation, one of DTYPES. Parameters, logits and attention are
-      float32, or float64 where that is `dtype`.
+    dtype: of the computation, one of config.DTYPES. Parameters, logits and attention
+      are float32, or float64 where that is `dtype`.
     axis_name: device axis of the batch statistics in training, or None.
     remat: save memory in the backward pass, see `vgg.VGG16`.
 
@@ -58,10 +57,10 @@ def create(
     UserError: an unknown name, or a backbone without dense layers for vgg16.
   """
   dtype = jnp.dtype(dtype)
-  errors.check_choice('model', name, NAMES)
+  errors.check_choice('model', name, config_lib.CLASSIFIERS)
   declared = backbones.find(backbone)
-  errors.check_choice('dtype', dtype.name, DTYPES)
-  errors.check_choice('gate_norm', gate_norm, attention.NORMS)
+  errors.check_choice('dtype', dtype.name, config_lib.DTYPES)
+  errors.check_choice('gate_norm', gate_norm, config_lib.GATE_NORMS)
   for tap in taps:
     errors.check_choice('taps', tap, declared.taps)
   common = {'num_classes': num_classes, 'backbone_name': backbone, 'width': width,

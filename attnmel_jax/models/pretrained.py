@@ -24,6 +24,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import download
@@ -199,10 +200,10 @@ def dataset_behind(path: pathlib.Path) -> str:
     return ''
   try:
     with safetensors.safe_open(path, 'np') as file:
-      config = json.loads((file.metadata() or {}).get('config', '{}'))
+      trained = json.loads((file.metadata() or {}).get('config', '{}'))
   except (safetensors.SafetensorError, ValueError, RecursionError):
     return ''  # loading it says what is wrong
-  dataset = config.get('dataset') if isinstance(config, dict) else None
+  dataset = trained.get('dataset') if isinstance(trained, dict) else None
   return dataset if isinstance(dataset, str) and dataset.isprintable() else ''
 
 
@@ -279,7 +280,7 @@ def _layer(name: str) -> str:
 def _check_names(found: set[str], wanted: set[str], backbone: str) -> None:
   if found == wanted:
     return
-  for other in backbones.MODULES:
+  for other in config_lib.BACKBONES:
     if other != backbone and backbones.find(other).torch_names.keys() <= found:
       raise errors.UserError(f'pretrained weights are of {other}; set '
                              f'--config.backbone={other} or choose another file')

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.models import attention
 
 
@@ -30,7 +31,7 @@ def _upsample(maps):
   return maps
 
 
-@pytest.mark.parametrize('norm', attention.NORMS)
+@pytest.mark.parametrize('norm', config_lib.GATE_NORMS)
 def test_map_and_pooled_feature(norm, getkey):
   feature, guidance = _operands(getkey)
   gate = _gate(norm)

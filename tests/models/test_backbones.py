@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax.models import backbones
@@ -22,7 +23,7 @@ def _shapes(backbone, *, dtype='float32', remat=False):
 
 
 def test_maps_have_the_declared_channels_and_their_strides():
-  for name in backbones.MODULES:
+  for name in config_lib.BACKBONES:
     backbone = backbones.find(name)
     maps, variables = _shapes(backbone)
     assert {pool: map_.shape for pool, map_ in maps.items()} == {
@@ -33,14 +34,14 @@ def test_maps_have_the_declared_channels_and_their_strides():
 
 
 def test_bfloat16_is_the_computations_alone():
-  for name in backbones.MODULES:
+  for name in config_lib.BACKBONES:
     maps, variables = _shapes(backbones.find(name), dtype='bfloat16')
     assert {leaf.dtype for leaf in jax.tree.leaves(maps)} == {jnp.dtype('bfloat16')}
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
 
 
 def test_torch_names_are_those_of_all_variables():
-  for name in backbones.MODULES:
+  for name in config_lib.BACKBONES:
     backbone = backbones.find(name)
     flat = flax.traverse_util.flatten_dict(dict(_shapes(backbone)[1]))
     assert set(backbone.torch_names.values()) == set(flat), name

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import errors
-from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
 
 # Full width, 2 classes; the gates alone have 196,865 and 262,401.
@@ -57,8 +57,8 @@ def _count(tree):
 
 
 def test_table_of_parameters_covers_every_model():
-  assert set(PARAMETERS) == {(name, backbone) for name in classifiers.NAMES
-                             for backbone in backbones.MODULES}
+  assert set(PARAMETERS) == {(name, backbone) for name in config_lib.CLASSIFIERS
+                             for backbone in config_lib.BACKBONES}
 
 
 @pytest.mark.parametrize(('name', 'backbone'), PARAMETERS)
@@ -71,7 +71,7 @@ def test_number_of_parameters(name, backbone):
     assert _count(variables['params']['gate_pool4']) == 262_401
 
 
-@pytest.mark.parametrize('name', classifiers.NAMES)
+@pytest.mark.parametrize('name', config_lib.CLASSIFIERS)
 @pytest.mark.parametrize('size', [64, 96, 224])
 def test_outputs_at_every_size(name, size):
   (logits, out), _ = _shapes(_create(name, num_classes=7), size, batch=3)

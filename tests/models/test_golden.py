@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.models import classifiers
 from attnmel_jax.training import losses
 from tests.models import golden_inputs as inputs
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
-SYSTEMS = [(model, backbone) for model in classifiers.NAMES
+SYSTEMS = [(model, backbone) for model in config_lib.CLASSIFIERS
            for backbone in inputs.CONVOLUTIONS]
 CONVOLUTION_NAMES = ('1_1', '1_2', '2_1', '2_2', '3_1', '3_2', '3_3', '4_1', '4_2',
                      '4_3', '5_1', '5_2', '5_3')
@@ -91,9 +92,8 @@ def test_logits_and_maps_in_float32(model, backbone):
     np.testing.assert_allclose(attention, golden[tap], rtol=1e-4)
 
 
-@pytest.mark.parametrize(('model', 'backbone'), [
-    pytest.param(*system, marks=[pytest.mark.slow] * (system[0] == 'vgg16'))
-    for system in SYSTEMS])  # the dense layers are large
+@pytest.mark.slow
+@pytest.mark.parametrize(('model', 'backbone'), SYSTEMS)
 def test_loss_and_gradients_in_float64(model, backbone, float64):
   golden = np.load(FOLDER / f'{model}-{backbone}.npz')
   weights = inputs.weights(model, backbone)

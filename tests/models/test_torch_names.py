@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import pretrained
@@ -28,7 +29,7 @@ def _variables(name, backbone):
 
 
 def test_all_variables_come_back():
-  for backbone in backbones.MODULES:
+  for backbone in config_lib.BACKBONES:
     dense = ['vgg16'] if backbones.find(backbone).dense_layers else []
     for name in ('vgg16_gap', 'attnmel_cnn', *dense):
       variables = _variables(name, backbone)
