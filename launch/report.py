@@ -1,4 +1,4 @@
-"""Tables and figures of the thesis and of one's own data, as one page and as files.
+"""Tables and figures of the thesis and of your own data, as one page and as files.
 
   python launch/report.py --runs=runs --out=report
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP

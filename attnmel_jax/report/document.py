@@ -5,22 +5,24 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import json
+import os
 import pathlib
 import re
 from typing import NamedTuple
+import urllib.parse
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax.report import figures
 from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report import page
 from attnmel_jax.report import run_reader
-from attnmel_jax.report.figures import draw
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import overview as overview_lib
+from attnmel_jax.report.tables import published
 from attnmel_jax.report.tables import sections as sections_lib
 from attnmel_jax.report.tables import table as table_lib
-from attnmel_jax.report.tables import unet
 
 # Names of what this module has written into a folder, so that a later report can
 # remove the tables that it does not have.
@@ -54,28 +56,32 @@ def write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
   trained = [names.system_name(run.config) for run in found.runs]
   errors.check_choice('--reference', plan.reference,
                       dict.fromkeys([*names.CLASSIFIERS, *trained]))
-  left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
-                                for folder in found.unfinished)]
   _check_split(found.runs, plan.split)
-  sections = _sections(found.runs, plan, left_out)
+  tasks, left_out = _gather(found.runs, plan)
+  left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
+                                for folder in found.unfinished), *left_out]
+  all_groups = [group for _, own in tasks for group in own]
+  sections = [*(section for task, own in tasks
+                for section in sections_lib.of_task(task, own, plan)),
+              *sections_lib.of_unets(found.runs, split=plan.split)]
   overview, texts = _overview(found.runs)
   lines = ['# Report', '', 'Tables of finished runs. Each is '
            'also a .csv, .md and .tex file.', '', *_pages(sections), *overview,
-           '## What was run', '', *run_reader.settings(found.runs, plan.defaults), '']
+           '## What was run', '', *_what_was_run(found.runs, plan), '']
   if left_out:
     lines += ['## Left out', '',
               *(f'- {files.escaped(line)}' for line in left_out), '']
-  panels, notes = selection.panels(found.runs, split=plan.split)
-  entries, figure_files = _figures(found.runs, panels, notes, out, plan)
+  entries = figures.write(found.runs, all_groups, out, plan.data_dir,
+                          photographs=plan.photographs)
   lines += ['## Figures', '', *plotting.to_markdown(entries)]
   if plan.photographs:
-    lines += ['## Attention maps of each run', '',
-              *run_reader.pictures(found.runs, out)]
+    lines += ['## Attention maps of each run', '', *_pictures(found.runs, out)]
   text = '\n'.join(lines).rstrip() + '\n'
-  html = page.render(found.runs, sections, entries, panels, left_out, plan,
-                     out / draw.FOLDER)
+  html = page.render(found.runs, sections, entries, all_groups, left_out, plan,
+                     out / figures.FOLDER)
   texts = dict(_files(sections)) | texts | {'report.md': text, 'report.html': html}
-  _write_all(out, texts, figure_files)
+  _write_all(out, texts, [f'{figures.FOLDER}/{name}' for entry in entries
+                          for name in entry.files])
   return Report(text, list(texts), '\n'.join(overview), left_out)
 
 
@@ -83,33 +89,27 @@ def _check_split(runs: Sequence[run_reader.FinishedRun], split: str) -> None:
   """Raises UserError where the report would hold published numbers alone."""
   for run in runs:
     with contextlib.suppress(errors.UserError):
-      groups.source(run, split)
+      run_reader.find_scores(run, split)
       return
   raise errors.UserError(
       f'--split={split}: none of the runs has such scores; leave the flag out, or make '
       'them with launch/evaluate.py')
 
 
-def _sections(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan,
-              left_out: list[str]) -> list[sections_lib.Section]:
-  """All tables; adds a line to `left_out` for each run that none of them holds."""
-  sections = []
-  tasks = sections_lib.tasks(runs)
-  # Whose runs are all of their own tasks does not ask for the thesis's numbers.
+def _gather(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan
+            ) -> tuple[list[tuple[published.Published, list[groups.Group]]], list[str]]:
+  """The tasks with their groups, and a line for each run that is in none."""
+  found, left_out = [], []
+  tasks = published.tasks(runs)
+  # Runs of other tasks alone do not ask for the thesis's numbers.
   others = any(own and not task.systems for task, own in tasks) and not any(
       own and task.systems for task, own in tasks)
   for task, own in tasks:
-    if others and not own:
-      continue
     gathered = groups.gather(own, split=plan.split, defaults=plan.defaults)
     left_out += gathered.left_out
-    if gathered.groups or task.systems:
-      sections += sections_lib.of_task(task, gathered.groups, plan)
-  segmentation = unet.main(
-      [run for run in runs if run.config['model'] == 'unet'], split=plan.split)
-  if segmentation is not None:
-    sections.append(sections_lib.Section('U-Net', [], [segmentation], []))
-  return sections
+    if gathered.groups or task.systems and not others:
+      found.append((task, gathered.groups))
+  return found, left_out
 
 
 def _pages(sections: Sequence[sections_lib.Section]) -> list[str]:
@@ -149,46 +149,44 @@ def _overview(runs: Sequence[run_reader.FinishedRun]
               f'{files.escaped(", ".join(synthetic))} were drawn by a program. '
               'These scores say that the software works, and nothing of patients.', '']
   for run in runs:
-    found = run_reader.leakage_of(run.summary)
-    if found:
+    if run.leakage:
       lines += [table_lib.sentences([table_lib.Bold(
-          f'Leakage, which flatters scores, in {run.folder.name}: {"; ".join(found)}.'
-      )]), '']
+          f'Leakage, which flatters scores, in {run.folder.name}: '
+          f'{"; ".join(run.leakage)}.')]), '']
   texts = {}
   for split in ('test', 'validation'):
-    table = run_reader.rows(runs, split)
-    if table:
-      texts[f'{split}.csv'] = run_reader.to_csv(table)
-      lines += [f'### {split}', '', *run_reader.to_markdown(table), '']
+    found = overview_lib.overview(runs, split)
+    if found:
+      texts[f'{split}.csv'] = table_lib.to_csv(found.whole)
+      lines += [f'### {split}', '', table_lib.body(found.shown)]
   return lines, texts
 
 
-def _figures(runs: Sequence[run_reader.FinishedRun],
-             panels: Sequence[selection.Panel], notes: Sequence[str],
-             out: pathlib.Path, plan: sections_lib.Plan
-             ) -> tuple[list[plotting.Entry], list[str]]:
-  """Draws the figures; what they are, and their files' names within `out`."""
-  folder = out / draw.FOLDER
-  for name in _before(out):
-    if name.startswith(f'{draw.FOLDER}/'):
-      (out / name).unlink(missing_ok=True)
-  others = _inodes(folder)
-  entries = draw.write(runs, panels, notes, out, plan.data_dir,
-                          photographs=plan.photographs)
-  # Those of a killed report are replaced, and so have another inode.
-  drawn = _inodes(folder).items() - others.items()
-  return entries, sorted(f'{draw.FOLDER}/{path.name}' for path, _ in drawn)
+def _what_was_run(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan
+                  ) -> Iterator[str]:
+  """Each run's differences from the defaults, its best step and its machine."""
+  for one in run_reader.describe(runs, plan.defaults):
+    changed = ', '.join(f'{name}={value!r}' for name, value in one.changed.items())
+    line = (f'{one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
+            f'{one.devices}; differs from configs/common.py in {changed or "nothing"}')
+    yield f'- {files.escaped(line)}'
 
 
-def _inodes(folder: pathlib.Path) -> dict[pathlib.Path, int]:
-  if not folder.is_dir():
-    return {}
-  return {path: path.stat().st_ino for path in folder.iterdir()}
+def _pictures(runs: Sequence[run_reader.FinishedRun], out: pathlib.Path) -> list[str]:
+  """Links from a page in `out` to the runs' pictures of attention maps."""
+  lines = []
+  for run in runs:
+    for path in sorted((run.folder / 'attention').glob('*.png')):
+      link = os.path.relpath(path, out)
+      name = files.escaped(path.stem)
+      lines += [f'{files.escaped(run.folder.name)}, {name}:', '',
+                f'![{name}]({urllib.parse.quote(link)})', '']
+  return lines or ['No run has attention maps.']
 
 
 def _before(out: pathlib.Path) -> list[str]:
   """Names of what an earlier report wrote into the folder."""
-  ours = re.compile(rf'({draw.FOLDER}/)?\w[\w.-]*')
+  ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
   # The first report here, or a file that is not ours: nothing is removed.
   with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
     return [name for name in json.loads((out / _MANIFEST).read_text())

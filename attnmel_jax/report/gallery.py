@@ -1,6 +1,6 @@
 """The attention gallery of report.html: photographs, maps, outlines and decisions.
 
-  found = gallery.of_panel(panel, data_dir, budget=4_000_000)
+  found = gallery.of_group(group, data_dir, budget=4_000_000)
   json.dumps(found.content)
 
 Everything is small enough to lie in the page: a photograph as JPEG, a map as its own
@@ -21,10 +21,10 @@ from PIL import Image
 
 from attnmel_jax.data import storage
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import attention_overlays
 from attnmel_jax.report.figures import curve_values
-from attnmel_jax.report.figures import selection
 
 RULE = ('First those that most systems get wrong, then by their ids, until the page '
         'is full.')
@@ -33,7 +33,6 @@ _LARGEST = 256  # side of a photograph, in pixels
 _QUALITY = 80   # of JPEG
 # An outline has about so many points for the side of an image.
 _OUTLINE = 64
-_MAP_NAMES = {'cam': 'CAM', 'pool3': 'pool-3', 'pool4': 'pool-4'}
 
 
 class Kind(NamedTuple):
@@ -64,7 +63,7 @@ def decision_codes(labels: np.ndarray, decided: np.ndarray, num_classes: int
 
 
 class Gallery(NamedTuple):
-  """One panel's part of the gallery."""
+  """One group's part of the gallery."""
 
   title: str
   content: dict[str, Any]  # for JSON
@@ -90,26 +89,26 @@ class _System(NamedTuple):
   jaccard: Mapping[str, np.ndarray]  # [N] by map, nan where not annotated
 
 
-def of_panel(panel: selection.Panel, data_dir: pathlib.Path | None, *, budget: int
+def of_group(group: groups.Group, data_dir: pathlib.Path | None, *, budget: int
              ) -> Gallery | None:
-  """The gallery of a panel; None where no system has maps.
+  """The gallery of a group; None where no system has maps.
 
   Args:
-    panel: systems on the same images.
+    group: of runs.
     data_dir: folder of prepared data to look in before that of the runs.
     budget: bytes of JSON that the images may take, about.
 
   Raises:
     UserError: the photographs are nowhere.
   """
-  found, notes = attention_overlays.read(panel)
+  found, notes = attention_overlays.read(group)
   if not found:
     return None
-  prepared, rows = attention_overlays.photographs(found[0], panel.split, data_dir)
+  prepared, rows = attention_overlays.photographs(found[0], group.split, data_dir)
   kept = np.isin(found[0].ids, found[0].one.table.ids)  # without the unscored image
-  systems = [_system(one, kept, panel) for one in found]
+  systems = [_system(one, kept, group) for one in found]
   labels = _aligned(found[0], kept, found[0].one.table.labels)
-  errors = sum((one.codes >= len(panel.class_names)).astype(int) for one in systems)
+  errors = sum((one.codes >= len(group.class_names)).astype(int) for one in systems)
   order = np.lexsort((found[0].ids[kept], -errors))
   size = found[0].one.run.config['image_size']
   images, chosen = [], []
@@ -124,13 +123,13 @@ def of_panel(panel: selection.Panel, data_dir: pathlib.Path | None, *, budget: i
   # In the order of their ids they are found again.
   by_id = np.argsort([image['id'] for image in images], kind='stable')
   chosen = np.array(chosen)[by_id]
-  shown = [names.class_name(name) for name in panel.class_names]
+  shown = [names.class_name(name) for name in group.class_names]
   binary = len(shown) == 2
-  title = (f'{panel.title}, '
+  title = (f'{group.heading}, '
            + (f'{shown[1]} against {shown[0]}' if binary else f'{len(shown)} classes'))
   content = {
       'title': title, 'side': size, 'classes': shown,
-      'kinds': [kind._asdict() for kind in kinds(panel.class_names)],
+      'kinds': [kind._asdict() for kind in kinds(group.class_names)],
       'images': [images[i] for i in by_id],
       'systems': [_content(one, chosen) for one in systems]}
   return Gallery(title, content, int(kept.sum()), notes)
@@ -144,17 +143,15 @@ def _aligned(maps: attention_overlays.Maps, kept: np.ndarray, values: np.ndarray
   return values[order[np.searchsorted(ids, maps.ids[kept], sorter=order)]]
 
 
-def _system(maps: attention_overlays.Maps, kept: np.ndarray, panel: selection.Panel
+def _system(maps: attention_overlays.Maps, kept: np.ndarray, group: groups.Group
             ) -> _System:
   one = maps.one
   labels, decided, probabilities = (_aligned(maps, kept, values) for values in (
       one.table.labels, curve_values.predicted(one), one.table.probabilities))
-  seed, fold = one.place
-  which = f'seed {seed}' + (f', fold {fold}' if panel.experiment.num_folds > 1 else '')
-  scored = one.scored.images.scores
+  scored = one.network.images.scores
   return _System(
-      maps.label, which, one.threshold,
-      decision_codes(labels, decided, len(panel.class_names)), decided, probabilities,
+      maps.label, one.label, one.threshold,
+      decision_codes(labels, decided, len(group.class_names)), decided, probabilities,
       {name: values[kept] for name, values in maps.maps.items()},
       {name: _aligned(maps, kept, scored[f'jaccard_{name}']) for name in maps.maps
        if f'jaccard_{name}' in scored})
@@ -166,7 +163,7 @@ def _content(one: _System, chosen: np.ndarray) -> dict[str, Any]:
   for name, values in one.maps.items():
     scores = one.jaccard.get(name, np.full(len(values), np.nan))[chosen]
     maps.append({
-        'name': _MAP_NAMES.get(name, name), 'height': values.shape[1],
+        'name': names.map_name(name), 'height': values.shape[1],
         'width': values.shape[2], 'values': [_encode(values[row]) for row in chosen],
         'jaccard': [None if np.isnan(score) else round(float(score), 3)
                     for score in scores]})

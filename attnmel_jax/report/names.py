@@ -1,7 +1,8 @@
-"""What the thesis calls the systems, and what the challenges call the data sets."""
+"""What the thesis calls systems and maps, and the challenges data sets."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import re
 from typing import Any
 
 _SYSTEMS = {
@@ -15,21 +16,24 @@ _SYSTEMS = {
     ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
 }
 _UNET = 'U-Net'  # whatever its roi
-_MASKS = 'unet'  # their name, if nothing else was said
+_MASKS = 'unet'  # the default name of generated masks
 # In the order of tables and figures.
 CLASSIFIERS = tuple(_SYSTEMS.values())
 SYSTEMS = (*CLASSIFIERS, _UNET)
 
 _LISTED = 5  # classes in a title
 
+# A map that an attention gate made at a pool; `sorted` puts taps in their order.
+_TAP = re.compile(r'pool(\d)')
+
 _DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC 2018',
              'isic2018_task1': 'ISIC 2018 Task 1', 'folder': 'own photographs'}
 
 
 def system_name(config: Mapping[str, Any]) -> str:
-  """The system that a run trained; '<model>-<roi>' where the thesis has none such.
+  """The system that a run trained; '<model>-<roi>' where the thesis has no name.
 
-  The maps of another U-Net than the one that is always there make another system.
+  Generated masks of another name than the default make another system.
   """
   model, roi = config['model'], config['roi']
   if model == 'unet':
@@ -64,3 +68,13 @@ def task_title(dataset: str, classes: Sequence[str]) -> str:
 def class_name(name: str) -> str:
   """A class as a figure shows it: 'seborrheic_keratosis' without the underscore."""
   return name.replace('_', ' ')
+
+
+def map_name(name: str) -> str:
+  """'pool3' -> 'pool-3', 'cam' -> 'CAM'; another map as it is."""
+  return 'CAM' if name == 'cam' else _TAP.sub(r'pool-\1', name)
+
+
+def is_tap(name: str) -> bool:
+  """Whether a map is that of an attention gate: 'pool1' to 'pool9'."""
+  return _TAP.fullmatch(name) is not None

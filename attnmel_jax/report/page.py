@@ -1,6 +1,6 @@
 """report.html: the whole report in one file that needs no network.
 
-  text = page.render(runs, sections, entries, panels, left_out, plan, folder)
+  text = page.render(runs, sections, entries, all_groups, left_out, plan, folder)
 
 Tables, charts and galleries are those that the report has made already. What comes
 from outside (names of runs, classes and images) is escaped by Jinja2; the only script
@@ -23,9 +23,10 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.report import gallery
+from attnmel_jax.report import groups
 from attnmel_jax.report import run_reader
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import overview
 from attnmel_jax.report.tables import sections as sections_lib
 from attnmel_jax.report.tables import table as table_lib
 
@@ -44,7 +45,7 @@ _NO_PHOTOGRAPHS = ('Left out, as all photographs were: with them go their attent
 
 def render(runs: Sequence[run_reader.FinishedRun],
            sections: Sequence[sections_lib.Section],
-           entries: Sequence[plotting.Entry], panels: Sequence[selection.Panel],
+           entries: Sequence[plotting.Entry], all_groups: Sequence[groups.Group],
            left_out: Sequence[str], plan: sections_lib.Plan, folder: pathlib.Path
            ) -> str:
   """The page as HTML.
@@ -53,7 +54,7 @@ def render(runs: Sequence[run_reader.FinishedRun],
     runs: all finished runs.
     sections: the tables.
     entries: the figures, whose charts lie in `folder`.
-    panels: systems on the same images, of the attention gallery.
+    all_groups: of classifiers, whose maps the attention gallery shows.
     left_out: a line for each run that is in no table.
     plan: what is asked of the report.
     folder: of the figures' files.
@@ -72,16 +73,15 @@ def render(runs: Sequence[run_reader.FinishedRun],
     return _html(views, {'lines': [_NO_PHOTOGRAPHS], 'sets': []})
   bare = len(_html(views, {'lines': [], 'sets': []}).encode())
   budget = min(_GALLERY, LIMIT - _ROOM - bare)
-  return _html(views, _gallery(panels, plan.data_dir, budget))
+  return _html(views, _gallery(all_groups, plan.data_dir, budget))
 
 
 def _overview(runs: Sequence[run_reader.FinishedRun]
-              ) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+              ) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
   """Title, columns and rows of a table of every run by itself."""
   for split in ('test', 'validation'):
-    if rows := run_reader.rows(runs, split):
-      columns, body = run_reader.to_cells(rows)
-      yield split, columns, [[_whole(cell) for cell in row] for row in body]
+    if found := overview.overview(runs, split):
+      yield split, found.shown.columns, _rows(found.shown)
 
 
 def _html(views: dict[str, Any], shown: dict[str, Any]) -> str:
@@ -115,15 +115,16 @@ def _template() -> jinja2.Template:
 def _section(section: sections_lib.Section) -> dict[str, Any]:
   tables = [{'title': table.head.title, 'shared': _sentences(shared),
              'notes': _sentences(table.head.notes), 'columns': table.columns,
-             'rows': [[_whole(cell.text) for cell in row] for row in table.rows]}
+             'rows': _rows(table)}
             for table, shared in sections_lib.said_once(section.tables)]
   return {'title': section.title, 'lines': section.lines, 'tables': tables}
 
 
-def _whole(text: str) -> str:
-  """A cell whose interval no line break divides."""
-  return re.sub(r'\[.*?\]', lambda found: found[0].replace(' ', '\N{NO-BREAK SPACE}'),
-                text)
+def _rows(table: table_lib.Table) -> list[list[str]]:
+  """The texts of the cells; no line break divides an interval."""
+  return [[re.sub(r'\[.*?\]',
+                  lambda found: found[0].replace(' ', '\N{NO-BREAK SPACE}'), cell.text)
+           for cell in row] for row in table.rows]
 
 
 def _sentences(texts: Sequence[str]) -> list[tuple[str, bool]]:
@@ -136,8 +137,8 @@ def _chart(entry: plotting.Entry, folder: pathlib.Path) -> dict[str, Any]:
   points = re.search(rb'<svg [^>]*width="([\d.]+)pt"', content)
   if len(content) > _CHART:
     kind, content = 'png', (folder / f'{entry.stem}.png').read_bytes()
-  numbers = f'Its numbers: figures/{entry.table}.csv' if entry.table else ''
-  return {'title': entry.title, 'text': entry.text, 'numbers': numbers,
+  return {'title': entry.title, 'text': entry.text,
+          'numbers': f'figures/{entry.stem}.csv',
           'wide': points is not None and float(points[1]) > _WIDE,
           'uri': f'data:image/{kind};base64,{base64.b64encode(content).decode()}'}
 
@@ -170,18 +171,18 @@ def _fingerprints(described: Sequence[run_reader.Description]) -> Iterator[list[
            else ', '.join(names)]
 
 
-def _gallery(panels: Sequence[selection.Panel], data_dir: pathlib.Path | None,
+def _gallery(all_groups: Sequence[groups.Group], data_dir: pathlib.Path | None,
              budget: int) -> dict[str, Any]:
-  """The galleries of all panels, each with its share of the bytes."""
+  """The galleries of all all_groups, each with its share of the bytes."""
   lines, sets = [], []
-  for panel in panels:
+  for group in all_groups:
     try:
-      found = gallery.of_panel(panel, data_dir, budget=budget // len(panels))
+      found = gallery.of_group(group, data_dir, budget=budget // len(all_groups))
     except errors.UserError as error:
-      lines.append(f'{panel.title}: the photographs are not at hand ({error}).')
+      lines.append(f'{group.heading}: the photographs are missing ({error}).')
       continue
     if found is None:
-      lines.append(f'{panel.title}: no system has attention maps.')
+      lines.append(f'{group.heading}: no system has attention maps.')
       continue
     sets.append(found.content)
     chosen = '' if found.shown == found.total else f' {gallery.RULE}'

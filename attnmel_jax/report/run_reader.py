@@ -1,37 +1,33 @@
-"""Finished runs side by side, whatever they are: scores, settings, pictures."""
+"""Reads run folders: which runs are finished, of what they are, how they scored.
+
+  found = run_reader.find_runs(pathlib.Path('runs'))
+  scores = run_reader.find_scores(found.runs[0], 'auto')
+"""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 import dataclasses
-import io
-import os
 import pathlib
 from typing import Any
 from typing import NamedTuple
-import urllib.parse
 
 from attnmel_jax import errors
-from attnmel_jax import files
 from attnmel_jax.experiments import run_folder
-
-_SCORES = {'ap': 'AP', 'auc': 'AUC', 'auc_mean': 'AUC, mean of classes',
-           'balanced_accuracy': 'balanced accuracy',
-           'sensitivity': 'sensitivity', 'specificity': 'specificity',
-           'jaccard': 'Jaccard', 'thresholded_jaccard': 'thresholded Jaccard',
-           'jaccard_pool3': 'Jaccard pool-3', 'jaccard_pool4': 'Jaccard pool-4',
-           'jaccard_cam': 'Jaccard CAM', 'jaccard_all_ones': 'Jaccard all ones',
-           'jaccard_disc': 'Jaccard disc', 'jaccard_otsu': 'Jaccard Otsu'}
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-  """What a table needs to know of a run."""
+  """What a report needs to know of a run."""
 
   folder: pathlib.Path
   config: Mapping[str, Any]
   environment: Mapping[str, Any]
   summary: Mapping[str, Any]
+
+  @property
+  def leakage(self) -> tuple[str, ...]:
+    """Lines on what flatters the scores."""
+    return tuple(self.summary['leakage']['found'])
 
 
 class Found(NamedTuple):
@@ -40,6 +36,26 @@ class Found(NamedTuple):
   runs: list[FinishedRun]
   unfinished: list[pathlib.Path]
   damaged: list[str]  # a line each: which file, and what is wrong with it
+
+
+class Scores(NamedTuple):
+  """A run's scores of one split: its own, or those of a later evaluation."""
+
+  split: str
+  folder: pathlib.Path       # that holds predictions/
+  values: Mapping[str, Any]  # by name, as summary.json has them
+  leakage: tuple[str, ...]   # lines on what flatters them
+
+
+class Description(NamedTuple):
+  """What a run was made with and of."""
+
+  name: str
+  best_step: int | None
+  commit: str
+  devices: str
+  changed: dict[str, Any]          # fields that are not the defaults
+  fingerprints: Mapping[str, str]  # of its data, by split
 
 
 def find_runs(root: pathlib.Path) -> Found:
@@ -73,141 +89,66 @@ def _read(folder: pathlib.Path) -> FinishedRun:
                      run_folder.read_summary(folder))
 
 
+def find_scores(run: FinishedRun, split: str) -> Scores:
+  """The scores of a run, or of what launch/evaluate.py wrote when data came later.
+
+  Args:
+    run: any run.
+    split: validation, test, or auto: test where the run has been tested.
+
+  Raises:
+    UserError: there are none.
+  """
+  if split == 'validation' and run.config['num_folds'] > 1:
+    raise errors.UserError(
+        f'{run.folder} is a fold of a cross-validation, and the folds\' validation '
+        'images overlap: leave out --split=validation')
+  for name in ('test', 'validation') if split == 'auto' else (split,):
+    if name in run.summary:
+      return Scores(name, run.folder, run.summary[name], run.leakage)
+    later = run.folder / 'evaluations' / f'{run.config["dataset"]}-{name}'
+    if (later / 'summary.json').exists():
+      summary = run_folder.read_evaluation(later)
+      if name not in summary:
+        raise errors.UserError(
+            f'{later}/summary.json holds no {name} scores; delete {later} and score '
+            'the run again with launch/evaluate.py')
+      return Scores(name, later, summary[name], tuple(dict.fromkeys(
+          [*run.leakage, *summary['leakage']['found']])))
+  raise errors.UserError(
+      f'{run.folder} has no {"test or validation" if split == "auto" else split} '
+      'scores; launch/evaluate.py makes them where the data are prepared')
+
+
 def run_names(runs: Sequence[FinishedRun]) -> list[str]:
-  """The name of each run's folder, with its parent's where several have that name."""
+  """The folders' names, with that of the parent where two are the same."""
   names = [run.folder.name for run in runs]
   return [name if names.count(name) == 1 else f'{run.folder.parent.name}/{name}'
           for name, run in zip(names, runs, strict=True)]
 
 
-def leakage_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
-  """What flatters the scores of a run or an evaluation."""
-  return tuple(summary['leakage']['found'])
+def changed(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields of a config that differ from those of another, by name.
+
+  Of a path, which is one of a single machine, only the file's name.
+  """
+  return {name: _without_path(value) for name, value in sorted(config.items())
+          if value != base.get(name)}
 
 
-def rows(runs: Sequence[FinishedRun], split: str) -> list[dict[str, Any]]:
-  """One row a run that has scores of `split`: names, sizes, scores, intervals."""
-  table = []
-  for name, run in zip(run_names(runs), runs, strict=True):
-    scores = run.summary.get(split)
-    if scores is None:
-      continue
-    table.append(_row(run, name, scores))
-    if 'without_near_duplicates' in scores:
-      table.append(_row(run, f'{name} without near-duplicates',
-                        scores['without_near_duplicates']))
-  return table
-
-
-def _row(run: FinishedRun, label: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-  row = {'run': label, 'dataset': run.config['dataset'], 'model': run.config['model'],
-         'roi': run.config['roi'], 'seed': run.config['seed'], 'n': scores.get('n'),
-         'n annotated': scores.get('n_annotated')}
-  for name, title in _SCORES.items():
-    score = scores.get(name)
-    if isinstance(score, Mapping) and 'estimate' in score:
-      row |= {title: score['estimate'], f'{title} low': score['low'],
-              f'{title} high': score['high']}
-  leaks = leakage_of(run.summary)
-  return row | ({'leakage': '; '.join(leaks)} if leaks else {})
-
-
-def differing_fields(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-  """Fields that are not the same in all configs -> their values, in order."""
-  names = sorted(set().union(*configs))
-  values = {name: [config.get(name) for config in configs] for name in names}
-  return {name: row for name, row in values.items()
-          if any(value != row[0] for value in row) and name != 'data_dir'}
-
-
-def without_path(value: Any) -> Any:
-  """A field's value; of a path, which is one of a single machine, the file's name."""
+def _without_path(value: Any) -> Any:
   if isinstance(value, str) and '/' in value:
     return pathlib.PurePath(value).name
   return value
 
 
-def to_csv(table: Sequence[Mapping[str, Any]]) -> str:
-  """Rows as `rows` makes them; a cell is empty where a run has no such score."""
-  names = list(dict.fromkeys(name for row in table for name in row))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, names, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(table)
-  return text.getvalue()
-
-
-def to_cells(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-  """Head and rows for people: a column for each score that some run has."""
-  titles = [t for t in _SCORES.values() if any(t in row for row in table)]
-  annotated = any(row['n annotated'] is not None for row in table)
-  head = ['run', 'n', *(['n annotated'] if annotated else [])]
-  return [*head, *titles], [
-      [row['run'], *('–' if row[name] is None else str(row[name]) for name in head[1:]),
-       *(_cell(row, title) for title in titles)] for row in table]
-
-
-def to_markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
-  """The lines of a table, as `to_cells` has it."""
-  head, body = to_cells(table)
-  return ['| ' + ' | '.join(map(files.escaped, cells)) + ' |'
-          for cells in (head, ['---'] * len(head), *body)]
-
-
-def _cell(row: Mapping[str, Any], title: str) -> str:
-  if row.get(title) is None:
-    return '–'
-  return f'{row[title]:.3f} [{row[title + " low"]:.3f}, {row[title + " high"]:.3f}]'
-
-
-class Description(NamedTuple):
-  """What a run was made with and of."""
-
-  name: str
-  best_step: int
-  commit: str
-  devices: str
-  changed: dict[str, Any]        # fields that are not the defaults
-  fingerprints: Mapping[str, str]  # of its data, by split
-
-
 def describe(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]
              ) -> list[Description]:
-  """What each run was made with."""
-  return [_describe(name, run, defaults)
-          for name, run in zip(run_names(runs), runs, strict=True)]
-
-
-def _describe(name: str, run: FinishedRun, defaults: Mapping[str, Any]) -> Description:
-  return Description(
-      name, run.summary['best']['step'],
-      run.environment['commit'],
+  """What each run was made with and of; `defaults` has every field of a config."""
+  return [Description(
+      name, run.summary['best'].get('step'), run.environment['commit'],
       ', '.join(run.environment['devices']) or 'unknown machine',
-      {field: without_path(values[1]) for field, values in
-       differing_fields([defaults, run.config]).items()},
+      {field: value for field, value in changed(run.config, defaults).items()
+       if field != 'data_dir'},
       {**run.environment['fingerprints'], **run.summary['fingerprints']})
-
-
-def settings(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]) -> list[str]:
-  """Each run's differences from the defaults, its best step and its machine."""
-  lines = []
-  for one in describe(runs, defaults):
-    line = (
-        f'{one.name}: best after step {one.best_step}; commit {one.commit[:12]}; '
-        f'{one.devices}; differs from configs/common.py in '
-        + (', '.join(f'{name}={value!r}' for name, value in one.changed.items())
-           or 'nothing'))
-    lines.append(f'- {files.escaped(line)}')
-  return lines
-
-
-def pictures(runs: Sequence[FinishedRun], out: pathlib.Path) -> list[str]:
-  """Links from a page in `out` to the runs' pictures of attention maps."""
-  lines = []
-  for run in runs:
-    for path in sorted((run.folder / 'attention').glob('*.png')):
-      link = os.path.relpath(path, out)
-      name = files.escaped(path.stem)
-      lines += [f'{files.escaped(run.folder.name)}, {name}:', '',
-                f'![{name}]({urllib.parse.quote(link)})', '']
-  return lines or ['No run has attention maps.']
+          for name, run in zip(run_names(runs), runs, strict=True)]

@@ -14,10 +14,10 @@ from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import classification
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import plotting
 from attnmel_jax.report.figures import prepared_data
-from attnmel_jax.report.figures import selection
 
 _NUMBERS = {'isic2017': '3.3', 'isic2018': '3.5'}
 _ROWS = {'cam': 'CAM'}
@@ -30,26 +30,26 @@ class Maps(NamedTuple):
   """Attention maps of one run of a system."""
 
   label: str
-  one: selection.Scored
+  one: groups.Member
   ids: np.ndarray               # str [N]
   maps: dict[str, np.ndarray]   # [N, h, w] by name
 
 
-def write(panels: Sequence[selection.Panel], folder: pathlib.Path,
+def write(all_groups: Sequence[groups.Group], folder: pathlib.Path,
           data_dir: pathlib.Path | None) -> list[plotting.Entry]:
-  """Writes a figure for each experiment that has maps."""
+  """Writes a figure for each group that has maps."""
   entries, drawn = [], set()
-  for panel in panels:
-    number = _NUMBERS.get(panel.experiment.dataset)
-    title = f'Attention maps: {panel.experiment.title}'
+  for group in all_groups:
+    number = _NUMBERS.get(group.settings['dataset'])
+    title = f'Attention maps: {group.title}'
     if number:
       title = f'Figure {number}: a' + title[1:]
-    found, notes = read(panel)
+    found, notes = read(group)
     if not found:
       continue
     drawn.add(number)
     try:
-      entries.append(_write(panel, found, title, folder, data_dir))
+      entries.append(_write(group, found, title, folder, data_dir))
     except errors.UserError as error:
       entries.append(plotting.Entry(title, f'Not drawn: {error}.'))
     entries += [plotting.Entry('', f'{note}.') for note in notes]
@@ -61,15 +61,12 @@ def write(panels: Sequence[selection.Panel], folder: pathlib.Path,
   return entries
 
 
-def read(panel: selection.Panel) -> tuple[list[Maps], list[str]]:
-  """Maps of the first seed and fold of each system, and what is left out.
-
-  Runs have to show the same images at the same scale as the first.
-  """
-  name = classification.FILE_NAMES[panel.split]
+def read(group: groups.Group) -> tuple[list[Maps], list[str]]:
+  """Maps of the first seed and fold of each system, and what is left out."""
+  name = classification.FILE_NAMES[group.split]
   found, notes = [], []
-  for label, runs in panel.systems.items():
-    path = runs[0].folder / 'attention' / f'{name}.npz'
+  for label, runs in group.systems.items():
+    path = runs[0].scores.folder / 'attention' / f'{name}.npz'
     if not path.exists():
       continue  # a system without gates or CAM
     try:
@@ -79,43 +76,33 @@ def read(panel: selection.Panel) -> tuple[list[Maps], list[str]]:
       continue
     maps.pop(predict.POSITIVE_CAM, None)
     one = Maps(label, runs[0], ids, maps)
-    if found and not (_view(one) == _view(found[0])
-                      and np.array_equal(one.ids, found[0].ids)):
-      notes.append(f'{label} is left out: seed {one.one.place[0]}, fold '
-                   f'{one.one.place[1]} saw other images, or another part of them, '
-                   f'than {found[0].label}')
+    if found and not np.array_equal(one.ids, found[0].ids):
+      notes.append(f'{label} is left out: {path} holds maps of other images than that '
+                   f'of {found[0].label}')
     elif maps:
       found.append(one)
   return found, notes
 
 
-def _view(one: Maps) -> tuple[float, float]:
-  """Which part of a photograph the network saw."""
-  config = one.one.run.config
-  return config['crop_ratio'], config['image_size'] / config['resize_size']
-
-
-def _write(panel: selection.Panel, found: Sequence[Maps], title: str,
+def _write(group: groups.Group, found: Sequence[Maps], title: str,
            folder: pathlib.Path, data_dir: pathlib.Path | None) -> plotting.Entry:
   first = found[0].one
-  prepared, rows = photographs(found[0], panel.split, data_dir)
+  prepared, rows = photographs(found[0], group.split, data_dir)
   chosen = prepared_data.choose(prepared.labels[rows], prepared.has_lesion[rows])
   maps = {f'{one.label}\n{_ROWS.get(name, name)}': values[chosen]
           for one in found for name, values in one.maps.items()}
-  stem = ('figure_' + _NUMBERS.get(panel.experiment.dataset, 'attention')
-          + f'_{panel.experiment.file_name}').replace('.', '_')
-  seed, fold = first.place
-  heading = f'{panel.experiment.title}, {panel.split} images'
+  stem = ('figure_' + _NUMBERS.get(group.settings['dataset'], 'attention')
+          + f'_{group.stem}').replace('.', '_')
+  heading = f'{group.title}, {group.split} images'
   figure = overlays.attention_grid(
       **pictures(prepared, rows[chosen], first.run.config['image_size']),
       maps=maps, heading=heading, font=font(len(chosen)))
   plotting.save(figure, folder, stem)
-  which = f'seed {seed}' + (
-      f', fold {fold}' if panel.experiment.num_folds > 1 else '')
   return plotting.Entry(
       title, 'Maps upsampled and rescaled as they are before the Jaccard index '
       'thresholds them; the line is the annotated lesion. CAM is the class activation '
-      f'map of the predicted class. {prepared_data.RULE} Of each system {which}.', stem)
+      f'map of the predicted class. {prepared_data.RULE} Of each system {first.label}.',
+      stem)
 
 
 def photographs(maps: Maps, split: str, data_dir: pathlib.Path | None

@@ -50,12 +50,12 @@ def write(runs: Sequence[run_reader.FinishedRun], folder: pathlib.Path,
     return [plotting.Entry(title, note or 'No data set is prepared.')]
   plotting.save_chart(figure(found), folder, _STEM)
   plotting.save_table(
+      ('dataset', 'synthetic', 'class', 'images'),
       ((one.dataset, one.synthetic, name, count)
-       for one in found for name, count in one.counts),
-      ('dataset', 'synthetic', 'class', 'images'), folder, _STEM)
+       for one in found for name, count in one.counts), folder, _STEM)
   caption = ('Training images before oversampling, in brackets behind a data set all '
              'of them; behind a bar the number and its share.')
-  return [plotting.Entry(title, caption, _STEM, table=_STEM, chart=True),
+  return [plotting.Entry(title, caption, _STEM, chart=True),
           *([plotting.Entry('', note)] if note else [])]
 
 

@@ -5,14 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnmel_jax import errors
-from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import curves
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.evaluation import systems
-from attnmel_jax.report.figures import selection
+from attnmel_jax.report import groups
 
 
 class Curve(NamedTuple):
@@ -22,7 +19,7 @@ class Curve(NamedTuple):
   y: np.ndarray
 
 
-def roc_curves(runs: Sequence[selection.Scored], k: int) -> list[curves.RocCurve]:
+def roc_curves(runs: Sequence[groups.Member], k: int) -> list[curves.RocCurve]:
   """Class k against the others, for each run that has both."""
   found = [curves.roc_curve(one.table.labels == k, one.table.probabilities[:, k])
            for one in runs]
@@ -76,7 +73,7 @@ def average_precision_recall(found: Sequence[curves.PrecisionRecallCurve]) -> Cu
   return Curve(x, np.mean(steps, axis=0))
 
 
-def precision_recall_curves(runs: Sequence[selection.Scored], k: int
+def precision_recall_curves(runs: Sequence[groups.Member], k: int
                             ) -> list[curves.PrecisionRecallCurve]:
   """Class k against the others, for each run that has both, without recall 0."""
   result = []
@@ -89,7 +86,7 @@ def precision_recall_curves(runs: Sequence[selection.Scored], k: int
   return result
 
 
-def reliability(runs: Sequence[selection.Scored]) -> calibration.Reliability:
+def reliability(runs: Sequence[groups.Member]) -> calibration.Reliability:
   """Of the rows of all runs together, in the bins of `scores`.
 
   The event is the positive class in a binary task, the likeliest class with more.
@@ -101,26 +98,26 @@ def reliability(runs: Sequence[selection.Scored]) -> calibration.Reliability:
       num_bins=score_summary.NUM_BINS)
 
 
-def expected_errors(runs: Sequence[selection.Scored]) -> list[float]:
+def expected_errors(runs: Sequence[groups.Member]) -> list[float]:
   """Expected calibration error of each run."""
   return [calibration.expected_error(reliability([one])) for one in runs]
 
 
-def _event(one: selection.Scored) -> tuple[np.ndarray, np.ndarray]:
+def _event(one: groups.Member) -> tuple[np.ndarray, np.ndarray]:
   labels, probabilities = one.table.labels, one.table.probabilities
   if probabilities.shape[1] == 2:
     return labels == 1, probabilities[:, 1]
   return calibration.top_label(labels, probabilities)
 
 
-def operating_points(runs: Sequence[selection.Scored]) -> list[metrics.Operating]:
+def operating_points(runs: Sequence[groups.Member]) -> list[metrics.Operating]:
   """Sensitivity and specificity of each binary run at its own threshold."""
   return [metrics.sensitivity_specificity(
       one.table.labels == 1, one.table.probabilities[:, 1], threshold=one.threshold)
           for one in runs if one.threshold is not None]
 
 
-def predicted(one: selection.Scored) -> np.ndarray:
+def predicted(one: groups.Member) -> np.ndarray:
   """The class int [N] that a run decides for.
 
   Of two, class 1 from the run's own threshold on; of more the likeliest.
@@ -130,33 +127,7 @@ def predicted(one: selection.Scored) -> np.ndarray:
   return one.table.probabilities.argmax(axis=1)
 
 
-def confusion(runs: Sequence[selection.Scored], num_classes: int) -> np.ndarray:
+def confusion(runs: Sequence[groups.Member], num_classes: int) -> np.ndarray:
   """int64 [K, K] of counts over all runs: row the true class, column the predicted."""
   return sum(metrics.confusion_matrix(
       one.table.labels, predicted(one), num_classes=num_classes) for one in runs)
-
-
-def interval(runs: Sequence[selection.Scored], metric: str, *, draws: systems.Draws
-             ) -> bootstrap.Interval:
-  """A score of a system as its tables have it: see `systems.bootstrap`.
-
-  Args:
-    runs: of one system, for each seed the same folds.
-    metric: one of `systems.metrics_of`.
-    draws: of the images.
-
-  Returns:
-    Estimate and bounds; the mean of the runs without bounds where the seeds' folds
-    differ or overlap.
-  """
-  seeds: dict[int, list[systems.Run]] = {}
-  for one in runs:
-    seeds.setdefault(one.place[0], []).append(one.scored)
-  try:
-    pooled = [systems.pool(own) for own in seeds.values()]
-    systems.check_same_images({'seeds': pooled})
-  except errors.UserError:
-    single = [systems.bootstrap([one.scored], metric, draws=draws)[0] for one in runs]
-    return bootstrap.Interval(float(np.mean(single)), np.nan, np.nan, 0)
-  return bootstrap.percentile_interval(
-      systems.bootstrap(pooled, metric, draws=draws), level=score_summary.LEVEL)

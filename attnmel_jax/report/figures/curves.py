@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from attnmel_jax.evaluation import curves
-from attnmel_jax.evaluation import systems
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import curve_values
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
 
 # In inches.
 _PANEL = 3.6
@@ -42,20 +41,20 @@ _Draw = Callable[..., dict[str, str]]
 
 
 class HasSystems(Protocol):
-  """What a panel needs for the size of its legend."""
+  """A group, or what else has a legend of systems."""
 
   @property
   def systems(self) -> Mapping[str, Sequence[Any]]:
     """By name."""
 
 
-def write(panels: Sequence[selection.Panel], folder: pathlib.Path
+def write(all_groups: Sequence[groups.Group], folder: pathlib.Path
           ) -> list[plotting.Entry]:
   """Writes the figures into `folder`.
 
   ROC and precision-recall curves are those of tasks with two classes.
   """
-  binary = [panel for panel in panels if len(panel.class_names) == 2]
+  binary = [group for group in all_groups if group.is_binary]
   entries = []
   if binary:
     average = several(binary)
@@ -71,17 +70,17 @@ def write(panels: Sequence[selection.Panel], folder: pathlib.Path
         f'Average precision. {_BRACKETS}{average} Dotted: the share of positive '
         'images, which is the precision of guessing.', precision_recall_table(binary),
         PRECISION_RECALL_COLUMNS, folder))
-  elif not panels:
+  elif not all_groups:
     entries.append(plotting.Entry(
         'Figure 3.2: ROC curves', 'No run has predictions.'))
-  if panels:
+  if all_groups:
     entries.append(_write(
         'Reliability', 'figure_3_2_reliability',
-        figure(panels, reliability, strip=True),
+        figure(all_groups, reliability, strip=True),
         'Expected calibration error (ECE), before any temperature: of the positive '
         'class in a binary task, of the likeliest class with more. '
-        f'{several(panels, "all rows together")} Below: the share of images in each '
-        'bin.', reliability_table(panels),
+        f'{several(all_groups, "all rows together")} Below: the share of images in '
+        'each bin.', reliability_table(all_groups),
         ('bin_from', 'bin_to', 'images', 'mean_probability', 'share_right'), folder))
   return entries
 
@@ -90,9 +89,9 @@ def _write(title: str, stem: str, drawn: Figure, caption: str,
            rows: Iterator[Sequence[Any]], columns: Sequence[str], folder: pathlib.Path
            ) -> plotting.Entry:
   plotting.save_chart(drawn, folder, stem)
-  plotting.save_table(rows, (*HEADER, *columns), folder, stem)
+  plotting.save_table((*HEADER, *columns), rows, folder, stem)
   return plotting.Entry(
-      title, ' '.join(caption.split()), stem, table=stem, chart=True)
+      title, ' '.join(caption.split()), stem, chart=True)
 
 
 def several(panels: Sequence[HasSystems], what: str = 'the vertical average'
@@ -141,15 +140,15 @@ def _legend(result: Figure, says: Mapping[str, str], x: float, y: float) -> None
       borderaxespad=0, labelspacing=0.2)
 
 
-def roc(panel: selection.Panel, axis: Axes) -> dict[str, str]:
+def roc(group: groups.Group, axis: Axes) -> dict[str, str]:
   """ROC curves of the positive class, with the operating points."""
   plotting.unit_square(axis, 'false positive rate (1 − specificity)',
-                           'true positive rate (sensitivity)')
-  _title(axis, panel)
+                       'true positive rate (sensitivity)')
+  _title(axis, group)
   axis.plot([0, 1], [0, 1], **plotting.CHANCE)
   says = {}
-  for label, style in plotting.styles(list(panel.systems)).items():
-    runs = panel.systems[label]
+  for label, style in plotting.styles(list(group.systems)).items():
+    runs = group.systems[label]
     found = curve_values.roc_curves(runs, 1)
     if len(found) > 1:
       for curve in found:
@@ -162,26 +161,26 @@ def roc(panel: selection.Panel, axis: Axes) -> dict[str, str]:
       axis.plot(1 - point.specificity, point.sensitivity, color=style.colour,
                 marker=style.marker, markersize=6, markeredgecolor='white',
                 markeredgewidth=0.6, zorder=4)
-    area = _interval(runs, 'auc')
+    area = _interval(group, label, 'auc')
     says[label] = f'{_called(label, runs)}  AUC {area}'
   return says
 
 
-def precision_recall(panel: selection.Panel, axis: Axes) -> dict[str, str]:
+def precision_recall(group: groups.Group, axis: Axes) -> dict[str, str]:
   """Precision-recall curves of the positive class, as the steps that AP sums."""
   plotting.unit_square(axis, 'recall (sensitivity)', 'precision')
-  _title(axis, panel)
-  axis.axhline(panel.positives / len(panel.images), **plotting.CHANCE)
+  _title(axis, group)
+  axis.axhline(group.counts[1] / sum(group.counts), **plotting.CHANCE)
   says = {}
-  for label, style in plotting.styles(list(panel.systems)).items():
-    runs = panel.systems[label]
+  for label, style in plotting.styles(list(group.systems)).items():
+    runs = group.systems[label]
     found = curve_values.precision_recall_curves(runs, 1)
     lines = [([curve], THIN) for curve in found] * (len(found) > 1)
     if found:
       lines.append((found, BOLD | {'linestyle': style.dashes}))
     for some, how in lines:
       draw_precision_recall(axis, some, color=style.colour, **how)
-    area = _interval(runs, 'ap')
+    area = _interval(group, label, 'ap')
     says[label] = f'{_called(label, runs)}  AP {area}'
   return says
 
@@ -196,14 +195,14 @@ def draw_precision_recall(axis: Axes, found: Sequence[curves.PrecisionRecallCurv
   return line
 
 
-def reliability(panel: selection.Panel, axis: Axes, strip: Axes) -> dict[str, str]:
+def reliability(group: groups.Group, axis: Axes, strip: Axes) -> dict[str, str]:
   """Reliability curves, and in the strip how many images each bin holds."""
-  plotting.unit_square(axis, '', _share_right(panel))
-  _title(axis, panel)
+  plotting.unit_square(axis, '', _share_right(group))
+  _title(axis, group)
   axis.plot([0, 1], [0, 1], **plotting.CHANCE)
   says = {}
-  for label, style in plotting.styles(list(panel.systems)).items():
-    runs = panel.systems[label]
+  for label, style in plotting.styles(list(group.systems)).items():
+    runs = group.systems[label]
     for one in runs if len(runs) > 1 else ():
       own = curve_values.reliability([one])
       filled = own.counts > 0
@@ -227,24 +226,22 @@ def reliability(panel: selection.Panel, axis: Axes, strip: Axes) -> dict[str, st
   return says
 
 
-def _share_right(panel: selection.Panel) -> str:
-  if len(panel.class_names) == 2:
-    return f'share of {names.class_name(panel.class_names[1])}'
-  return 'share of right answers'
+def _share_right(group: groups.Group) -> str:
+  if group.is_binary:
+    return f'share of {names.class_name(group.class_names[1])}'
+  return 'share of correct answers'
 
 
-def _title(axis: Axes, panel: selection.Panel) -> None:
-  title = panel.title
-  if len(panel.class_names) == 2:
-    title += (f'\n{names.class_name(panel.class_names[1])} ({panel.positives}) against '
-              f'{names.class_name(panel.class_names[0])}')
+def _title(axis: Axes, group: groups.Group) -> None:
+  title = group.heading
+  if group.is_binary:
+    title += (f'\n{names.class_name(group.class_names[1])} ({group.counts[1]}) against '
+              f'{names.class_name(group.class_names[0])}')
   axis.set_title(title, fontsize=plotting.FONT)
 
 
-def _interval(runs: Sequence[selection.Scored], metric: str) -> str:
-  config = runs[0].run.config
-  found = curve_values.interval(runs, metric, draws=systems.Draws(
-      num_draws=config['bootstrap_draws'], seed=config['bootstrap_seed']))
+def _interval(group: groups.Group, system: str, metric: str) -> str:
+  found = group.interval(system, metric)
   if np.isnan(found.estimate):
     return 'undefined'
   if np.isnan(found.low):
@@ -257,20 +254,20 @@ def _short(share: float) -> str:
   return f'{share:.3f}'.removeprefix('0')
 
 
-def _called(label: str, runs: Sequence[selection.Scored]) -> str:
+def _called(label: str, runs: Sequence[groups.Member]) -> str:
   """A system and how many runs it has, unless it is one."""
   return f'{label} ×{len(runs)}' if len(runs) > 1 else label
 
 
-def roc_table(panels: Sequence[selection.Panel]) -> Iterator[Sequence[Any]]:
+def roc_table(all_groups: Sequence[groups.Group]) -> Iterator[Sequence[Any]]:
   """Rows of the corners of all curves of all classes.
 
   The vertical average of several curves has no seed, fold or threshold.
   """
-  for panel in panels:
-    for label, runs in panel.systems.items():
-      for k in positive_classes(panel):
-        first = (panel.experiment.title, panel.split, panel.class_names[k], label)
+  for group in all_groups:
+    for label, runs in group.systems.items():
+      for k in positive_classes(group):
+        first = (group.title, group.split, group.class_names[k], label)
         for one in runs:
           for curve in curve_values.roc_curves([one], k):
             kept = curve_values.corners(*curve[:2])
@@ -283,33 +280,33 @@ def roc_table(panels: Sequence[selection.Panel]) -> Iterator[Sequence[Any]]:
             yield (*first, '', '', x, y, '')
 
 
-def positive_classes(panel: selection.Panel) -> list[int]:
+def positive_classes(group: groups.Group) -> list[int]:
   """The one that counts of two classes; all of more."""
-  return [1] if len(panel.class_names) == 2 else list(range(len(panel.class_names)))
+  return [1] if group.is_binary else list(range(len(group.class_names)))
 
 
-def precision_recall_table(panels: Sequence[selection.Panel]
+def precision_recall_table(all_groups: Sequence[groups.Group]
                            ) -> Iterator[Sequence[Any]]:
   """Rows of all points of the positive class, or of all classes of more than two."""
-  for panel in panels:
-    for label, runs in panel.systems.items():
-      for k in positive_classes(panel):
-        first = (panel.experiment.title, panel.split, panel.class_names[k], label)
+  for group in all_groups:
+    for label, runs in group.systems.items():
+      for k in positive_classes(group):
+        first = (group.title, group.split, group.class_names[k], label)
         for one in runs:
           for curve in curve_values.precision_recall_curves([one], k):
             for point in zip(*(c.tolist() for c in curve), strict=True):
               yield (*first, *one.place, *point)
 
 
-def reliability_table(panels: Sequence[selection.Panel]) -> Iterator[Sequence[Any]]:
+def reliability_table(all_groups: Sequence[groups.Group]) -> Iterator[Sequence[Any]]:
   """Rows of all bins that hold an image."""
-  for panel in panels:
-    event = panel.class_names[1] if len(panel.class_names) == 2 else 'likeliest'
-    for label, runs in panel.systems.items():
+  for group in all_groups:
+    event = group.class_names[1] if group.is_binary else 'likeliest'
+    for label, runs in group.systems.items():
       for one in runs:
         curve = curve_values.reliability([one])
         for i in np.flatnonzero(curve.counts):
-          yield (panel.experiment.title, panel.split, event, label, *one.place,
+          yield (group.title, group.split, event, label, *one.place,
                  float(curve.edges[i]), float(curve.edges[i + 1]),
                  int(curve.counts[i]), float(curve.confidence[i]),
                  float(curve.accuracy[i]))

@@ -10,69 +10,69 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from attnmel_jax.evaluation import metrics
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import curve_values
 from attnmel_jax.report.figures import curves
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
 
 # In inches.
 _PANEL, _COLUMNS = 2.15, 4
 
 
-def write(panels: Sequence[selection.Panel], folder: pathlib.Path
+def write(all_groups: Sequence[groups.Group], folder: pathlib.Path
           ) -> list[plotting.Entry]:
   """Writes two figures for each task of more than two classes."""
   entries = []
-  for panel in panels:
-    if len(panel.class_names) == 2:
+  for group in all_groups:
+    if group.is_binary:
       continue
-    title, name = panel.experiment.title, panel.experiment.file_name
-    average = curves.several([panel])
+    title, name = group.title, group.stem
+    average = curves.several([group])
     for called, stem, drawn, rows, columns, numbers in (
-        ('ROC', f'figure_3_2_roc_{name}', roc(panel),
-         curves.roc_table([panel]), curves.ROC_COLUMNS,
+        ('ROC', f'figure_3_2_roc_{name}', roc(group),
+         curves.roc_table([group]), curves.ROC_COLUMNS,
          'areas under the curves, averaged over seeds and folds; their intervals '
          'stand in the table of areas'),
         ('Precision-recall', f'figure_3_2_precision_recall_{name}',
-         precision_recall(panel), curves.precision_recall_table([panel]),
+         precision_recall(group), curves.precision_recall_table([group]),
          curves.PRECISION_RECALL_COLUMNS,
          'average precisions, averaged over seeds and folds; dotted: the share of the '
          'class, which is the precision of guessing')):
       plotting.save_chart(drawn, folder, stem)
-      plotting.save_table(rows, (*curves.HEADER, *columns), folder, stem)
+      plotting.save_table((*curves.HEADER, *columns), rows, folder, stem)
       entries.append(plotting.Entry(
           f'{called} curves of each class: {title}',
           f'Each class against all others together. The numbers are {numbers}.'
           f'{average}',
-          stem, table=stem, chart=True))
+          stem, chart=True))
   return entries
 
 
-def roc(panel: selection.Panel) -> Figure:
+def roc(group: groups.Group) -> Figure:
   """ROC curves: a square for each class, and the legend in the place after them."""
-  return _squares(panel, 'false positive rate', 'true positive rate', _roc_of_class)
+  return _squares(group, 'false positive rate', 'true positive rate', _roc_of_class)
 
 
-def precision_recall(panel: selection.Panel) -> Figure:
-  """Precision-recall curves, likewise."""
-  return _squares(panel, 'recall', 'precision', _precision_recall_of_class)
+def precision_recall(group: groups.Group) -> Figure:
+  """Precision-recall curves, arranged as `roc` arranges its own."""
+  return _squares(group, 'recall', 'precision', _precision_recall_of_class)
 
 
-def _squares(panel: selection.Panel, x_label: str, y_label: str,
+def _squares(group: groups.Group, x_label: str, y_label: str,
              draw: Callable[..., None]) -> Figure:
   font = plotting.FONT
-  columns = min(_COLUMNS, len(panel.class_names) + 1)
-  rows = -(-(len(panel.class_names) + 1) // columns)
+  columns = min(_COLUMNS, len(group.class_names) + 1)
+  rows = -(-(len(group.class_names) + 1) // columns)
   left, gap, up, top, bottom = 0.6, 0.2, 0.42, 0.35, 0.5
   figure = plotting.blank(left + columns * (_PANEL + gap),
-                              top + rows * (_PANEL + up) + bottom - up + 0.25)
+                          top + rows * (_PANEL + up) + bottom - up + 0.25)
   width, height = figure.get_size_inches()
-  styles = plotting.styles(list(panel.systems))
-  for k in range(len(panel.class_names) + 1):
+  styles = plotting.styles(list(group.systems))
+  for k in range(len(group.class_names) + 1):
     x = left + (k % columns) * (_PANEL + gap)
     y = bottom + (rows - 1 - k // columns) * (_PANEL + up)
-    if k == len(panel.class_names):
+    if k == len(group.class_names):
       handles = [mpl_lines.Line2D([], [], color=style.colour, linestyle=style.dashes,
                                   linewidth=1.6) for style in styles.values()]
       figure.legend(handles, list(styles), loc='center left', frameon=False,
@@ -81,25 +81,24 @@ def _squares(panel: selection.Panel, x_label: str, y_label: str,
       continue
     axis = plotting.place(figure, x, y, _PANEL, _PANEL)
     plotting.unit_square(axis, x_label, y_label)
-    of_class = sum(label == k for label in panel.images.values())
-    axis.set_title(f'{names.class_name(panel.class_names[k])} ({of_class})',
+    axis.set_title(f'{names.class_name(group.class_names[k])} ({group.counts[k]})',
                    fontsize=font, pad=3)
-    draw(axis, panel, k, styles)
+    draw(axis, group, k, styles)
     if k % columns:
       axis.set(ylabel='', yticklabels=[])
-    if k + columns < len(panel.class_names):
+    if k + columns < len(group.class_names):
       axis.set(xlabel='', xticklabels=[])
-  figure.text(left / width, 1 - 0.08 / height, panel.title, fontsize=font + 1,
+  figure.text(left / width, 1 - 0.08 / height, group.heading, fontsize=font + 1,
               va='top', ha='left')
   return figure
 
 
-def _roc_of_class(axis: Axes, panel: selection.Panel, k: int,
+def _roc_of_class(axis: Axes, group: groups.Group, k: int,
                   styles: dict[str, plotting.Style]) -> None:
   axis.plot([0, 1], [0, 1], **plotting.CHANCE)
   handles, areas = [], []
   for label, style in styles.items():
-    runs = panel.systems[label]
+    runs = group.systems[label]
     found = curve_values.roc_curves(runs, k)
     if len(found) > 1:
       for curve in found:
@@ -113,13 +112,12 @@ def _roc_of_class(axis: Axes, panel: selection.Panel, k: int,
   _numbers(axis, handles, areas, 'lower right')
 
 
-def _precision_recall_of_class(axis: Axes, panel: selection.Panel, k: int,
+def _precision_recall_of_class(axis: Axes, group: groups.Group, k: int,
                                styles: dict[str, plotting.Style]) -> None:
-  share = np.mean([label == k for label in panel.images.values()])
-  axis.axhline(share, **plotting.CHANCE)
+  axis.axhline(group.counts[k] / sum(group.counts), **plotting.CHANCE)
   handles, areas = [], []
   for label, style in styles.items():
-    runs = panel.systems[label]
+    runs = group.systems[label]
     found = curve_values.precision_recall_curves(runs, k)
     lines = [([curve], curves.THIN) for curve in found] * (len(found) > 1)
     if found:

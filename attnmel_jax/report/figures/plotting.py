@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence
-import csv
-import io
 import pathlib
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from attnmel_jax import files
+from attnmel_jax.report.tables import table as table_lib
 
 FONT = 9.0  # in points; figures are up to PAGE_INCHES wide
 PAGE_INCHES = 8.6
@@ -101,15 +100,11 @@ def save_chart(figure: Figure, folder: pathlib.Path, stem: str) -> None:
     figure.savefig(file, format='svg', metadata={'Date': None})
 
 
-def save_table(rows: Iterable[Sequence], header: Sequence[str], folder: pathlib.Path,
+def save_table(columns: Sequence[str], rows: Iterable[Sequence], folder: pathlib.Path,
                stem: str) -> None:
-  """Writes <stem>.csv; floats come back as they were."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(header)
-  writer.writerows(rows)
+  """Writes <stem>.csv, the numbers behind a figure."""
   with files.replacing(folder / f'{stem}.csv') as file:
-    file.write(text.getvalue().encode())
+    file.write(table_lib.csv_text(columns, rows).encode())
 
 
 class Entry(NamedTuple):
@@ -118,8 +113,13 @@ class Entry(NamedTuple):
   title: str         # empty: a note on what stands before it
   text: str          # the caption
   stem: str = ''     # of its files; empty where nothing is drawn
-  table: str = ''    # stem of the CSV with its numbers
-  chart: bool = False  # lines and bars alone: there is an SVG as well
+  chart: bool = False  # lines and bars alone: an SVG and a CSV of numbers lie beside
+
+  @property
+  def files(self) -> list[str]:
+    """Names of its files."""
+    kinds = ('pdf', 'png', *(('csv', 'svg') if self.chart else ())) if self.stem else ()
+    return [f'{self.stem}.{kind}' for kind in kinds]
 
 
 def to_markdown(entries: Iterable[Entry]) -> list[str]:
@@ -132,7 +132,8 @@ def to_markdown(entries: Iterable[Entry]) -> list[str]:
     if entry.stem:
       lines += [f'![{files.escaped(entry.title)}](figures/{entry.stem}.png)', '']
       text += f' [PDF](figures/{entry.stem}.pdf)'
-      text += f', [SVG](figures/{entry.stem}.svg)' if entry.chart else ''
-      text += f', [numbers](figures/{entry.table}.csv)' if entry.table else ''
+      if entry.chart:
+        text += (f', [SVG](figures/{entry.stem}.svg), '
+                 f'[numbers](figures/{entry.stem}.csv)')
     lines += [text, '']
   return lines

@@ -14,8 +14,8 @@ from attnmel_jax.data import generated
 from attnmel_jax.data import splits
 from attnmel_jax.data import storage
 from attnmel_jax.experiments import classification
+from attnmel_jax.report import groups
 from attnmel_jax.report import run_reader
-from attnmel_jax.report.figures import selection
 
 # A figure shows about as many images: as many of each class, and at least one.
 IMAGES = 8
@@ -67,7 +67,7 @@ def read_index(found: SplitFolder) -> dict:
 
 
 def open_photographs(
-    one: selection.Scored, split: str, candidates: Sequence[pathlib.Path],
+    one: groups.Member, split: str, candidates: Sequence[pathlib.Path],
 ) -> storage.PreparedSplit:
   """The prepared split that holds the images that a run was scored with.
 
@@ -83,7 +83,7 @@ def open_photographs(
   raise errors.UserError(reason)
 
 
-def _open(one: selection.Scored, split: str, data_dir: pathlib.Path
+def _open(one: groups.Member, split: str, data_dir: pathlib.Path
           ) -> storage.PreparedSplit:
   """`open_photographs` in one folder."""
   config = one.run.config

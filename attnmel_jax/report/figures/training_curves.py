@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 import numpy as np
 
 from attnmel_jax import files
+from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
 from attnmel_jax.report.figures import curves
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
 
 # A line has at most so many points: the loss is averaged over as many steps each.
 _POINTS = 60
@@ -45,16 +45,16 @@ class Trained(NamedTuple):
 
 
 def write(runs: Sequence[run_reader.FinishedRun],
-          panels: Sequence[selection.Panel], folder: pathlib.Path
+          all_groups: Sequence[groups.Group], folder: pathlib.Path
           ) -> list[plotting.Entry]:
   """Writes a figure of the losses and one of the validation scores.
 
   Args:
     runs: whose U-Nets are shown.
-    panels: whose systems are shown.
+    all_groups: whose systems are shown.
     folder: for the files.
   """
-  trained, notes = _gather(runs, panels)
+  trained, notes = _gather(runs, all_groups)
   entries = []
   if trained:
     average = curves.several(trained, 'the mean at each step')
@@ -78,15 +78,15 @@ def _write(title, stem, trained, draw, caption, folder) -> plotting.Entry:
   plotting.save_chart(
       curves.figure(trained, draw, strip=False), folder, stem)
   kind = 'loss' if draw is loss else 'validation'
-  plotting.save_table(_rows(trained, kind), _HEADER, folder, stem)
-  return plotting.Entry(title, caption, stem, table=stem, chart=True)
+  plotting.save_table(_HEADER, _rows(trained, kind), folder, stem)
+  return plotting.Entry(title, caption, stem, chart=True)
 
 
-def _gather(runs, panels) -> tuple[list[Trained], list[str]]:
+def _gather(runs, all_groups) -> tuple[list[Trained], list[str]]:
   """Panels of classifiers, then one a data set of U-Nets; what cannot be read."""
-  wanted = [(panel.experiment.title, {label: [one.run for one in own]
-                                      for label, own in panel.systems.items()})
-            for panel in panels]
+  wanted = [(group.title, {label: [one.run for one in own]
+                            for label, own in group.systems.items()})
+            for group in all_groups]
   unets: dict[str, dict[str, list[run_reader.FinishedRun]]] = {}
   for run in runs:
     if run.config['model'] == 'unet':

@@ -8,21 +8,21 @@ import numpy as np
 
 from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import score_summary
+from attnmel_jax.report import groups
+from attnmel_jax.report import names as names_lib
+from attnmel_jax.report.tables import captions
 from attnmel_jax.report.tables import comparison
-from attnmel_jax.report.tables import estimates as estimates_lib
 from attnmel_jax.report.tables import published as published_lib
 from attnmel_jax.report.tables import table as table_lib
 
-_TITLES = {'pool3': 'pool-3', 'pool4': 'pool-4', 'cam': 'CAM', 'all_ones': 'all ones',
-           'disc': 'centred disc', 'otsu': 'Otsu\'s threshold'}
+_TITLE = 'Jaccard index of attention maps and CAM with the lesion masks'
+_BASELINES = {'all_ones': 'all ones', 'disc': 'centred disc',
+              'otsu': 'Otsu\'s threshold'}
 # Ending of the name of a score by the released protocol.
 _RELEASED = '_released'
-_BASELINES = ('all_ones', 'disc', 'otsu')
 _KINDS = {'jaccard': 'Jaccard', 'mass': 'mass inside', 'pointing': 'pointing game'}
-# A system's map that others are compared with, if they have no such map.
-_DEEPEST = ('pool4', 'pool3', 'cam')
 
-NOTES = (
+_NOTES = (
     'Always against the lesion mask after the centre crop, whatever prior trained.',
     'Protocol: upsample the map, rescale it to [0, 1], cut at 0.5, mean Jaccard index '
     'over the annotated images; CAM is of the predicted class. The released protocol '
@@ -36,7 +36,7 @@ NOTES = (
 )
 
 
-class Map(NamedTuple):
+class _Map(NamedTuple):
   """A row of the table: a map of a system; of no system if it is a baseline."""
 
   system: str
@@ -44,70 +44,51 @@ class Map(NamedTuple):
   label: str
 
 
-def maps(estimates: estimates_lib.Estimates) -> list[Map]:
-  """The maps that the group's runs have: systems' in order, then baselines."""
-  found, baselines = [], {}
-  for system in estimates.group.units:
-    names = [metric.removeprefix('jaccard_')
-             for metric in estimates.group.units[system][0].run.images.scores
-             if metric.startswith('jaccard_')]
-    for name in names:
-      if not estimates.has(system, f'jaccard_{name}'):
-        continue
-      if name in _BASELINES:
-        # No network has a part in them: the first system's are everyone's.
-        baselines.setdefault(
-            name, Map(system, name, _baseline(estimates, system, name)))
-      else:
-        found.append(Map(system, name, f'{system} {_title(name)}'))
-  return found + [baselines[name] for name in _BASELINES if name in baselines]
-
-
-def main(estimates: estimates_lib.Estimates | None, *,
-         published: Mapping[str, Mapping[str, str]], complete: bool,
-         head: table_lib.Head) -> table_lib.Table:
+def scores(context: captions.Context) -> table_lib.Table | None:
   """Jaccard index ours, published and their difference; mass, pointing, threshold.
 
-  Args:
-    estimates: of a group; None where there is no run.
-    published: system -> map -> Jaccard index as printed; without any, no column is
-      of it.
-    complete: with the rows of the thesis that have no run.
-    head: of the table.
+  None where no run of the group has maps.
   """
-  own = maps(estimates) if estimates else []
+  group = context.group
+  own = _maps(group) if group else []
+  if group and not own:
+    return None
+  published = published_lib.JACCARD if context.task.systems else {}
   rows = []
-  for entry in _in_order(own, published if complete else {}):
+  for entry in _in_order(own, published if context.is_first else {}):
     present = entry in own
     printed = None
     if entry.name not in _BASELINES:
       printed = published.get(entry.system, {}).get(entry.name.removesuffix(_RELEASED))
-    cells = [_cell(estimates, entry, kind) if present else table_lib.NO_RUN
+    cells = [_cell(group, entry, kind) if present else table_lib.NO_RUN
              for kind in _KINDS]
     difference = table_lib.NOTHING
     if present and printed:
-      estimate = estimates.values(entry.system, f'jaccard_{entry.name}')[0]
-      difference = table_lib.number(estimate - float(printed), signed=True)
+      difference = table_lib.number(
+          _values(group, entry, 'jaccard')[0] - float(printed), signed=True)
     beside = [table_lib.Cell(printed) if printed else table_lib.NOTHING, difference]
     rows.append([
         table_lib.Cell(entry.label), cells[0], *(beside if published else ()),
-        *cells[1:], *(_best(estimates, entry) if present else [table_lib.NO_RUN] * 2)])
+        *cells[1:], *(_best(group, entry) if present else [table_lib.NO_RUN] * 2)])
   columns = ('Jaccard published', 'Jaccard difference') if published else ()
+  annotated = [f'{_annotated(group, own[0])} images are annotated.'] if group else []
+  head = context.head('', _TITLE, *annotated, *_NOTES, *context.on_published,
+                      series=_series(context))
   return table_lib.Table(
       head, ('map', 'Jaccard', *columns, 'mass inside', 'pointing game',
              'best threshold', 'Jaccard there'), rows)
 
 
-def compare(estimates: estimates_lib.Estimates, reference: str, *,
-            head: table_lib.Head) -> table_lib.Table | None:
+def compared(context: captions.Context) -> table_lib.Table | None:
   """Every map less the reference's: the same map, else its deepest.
 
   None where the reference has no map, or there is no other.
   """
-  own = maps(estimates)
+  group, reference = context.group, context.reference
+  own = _maps(group)
   theirs = {entry.name: entry for entry in own
             if entry.system == reference and entry.name not in _BASELINES}
-  deepest = next((theirs[m] for m in _DEEPEST if m in theirs), None)
+  deepest = theirs.get(max(filter(names_lib.is_tap, theirs), default='cam'))
   if deepest is None:
     return None
   body = []
@@ -115,52 +96,80 @@ def compare(estimates: estimates_lib.Estimates, reference: str, *,
     differences, against = {}, {}
     for entry in own:
       opposite = theirs.get(entry.name, deepest)
-      pair = [f'{kind}_{side.name}' for side in (entry, opposite)]
-      if entry == opposite or not (estimates.has(entry.system, pair[0])
-                                   and estimates.has(reference, pair[1])):
+      if entry == opposite or not (_has(group, entry, kind)
+                                   and _has(group, opposite, kind)):
         continue
       against[entry.label] = opposite.label
       differences[entry.label] = paired.paired_difference(
-          _values(estimates, entry, kind), _values(estimates, opposite, kind),
+          _values(group, entry, kind), _values(group, opposite, kind),
           level=score_summary.LEVEL)
     tests = dict.fromkeys(differences, comparison.NO_TEST)
     body += comparison.rows(title, against, differences, tests)
-  if not body:
-    return None
-  return comparison.table(head, body)
+  head = context.head(
+      'comparisons', f'All maps against those of {reference}', 'A map is compared with '
+      'the same map of the reference; where it has none, with its deepest.',
+      series=_series(context))
+  return comparison.table(head, body) if body else None
 
 
-def sweep(estimates: estimates_lib.Estimates, *, head: table_lib.Head
-          ) -> table_lib.Table | None:
+def sweep(context: captions.Context) -> table_lib.Table | None:
   """Mean Jaccard index at each threshold: a column for each map; None without any."""
   columns = {}
   thresholds: list[float] = []
-  for entry in maps(estimates):
-    found = _sweep(estimates, entry)
+  for entry in _maps(context.group):
+    found = _sweep(context.group, entry)
     if found is not None:
       thresholds, columns[entry.label] = found
   if not columns:
     return None
   rows = [[table_lib.number(value, signed=False) for value in values]
           for values in zip(thresholds, *columns.values(), strict=True)]
+  head = context.head('thresholds', 'Mean Jaccard index at each threshold',
+                      series=_series(context))
   return table_lib.Table(head, ('threshold', *columns), rows)
 
 
-def _values(estimates: estimates_lib.Estimates, entry: Map, kind: str) -> np.ndarray:
-  return estimates.values(entry.system, f'{kind}_{entry.name}')
+def _series(context: captions.Context) -> tuple[str, str]:
+  """What the names of the files and the titles begin with."""
+  if context.task.systems:
+    return 'table_3_3', 'Table 3.3'
+  return f'{context.task.stem}_attention', context.task.label
 
 
-def _cell(estimates: estimates_lib.Estimates, entry: Map, kind: str) -> table_lib.Cell:
-  if not estimates.has(entry.system, f'{kind}_{entry.name}'):
+def _maps(group: groups.Group) -> list[_Map]:
+  """The maps that the group's runs have: systems' in order, then baselines."""
+  found, baselines = [], {}
+  for system, units in group.units.items():
+    for name in groups.maps(units[0].run):
+      if not group.has(system, f'jaccard_{name}'):
+        continue
+      if name in _BASELINES:
+        # No network has a part in them: the first system's are everyone's.
+        baselines.setdefault(name, _Map(system, name, _baseline(group, system, name)))
+      else:
+        found.append(_Map(system, name, f'{system} {_title(name)}'))
+  return found + [baselines[name] for name in _BASELINES if name in baselines]
+
+
+def _has(group: groups.Group, entry: _Map, kind: str) -> bool:
+  return group.has(entry.system, f'{kind}_{entry.name}')
+
+
+def _values(group: groups.Group, entry: _Map, kind: str) -> np.ndarray:
+  return group.values(entry.system, f'{kind}_{entry.name}')
+
+
+def _cell(group: groups.Group, entry: _Map, kind: str) -> table_lib.Cell:
+  if not _has(group, entry, kind):
     return table_lib.NOTHING
   return table_lib.interval(
-      estimates.interval(entry.system, f'{kind}_{entry.name}'), signed=False)
+      group.interval(entry.system, f'{kind}_{entry.name}'), signed=False)
 
 
-def _in_order(own: Sequence[Map], published: Mapping[str, Mapping[str, str]]
-              ) -> list[Map]:
+def _in_order(own: Sequence[_Map], published: Mapping[str, Mapping[str, str]]
+              ) -> list[_Map]:
   """Attention maps, CAM, baselines; those of Table 3.3 first, in its order."""
-  thesis = [Map(system, name, f'{system} {_title(name)}')
+  thesis = [_Map(system, name, f'{system} {_title(name)}')
             for system, names in published_lib.JACCARD.items() for name in names]
   kept = [entry for entry in thesis
           if entry in own or entry.name in published.get(entry.system, {})]
@@ -174,41 +183,37 @@ def _in_order(own: Sequence[Map], published: Mapping[str, Mapping[str, str]]
 
 def _title(name: str) -> str:
   """'pool3' -> 'pool-3', 'cam_released' -> 'CAM, released protocol'."""
-  plain = name.removesuffix(_RELEASED)
-  title = _TITLES.get(plain, plain)
-  return title if plain == name else f'{title}, released protocol'
+  title = names_lib.map_name(name.removesuffix(_RELEASED))
+  return f'{title}, released protocol' if name.endswith(_RELEASED) else title
 
 
-def _baseline(estimates: estimates_lib.Estimates, system: str, name: str) -> str:
+def _baseline(group: groups.Group, system: str, name: str) -> str:
+  title = _BASELINES[name]
   if name != 'disc':
-    return _TITLES[name]
-  radii = {member.scores.get('disc_radius')
-           for unit in estimates.group.units[system] for member in unit.members}
-  known = sorted(radius for radius in radii if radius is not None)
-  radius = f' (radius {" or ".join(f"{r:.2f}" for r in known)})' if known else ''
-  return _TITLES[name] + radius
+    return title
+  radii = {member.scores.values['disc_radius'] for member in group.systems[system]}
+  known = ' or '.join(f'{radius:.2f}' for radius in sorted(radii - {None}))
+  return f'{title} (radius {known})' if known else title
 
 
-def _sweep(estimates: estimates_lib.Estimates, entry: Map
-           ) -> tuple[list[float], np.ndarray] | None:
+def _sweep(group: groups.Group, entry: _Map) -> tuple[list[float], np.ndarray] | None:
   """Thresholds [T] and the mean over seeds, and over the images of the folds, [T]."""
   column = f'jaccard_{entry.name}'
   curves, weights = [], []
-  thresholds: Mapping[str, list[float]] = {}
-  for unit in estimates.group.units[entry.system]:
-    for member in unit.members:
-      found = member.scores.get('threshold_sweep') or {}
-      if column not in found or None in found[column]:
-        return None
-      thresholds = found
-      curves.append(found[column])
-      weights.append(member.scores['n_annotated'])
-  return thresholds['thresholds'], np.average(curves, axis=0, weights=weights)
+  thresholds: list[float] = []
+  for member in group.systems[entry.system]:
+    found = member.scores.values.get('threshold_sweep') or {}
+    if column not in found or None in found[column]:
+      return None
+    thresholds = found['thresholds']
+    curves.append(found[column])
+    weights.append(member.scores.values['n_annotated'])
+  return thresholds, np.average(curves, axis=0, weights=weights)
 
 
-def _best(estimates: estimates_lib.Estimates, entry: Map) -> list[table_lib.Cell]:
+def _best(group: groups.Group, entry: _Map) -> list[table_lib.Cell]:
   """The threshold with the highest mean index, and that index."""
-  found = _sweep(estimates, entry)
+  found = _sweep(group, entry)
   if found is None:
     return [table_lib.NOTHING] * 2
   best = int(found[1].argmax())
@@ -217,8 +222,7 @@ def _best(estimates: estimates_lib.Estimates, entry: Map) -> list[table_lib.Cell
           table_lib.number(float(found[1][best]), signed=False)]
 
 
-def annotated(estimates: estimates_lib.Estimates) -> int:
+def _annotated(group: groups.Group, entry: _Map) -> int:
   """Images with a lesion mask."""
-  entry = maps(estimates)[0]
-  images = estimates.group.units[entry.system][0].run.images
+  images = group.units[entry.system][0].run.images
   return int(np.count_nonzero(~np.isnan(images.scores[f'jaccard_{entry.name}'])))

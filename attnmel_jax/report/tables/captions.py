@@ -1,48 +1,109 @@
-"""Sentences that say what a table's numbers are of."""
+"""What the tables of a group are made from, and what is said of their numbers."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from attnmel_jax.evaluation import paired
 from attnmel_jax.report import groups
-from attnmel_jax.report.tables import estimates as estimates_lib
 from attnmel_jax.report.tables import published as published_lib
 from attnmel_jax.report.tables import table as table_lib
 
 _LISTED = 3  # lines on leakage
 
 
-def scored(estimates: estimates_lib.Estimates) -> list[str]:
-  """Which images, folds, seeds and draws: for every table of a group."""
-  group, run = estimates.group, estimates.group.example
-  names = run.predictions.class_names
-  counts = np.bincount(run.predictions.labels, minlength=len(names))
+class Context(NamedTuple):
+  """What a table is made from: a task, and a group of its runs.
+
+  Where no run does the task there is no group, and its tables hold the published
+  numbers alone.
+  """
+
+  task: published_lib.Published
+  group: groups.Group | None
+  reference: str             # the system that others are compared with
+  shared: tuple[str, ...]    # sentences that hold for all tables of the group
+
+  @property
+  def is_first(self) -> bool:
+    """Whether its tables repeat rows of the thesis that have no run."""
+    return self.group is None or self.group.number == 1
+
+  def head(self, kind: str, title: str, *notes: str,
+           series: tuple[str, str] | None = None) -> table_lib.Head:
+    """Of a table of the group.
+
+    Args:
+      kind: ends the name of its files; '' for the task's own table.
+      title: what it holds.
+      *notes: on this table alone.
+      series: begin of the name of its files and of its title, where they are not
+        those of the task.
+    """
+    stem, label = series or (self.task.stem, self.task.label)
+    name = stem
+    if self.group:
+      label += self.group.suffix
+      name += f'_group{self.group.number}' if self.group.number > 1 else ''
+    return table_lib.Head(name + (f'_{kind}' if kind else ''), f'{label}. {title}',
+                          self.shared, notes)
+
+  @property
+  def on_published(self) -> list[str]:
+    """What the published numbers are of, and what a difference from them is."""
+    if not self.task.systems:
+      return []
+    sentences = [
+        f'What is marked as published is the thesis\'s: of {self.task.images}.']
+    split = self.group.split if self.group else 'test'
+    if split != 'test' or self.task.number == '3.4':
+      sentences.append('A difference from them is one between two sets of images.')
+    return sentences
+
+
+def shared(group: groups.Group, *, experiment: str, defaults: Mapping[str, Any]
+           ) -> tuple[str, ...]:
+  """What holds for every table of a group.
+
+  Args:
+    group: of runs.
+    experiment: path of the experiment file whose config is closest.
+    defaults: that config.
+  """
+  run, names = group.example, group.class_names
   classes = ', '.join(
-      f'{name} {count}' for name, count in zip(names, counts, strict=True))
+      f'{name} {count}' for name, count in zip(names, group.counts, strict=True))
   sentences = [
       f'Ours: {group.split} split, {len(run.folds)} images of '
       f'{len(np.unique(run.images.groups))} lesions ({classes}).',
-      *_folds(group), _errors(estimates)]
+      *_folds(group), _errors(group)]
   if group.split == 'validation':
     sentences.append('The validation images also chose checkpoint and threshold, which '
                      'flatters these scores.')
-  return [*sentences, *near_duplicates([member.scores for member in group.members]),
-          *synthetic(group.synthetic),
-          *leakage([member.leakage for member in group.members])]
+  sentences += [*near_duplicates([member.scores.values for member in group.members]),
+                *synthetic(group.synthetic),
+                *leakage([member.scores.leakage for member in group.members])]
+  changed = groups.differing(group.settings, defaults) or 'none'
+  sentences.append(f'Settings that differ from {experiment}: {changed}.')
+  if group.apart:
+    sentences.append(f'A table of its own because of {group.apart}: nothing here is '
+                     'compared with the runs of the first.')
+  return tuple(sentences)
 
 
 def near_duplicates(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-  """How many images of the scores look like some that were learnt from, or nothing."""
+  """How many of the scored images look like some that a run was trained on."""
   numbers = {scores['n'] - scores['without_near_duplicates']['n']
              for scores in runs if 'without_near_duplicates' in scores}
   if not numbers:
     return []
   most = max(numbers)
-  return [f'{most} of these images look{"s" * (most == 1)} like one that a run learnt '
-          'from or was chosen by; the table of all runs and each summary.json hold the '
-          'scores without such near-duplicates.']
+  return [f'{most} of these images look{"s" * (most == 1)} like one that a run was '
+          'trained on or chosen by; the table of all runs and each summary.json hold '
+          'the scores without such near-duplicates.']
 
 
 def leakage(runs: Sequence[Sequence[str]]) -> list[table_lib.Stamp]:
@@ -83,52 +144,19 @@ def _folds(group: groups.Group) -> list[str]:
   return sentences
 
 
-def _errors(estimates: estimates_lib.Estimates) -> str:
-  units = estimates.group.units
-  kinds = {estimates.error_source(name) for name in units}
-  if len(kinds) == 1:
-    numbers = sorted({len(own) for own in units.values()})
+def _errors(group: groups.Group) -> str:
+  """What the intervals hold."""
+  sources = {name: paired.error_source(len(own)) for name, own in group.units.items()}
+  if len(set(sources.values())) == 1:
+    numbers = sorted({len(own) for own in group.units.values()})
     seeds = ' or '.join(map(str, numbers))
-    kind = f'{kinds.pop()} ({seeds} seed{"s" * (numbers[-1] > 1)} a system)'
+    kind = (f'{next(iter(sources.values()))} ({seeds} seed{"s" * (numbers[-1] > 1)} a '
+            'system)')
   else:
-    several = ', '.join(name for name in units
-                        if 'seeds' in estimates.error_source(name))
+    several = ', '.join(name for name, source in sources.items() if 'seeds' in source)
     kind = f'test sampling and seeds for {several}, test sampling only for the others'
-  draws = estimates.draws
-  run = estimates.group.example
   # Of naive folds a lesion may be in several, and is drawn as a whole.
-  within = len(np.unique(run.folds)) > 1 and estimates.group.settings['group_folds']
+  within = len(np.unique(group.example.folds)) > 1 and group.settings['group_folds']
   fold = ' and fold' if within else ''
-  return (f'Intervals: 95 %, percentile bootstrap, {draws.num_draws} draws of lesions '
-          f'within their class{fold}; they hold {kind}.')
-
-
-def settings(group: groups.Group, *, experiment: str, defaults: Mapping[str, Any],
-             first: groups.Group) -> list[str]:
-  """What the runs were made with, and why they have a table of their own."""
-  changed = list(groups.differing(group.settings, defaults))
-  sentences = [
-      f'Settings that differ from {experiment}: {", ".join(changed) or "none"}.']
-  if group is first:
-    return sentences
-  apart = list(groups.differing(group.settings, first.settings))
-  if apart:
-    reason = f'other settings ({", ".join(apart)})'
-  elif group.split != first.split:
-    reason = f'other images ({group.split} instead of {first.split})'
-  elif groups.images_differ(group, first):
-    reason = 'other images, or other folds of them'
-  else:
-    reason = 'other training or validation data (by their fingerprints)'
-  return [*sentences, f'A table of its own because of {reason}: nothing here is '
-          'compared with the runs of the first.']
-
-
-def beside(published: published_lib.Published, split: str) -> list[str]:
-  """What the published numbers are of, and what a difference from them is."""
-  if not published.systems:
-    return []
-  sentences = [f'What is marked as published is the thesis\'s: of {published.images}.']
-  if split != 'test' or published.number == '3.4':
-    sentences.append('A difference from them is one between two sets of images.')
-  return sentences
+  return (f'Intervals: 95 %, percentile bootstrap, {group.draws.num_draws} draws of '
+          f'lesions within their class{fold}; they hold {kind}.')

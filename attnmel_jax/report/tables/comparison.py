@@ -13,7 +13,9 @@ from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.evaluation import systems
 from attnmel_jax.report import groups
-from attnmel_jax.report.tables import estimates as estimates_lib
+from attnmel_jax.report import names as names_lib
+from attnmel_jax.report.tables import captions
+from attnmel_jax.report.tables import published as published_lib
 from attnmel_jax.report.tables import table as table_lib
 
 COLUMNS = ('score', 'system', 'reference', 'difference', 'p', 'p (Holm)', 'comparisons',
@@ -71,36 +73,43 @@ def rows(score: str, against: Mapping[str, str],
   return result
 
 
-def of_systems(estimates: estimates_lib.Estimates, reference: str,
-               titles: Mapping[str, str], *, head: table_lib.Head
-               ) -> table_lib.Table | None:
+def of_systems(context: captions.Context) -> table_lib.Table | None:
   """Every system less the reference in each of the scores.
 
-  Args:
-    estimates: of a group that holds the reference.
-    reference: name of a system.
-    titles: scores -> their titles.
-    head: of the table, to which notes on the columns are added.
-
-  Returns:
-    The table; None where there is no other system.
+  None where the reference has no run in the group, or no other system has one.
   """
+  group, reference = context.group, context.reference
   body = []
-  for metric, title in titles.items():
-    names = [system for system in estimates.group.units
-             if estimates.has(system, metric)]
+  for metric, title in _titles(context).items():
+    names = [system for system in group.units if group.has(system, metric)]
     if reference not in names or len(names) < 2:
       continue
     found = paired.compare_with_reference(
-        {system: estimates.values(system, metric) for system in names},
+        {system: group.values(system, metric) for system in names},
         reference=reference, level=score_summary.LEVEL)
-    tests = {system: _test(estimates.group, metric, system, reference)
+    tests = {system: _test(group, metric, system, reference)
              for system in found.differences}
     body += rows(title, dict.fromkeys(found.differences, reference), found.differences,
                  tests)
-  if not body:
-    return None
-  return table(head, body)
+  notes = () if context.task.is_binary else (
+      'DeLong\'s and McNemar\'s tests are of binary tasks alone.',)
+  head = context.head('comparisons', f'All systems against {reference}', *notes)
+  return table(head, body) if body else None
+
+
+def _titles(context: captions.Context) -> dict[str, str]:
+  """The scores that are compared, and their titles."""
+  if context.task.is_binary:
+    titles = {metric: published_lib.TITLES[metric] for metric in (
+        'ap', 'auc', 'balanced_accuracy', 'sensitivity', 'specificity')}
+  else:
+    titles = {'balanced_accuracy': 'balanced accuracy',
+              'auc_mean': 'AUC, mean of classes'}
+    titles |= {f'recall_{name}': f'recall {name}' for name in context.task.class_names}
+  if not context.task.has_maps:
+    titles |= {f'jaccard_{tap}': f'Jaccard {names_lib.map_name(tap)}'
+               for tap in groups.taps(context.group)}
+  return titles
 
 
 def table(head: table_lib.Head, body: Sequence[Sequence[table_lib.Cell]]
@@ -124,7 +133,8 @@ def _explain(body: Sequence[Sequence[table_lib.Cell]]) -> list[str]:
   if any(text.startswith('McNemar') for text in said):
     sentences.append('McNemar: exact test at the threshold of each network, on the '
                      'positives for sensitivity, on the negatives for specificity; '
-                     'images that only the system tells right : only the reference.')
+                     'images that only the system classifies correctly : only the '
+                     'reference.')
   if len(sentences) > 1:
     sentences.append('Holm of these: adjusted for those that could be made in that '
                      'score, as many as stand under tests.')

@@ -4,9 +4,13 @@ Table 3.3 is the corrected one: the cells of the copy in circulation have slippe
 Ticks are the thesis's columns.
 """
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from attnmel_jax.report import names
+from attnmel_jax.report import run_reader
 
 # Names of scores, as `evaluation.systems` has them, and of the columns of a table.
 TITLES = {
@@ -48,6 +52,16 @@ class Published(NamedTuple):
     """What its tables are called."""
     return f'Table {self.number}' if self.systems else self.title
 
+  @property
+  def has_maps(self) -> bool:
+    """Whether a table of attention maps stands beside it: 3.3, or one like it."""
+    return self.number == '3.2' or not self.systems
+
+  @property
+  def is_binary(self) -> bool:
+    """Whether one class is told from the rest."""
+    return len(self.class_names) == 1
+
 
 def _row(metrics, ticks, name, scores, marks):
   pairs = zip(metrics, scores.split(), strict=True)
@@ -64,15 +78,6 @@ _BINARY = ('ap', 'auc')
 
 def _recalls(class_names):
   return (*(f'recall_{name}' for name in class_names), 'balanced_accuracy')
-
-
-def unpublished(number: str, title: str, dataset: str, class_names: Sequence[str]
-                ) -> Published:
-  """A task of one's own. Args: as the fields; all classes, of two the positive last."""
-  binary = len(class_names) == 2
-  return Published(
-      number, title, dataset, tuple(class_names[1:] if binary else class_names), '',
-      _BINARY if binary else _recalls(class_names), (), (), ())
 
 
 _TICKS_3_1 = ('Lesion', 'Interp', 'Ensemble')
@@ -134,3 +139,39 @@ TABLE_3_4 = Published(
         ('Mel-CNN', '0.811 0.861 0.902 0.906 0.827 0.545 0.929 0.826', ''),
         ('AttnMel-CNN', '0.784 0.896 0.941 0.813 0.818 0.636 1.0 0.841', ''),
         ('AttnMel-CNN-Lesion*', '0.801 0.896 0.922 0.750 0.873 0.727 1.0 0.853', '')]))
+
+
+def tasks(runs: Sequence[run_reader.FinishedRun]
+          ) -> list[tuple[Published, list[run_reader.FinishedRun]]]:
+  """Every task of the thesis, then those of the other classifiers, with their runs."""
+  classifiers = [run for run in runs if run.config['model'] != 'unet']
+  found = [(task, [run for run in classifiers if _belongs(run, task)])
+           for task in (TABLE_3_1, TABLE_3_2, TABLE_3_4)]
+  placed = [run.folder for _, own in found for run in own]
+  others: dict[tuple[str, tuple[str, ...]], list[run_reader.FinishedRun]] = {}
+  for run in classifiers:
+    if run.folder not in placed:
+      others.setdefault(
+          (run.config['dataset'], tuple(run.summary['class_names'])), []).append(run)
+  numbers = collections.Counter()
+  for (dataset, classes), own in sorted(others.items()):
+    numbers[dataset] += 1
+    number = dataset + (f'_task{numbers[dataset]}' if numbers[dataset] > 1 else '')
+    found.append((_unpublished(number, dataset, classes), own))
+  return found
+
+
+def _belongs(run: run_reader.FinishedRun, task: Published) -> bool:
+  """Whether a classifier does the task of a table."""
+  classes = tuple(run.summary['class_names'])
+  own = classes[1:] if task.is_binary and len(classes) == 2 else classes
+  return own == task.class_names and run.config['dataset'] == task.dataset
+
+
+def _unpublished(number: str, dataset: str, class_names: tuple[str, ...]) -> Published:
+  """A task that the thesis does not have."""
+  binary = len(class_names) == 2
+  return Published(
+      number, names.task_title(dataset, class_names), dataset,
+      class_names[1:] if binary else class_names, '',
+      _BINARY if binary else _recalls(class_names), (), (), ())

@@ -4,6 +4,8 @@ People read a cell's text, programs its numbers: a CSV has a column for an estim
 and two for its bounds, with all digits.
 """
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import io
@@ -69,6 +71,13 @@ def interval(found: bootstrap.Interval, *, signed: bool) -> Cell:
               (found.estimate, found.low, found.high))
 
 
+def score(found: Mapping[str, float | None]) -> Cell:
+  """An interval of a summary, which holds None for what is undefined."""
+  bounds = [math.nan if found[name] is None else found[name]
+            for name in ('estimate', 'low', 'high')]
+  return interval(bootstrap.Interval(*bounds, 0), signed=False)
+
+
 def number(value: float, *, signed: bool) -> Cell:
   """With three decimals."""
   if math.isnan(value):
@@ -88,18 +97,25 @@ def to_csv(table: Table) -> str:
   stamp = ' '.join(text for text in table.head.caption() if isinstance(text, Stamp))
   wide = [any(len(row[j].values) == 3 for row in table.rows)
           for j in range(len(table.columns))]
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow([name + end for name, is_wide in zip(table.columns, wide, strict=True)
-                   for end in (('', ' low', ' high') if is_wide else ('',))]
-                  + ['warning'] * bool(stamp))
+  columns = [name + end for name, is_wide in zip(table.columns, wide, strict=True)
+             for end in (('', ' low', ' high') if is_wide else ('',))]
+  rows = []
   for row in table.rows:
     cells = []
     for cell, is_wide in zip(row, wide, strict=True):
       values = list(cell.values or (cell.text,))
       values += [''] * ((3 if is_wide else 1) - len(values))
       cells += ['' if isinstance(v, float) and math.isnan(v) else v for v in values]
-    writer.writerow(cells + [stamp] * bool(stamp))
+    rows.append(cells + [stamp] * bool(stamp))
+  return csv_text(columns + ['warning'] * bool(stamp), rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
+  """Rows under their columns as CSV; floats come back as they were."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(columns)
+  writer.writerows(rows)
   return text.getvalue()
 
 
