@@ -335,6 +335,8 @@ def _why_apart(group: Group, first: Group) -> str:
   settings = differing(group.settings, first.settings)
   if settings:
     return f'other settings ({settings})'
+  if group.synthetic != first.synthetic:
+    return 'other images (drawn by a program)'
   if group.split != first.split:
     return f'other images ({group.split} instead of {first.split})'
   if not _same_images(group.example, first.example):

@@ -1,7 +1,5 @@
 """Hand-made run folders, and a few prepared phantom images for their photographs."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,14 +7,14 @@ from attnmel_jax.data import generated
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
 from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import image_tables
-from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.phantom import generate
+from attnmel_jax.report import groups as groups_lib
 from attnmel_jax.report import run_reader
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
+from attnmel_jax.report.tables import published
 from configs import common
 from configs.grids import common as grid_systems
+from tests.report import run_folders
 
 SIDE, SEEN = 36, 32
 ISIC2018 = {'dataset': 'isic2018', 'positive': (), 'class_names': challenge.CLASSES}
@@ -26,22 +24,24 @@ SYSTEMS = {name: fields for name, fields in grid_systems.SYSTEMS.items()
 
 
 @pytest.fixture(scope='session')
-def prepared(tmp_path_factory):
+def prepared(built_once):
   """Folder of prepared phantom data: 12 training images, 6 and 9 others."""
-  root = tmp_path_factory.mktemp('phantom')
-  generate.write_archives(
-      root / 'archives', year=2017,
-      counts={'train': 12, 'validation': 6, 'test': 9}, size=60, seed=3,
-      artefact_bias={}, workers=1)
-  prepare.from_archives('isic2017', source=root / 'archives', data_dir=root / 'data',
-                   crop_ratio=0.8, resize_size=SIDE)
-  return root / 'data'
+
+  def build(root):
+    generate.write_archives(
+        root / 'archives', year=2017,
+        counts={'train': 12, 'validation': 6, 'test': 9}, size=60, seed=3,
+        artefact_bias={}, workers=1)
+    prepare.from_archives('isic2017', source=root / 'archives', data_dir=root / 'data',
+                          crop_ratio=0.8, resize_size=SIDE)
+
+  return built_once('report-isic2017-12-6-9', build) / 'data'
 
 
 def open_split(prepared, split):
   """A split of `prepared`."""
   return storage.open_split('isic2017', split, data_dir=prepared, crop_ratio=0.8,
-                             resize_size=SIDE)
+                            resize_size=SIDE)
 
 
 def with_generated(prepared, root, make):
@@ -74,32 +74,19 @@ def predictions(number=40, *, classes=2, seed=0):
 
 @pytest.fixture
 def make_run(tmp_path):
-  """Writes a run folder as launch/main.py leaves it, but for its checkpoints."""
+  """Writes a run folder with predictions that are given."""
 
-  def make(name, rows, *, split='test', class_names=('other', 'melanoma'), maps=None,
-           groups=None, fingerprints=None, synthetic=False, **fields):
+  def make(name, rows, *, class_names=('other', 'melanoma'), groups=None,
+           threshold=0.5, fingerprints=None, maps=None, split='test', synthetic=False,
+           **fields):
     folder = tmp_path / 'runs' / name
-    config = common.get_config().to_dict() | {
-        'bootstrap_draws': 100, 'resize_size': SIDE, 'image_size': SEEN,
+    own = common.get_config().to_dict() | {
+        'resize_size': SIDE, 'image_size': SEEN,
         'data_dir': str(tmp_path / 'nowhere')} | fields
-    ids, labels, probabilities = rows
-    stem = {'test': 'test', 'validation': 'val'}[split]
-    prediction_files.write_predictions(
-        folder / 'predictions' / f'{stem}.csv', ids, labels, probabilities, class_names)
-    image_tables.write(folder / 'predictions' / f'{stem}_images.csv', ids,
-                       ids if groups is None else groups, {})
-    if maps:
-      prediction_files.write_attention(folder / 'attention' / f'{stem}.npz', ids, maps)
-    binary = len(class_names) == 2
-    for file, content in (
-        ('config', config),
-        ('environment', {'commit': 'abc', 'devices': ['cpu: x'],
-                         'fingerprints': fingerprints or {}}),
-        ('summary', {'best': {'step': 1}, 'class_names': list(class_names),
-                     'threshold': 0.5 if binary else None, 'synthetic': synthetic,
-                     'leakage': {'found': []},
-                     split: {'n': len(ids)}})):
-      (folder / f'{file}.json').write_text(json.dumps(content))
+    run_folders.write(
+        folder, own, predictions=(*rows, rows[0] if groups is None else groups),
+        classes=class_names, maps=maps, scored=(), threshold=threshold, split=split,
+        synthetic=synthetic, fingerprints=fingerprints or {})
     return folder
 
   return make
@@ -112,16 +99,28 @@ def found(tmp_path):
 
 
 @pytest.fixture
-def seven(make_run, found):
-  """A run of every system of Table 3.2."""
-  for number, (name, fields) in enumerate(SYSTEMS.items()):
-    make_run(name, predictions(60, seed=number), **fields)
-  return found()
+def grouped(found):
+  """The groups of all runs that `make_run` made, task by task."""
+
+  def gather(split='auto'):
+    defaults = run_folders.plan(num_draws=100).defaults
+    return [group for _, own in published.tasks(found())
+            for group in groups_lib.gather(own, split=split, defaults=defaults).groups]
+
+  return gather
 
 
 @pytest.fixture
-def panel(make_run, found):
+def seven(make_run, grouped):
+  """A run of every system of Table 3.2."""
+  for number, (name, fields) in enumerate(SYSTEMS.items()):
+    make_run(name, predictions(60, seed=number), **fields)
+  return grouped()[0]
+
+
+@pytest.fixture
+def classes(make_run, grouped):
   """Seven systems on the seven classes of ISIC 2018."""
   for seed, (name, fields) in enumerate(SYSTEMS.items()):
     make_run(name, predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return selection.panels(found(), split='auto')[0][0]
+  return grouped()[0]

@@ -6,7 +6,9 @@ import os
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.report import document
+from attnmel_jax.report import figures
 from attnmel_jax.report import run_reader
 from tests.report import run_folders
 
@@ -22,14 +24,16 @@ def runs(tmp_path):
                     rows=350, synthetic=True)
   unet = root / 'isic2018_task1' / 'unet'
   run_folders.write(unet, run_folders.config('isic2018', model='unet'))
-  (unet / 'summary.json').write_text(json.dumps({
+  (unet / 'summary.json').unlink()
+  score = {'estimate': 0.625, 'low': 0.5, 'high': 0.75}
+  files.write_json(unet / 'summary.json', {
       'best': {'step': 9}, 'synthetic': False, 'class_names': [], 'threshold': 0.5,
-      'validation': {'n': 5, 'jaccard': 0.625, 'thresholded_jaccard': 0.5}}))
+      'leakage': {'found': []}, 'fingerprints': {},
+      'trained_on': {'n': 1, 'groups': 1, 'class_counts': {}},
+      'validation': {'n': 5, 'jaccard': score, 'thresholded_jaccard': score}})
   run_folders.write(root / 'other', run_folders.config('isic2017'),
                     split='validation')
-  summary = json.loads((root / 'other' / 'summary.json').read_text())
-  (root / 'other' / 'summary.json').write_text(
-      json.dumps(summary | {'class_names': ['a', 'b', 'c']}))
+  run_folders.change(root / 'other', 'summary', class_names=['a', 'b', 'c'])
   (root / 'isic2017' / 'vgg16' / 'predictions' / 'test.csv').unlink()
   (root / 'begun').mkdir()
   (root / 'begun' / 'config.json').write_text('{}')
@@ -84,9 +88,7 @@ def test_the_page_and_its_files(runs, tmp_path):
 def test_leakage_is_on_every_table_of_the_run(runs, tmp_path):
   line = 'train and test share 2 lesions: a, b'
   for path in (runs / 'isic2017' / 'mel_cnn', runs / 'isic2018_task1' / 'unet'):
-    summary = json.loads((path / 'summary.json').read_text())
-    summary['leakage'] = {'allowed': True, 'found': [line]}
-    (path / 'summary.json').write_text(json.dumps(summary))
+    run_folders.change(path, 'summary', leakage={'allowed': True, 'found': [line]})
   out = tmp_path / 'out'
   report = _write(runs, out)
   made_from = ('table_3_2', 'table_3_3', 'segmentation', 'test.csv', 'validation.csv')
@@ -120,18 +122,18 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   assert 'notes.md' in left and left < drawn
 
 
-def test_figures_of_a_killed_report_are_listed(runs, tmp_path):
-  out = tmp_path / 'out'
-  _write(runs, out)
-  listed = json.loads((out / 'written.json').read_text())
-  (out / 'written.json').unlink()  # it was killed before
-  (out / 'figures' / 'own.png').write_bytes(b'')
-  _write(runs, out)
-  assert json.loads((out / 'written.json').read_text()) == listed
+@pytest.mark.slow
+def test_the_same_runs_make_the_same_files_after_a_kill_too(runs, tmp_path):
+  first, second = tmp_path / 'a', tmp_path / 'b'
+  for out in (first, second, second):
+    (out / 'written.json').unlink(missing_ok=True)  # it was killed before
+    _write(runs, out)
+  for path in first.glob('*.*'):
+    assert path.read_bytes() == (second / path.name).read_bytes(), path
 
 
 def test_a_manifest_of_others_removes_nothing(runs, tmp_path, monkeypatch):
-  monkeypatch.setattr(document.figures, 'write', lambda *_, **__: [])
+  monkeypatch.setattr(figures, 'write', lambda *_, **__: [])
   out = tmp_path / 'out'
   out.mkdir()
   (tmp_path / 'precious').write_text('')
@@ -154,10 +156,10 @@ def test_a_split_that_no_run_has_is_refused(runs, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.slow
-def test_the_same_runs_make_the_same_files(runs, tmp_path):
-  first, second = tmp_path / 'a', tmp_path / 'b'
-  for out in (first, second):
-    _write(runs, out)
-  for path in first.glob('*.*'):
-    assert path.read_bytes() == (second / path.name).read_bytes()
+def test_pictures_of_attention_maps_are_linked(runs, tmp_path, monkeypatch):
+  monkeypatch.setattr(figures, 'write', lambda *_, **__: [])
+  (runs / 'isic2017' / 'mel_cnn' / 'attention').mkdir()
+  (runs / 'isic2017' / 'mel_cnn' / 'attention' / 'test.png').write_bytes(b'')
+  text = _write(runs, tmp_path / 'out').text
+  assert '![test](../runs/isic2017/mel_cnn/attention/test.png)' in text
+  assert '- mel_cnn: best after step 7; commit cccccccccccc; cpu: x; differs' in text

@@ -11,7 +11,6 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.report import gallery
-from attnmel_jax.report.figures import selection
 from tests.report import conftest
 
 MANY = 10**9
@@ -33,9 +32,9 @@ def _maps(number, seed=0):
           'pool4': rng.random((number, 2, 2), np.float32)}
 
 
-def _gallery(found, prepared, budget=MANY):
-  (panel,), _ = selection.panels(found(), split='auto')
-  return gallery.of_panel(panel, prepared, budget=budget)
+def _gallery(grouped, prepared, budget=MANY):
+  (group,) = grouped()
+  return gallery.of_group(group, prepared, budget=budget)
 
 
 def _picture(uri):
@@ -45,12 +44,12 @@ def _picture(uri):
     return np.asarray(picture).astype(int)
 
 
-def test_images_maps_and_decisions_belong_together(make_run, found, rows, prepared):
+def test_images_maps_and_decisions_belong_together(make_run, grouped, rows, prepared):
   ids, labels, probabilities = rows
   maps = _maps(9)
   make_run('a', rows, maps=maps)
   make_run('b', rows, maps=_maps(9, 1), roi='lesion')
-  shown = _gallery(found, prepared)
+  shown = _gallery(grouped, prepared)
   content = shown.content
   assert (shown.shown, shown.total, shown.notes) == (9, 9, [])
   assert [image['id'] for image in content['images']] == sorted(ids)
@@ -73,18 +72,18 @@ def test_images_maps_and_decisions_belong_together(make_run, found, rows, prepar
     assert np.abs(_picture(image['photo']) - seen).mean() < 8
 
 
-def test_errors_come_first_where_not_all_images_fit(make_run, found, rows, prepared):
+def test_errors_come_first_where_not_all_images_fit(make_run, grouped, rows, prepared):
   make_run('a', rows, maps=_maps(9))
-  whole = _gallery(found, prepared).content['images']
+  whole = _gallery(grouped, prepared).content['images']
   size = max(len(image['photo']) + len(image['outline']) for image in whole)
-  shown = _gallery(found, prepared, budget=4 * (size + 400))
+  shown = _gallery(grouped, prepared, budget=4 * (size + 400))
   assert 3 <= shown.shown < 9 and shown.total == 9
   ids = [image['id'] for image in shown.content['images']]
   wrong = rows[0][::3].tolist()
   assert set(wrong) <= set(ids)
   rest = [name for name in sorted(rows[0]) if name not in wrong]
   assert [name for name in ids if name not in wrong] == rest[:len(ids) - 3]
-  assert _gallery(found, prepared, budget=1).shown == 1  # never none
+  assert _gallery(grouped, prepared, budget=1).shown == 1  # never none
 
 
 def test_every_decision_is_of_one_kind():
@@ -133,16 +132,16 @@ def test_a_large_photograph_is_made_smaller():
   assert abs(picture[:100].mean() - 200) < 3 and picture[156:].mean() < 3
 
 
-def test_a_constant_map_marks_everything(make_run, found, rows, prepared):
+def test_a_constant_map_marks_everything(make_run, grouped, rows, prepared):
   make_run('a', rows, maps={'pool4': np.full((9, 2, 2), 0.3, np.float32)})
-  (one,) = _gallery(found, prepared).content['systems'][0]['maps']
+  (one,) = _gallery(grouped, prepared).content['systems'][0]['maps']
   assert one['values'][0] == base64.b64encode(b'\xff' * 4).decode()
   assert attention_maps.rescale(np.full((1, 2, 2), 0.3)).min() == 1
 
 
-def test_no_maps_and_no_photographs(make_run, found, rows, tmp_path):
+def test_no_maps_and_no_photographs(make_run, grouped, rows, tmp_path):
   make_run('a', rows, model='mel_cnn')
-  assert _gallery(found, tmp_path) is None
+  assert _gallery(grouped, tmp_path) is None
   make_run('b', rows, maps=_maps(9))
   with pytest.raises(errors.UserError, match='not prepared'):
-    _gallery(found, tmp_path)
+    _gallery(grouped, tmp_path)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from attnmel_jax.report import gallery
+from attnmel_jax.report import groups
 from attnmel_jax.report import page
-from attnmel_jax.report import run_reader
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
 from attnmel_jax.report.tables import sections
 from attnmel_jax.report.tables import table as table_lib
 from tests.report import conftest
@@ -58,7 +57,7 @@ def _fingerprint(prepared):
 
 
 @pytest.fixture
-def rendered(make_run, found, prepared, tmp_path):
+def rendered(make_run, found, grouped, prepared, tmp_path):
   """Renders the page of two runs with maps of prepared images."""
   data = conftest.open_split(prepared, 'test')
   labels = (data.labels == 0).astype(int)
@@ -72,15 +71,14 @@ def rendered(make_run, found, prepared, tmp_path):
   figure = plotting.blank(2, 2)
   plotting.save_chart(figure, folder, 'chart')
   plotting.save(figure, folder, 'photographs')
-  entries = [plotting.Entry('Curve', 'Of it.', 'chart', table='t', chart=True),
+  entries = [plotting.Entry('Curve', 'Of it.', 'chart', chart=True),
              plotting.Entry('Faces', 'Of them.', 'photographs'),
              plotting.Entry('Masks', 'There are none.')]
-  panels, _ = selection.panels(found(), split='auto')
 
   def render(tables=(), left_out=(), **asked):
     own = sections.Section('Table 9', ['A line.'], list(tables), [])
-    plan = run_folders.plan(**asked)._replace(data_dir=prepared)
-    return page.render(found(), [own], entries, panels, left_out, plan, folder)
+    plan = run_folders.plan(**{'data_dir': prepared, **asked})
+    return page.render(found(), [own], entries, grouped(), left_out, plan, folder)
 
   return render
 
@@ -100,7 +98,7 @@ def test_everything_of_the_report_is_in_the_page(rendered):
                '<th scope="row">A</th>', '<td>0.8 [0.7,\N{NO-BREAK SPACE}0.9]</td>',
                '<li>gone: it is damaged</li>', 'Masks: There are none.',
                '2 finished runs', 'melanoma against other: 9 of 9 are shown.',
-               'Curve. Its numbers: figures/t.csv'):
+               'Curve. Its numbers: figures/chart.csv'):
     assert text in html, text
   assert 'Faces' not in html  # a picture of photographs: the gallery has them
   charts = [attrs for attrs in _read(html).of('img') if 'id' not in attrs]
@@ -114,14 +112,14 @@ def test_what_was_run_is_what_differs(rendered, prepared):
   # A path is one of a single machine.
   assert '<code>pretrained=&#39;x.pth&#39;</code>' in shared and '/secret' not in html
   assert 'roi' not in shared
-  assert ('<th scope="row">second</th><td>roi=&#39;lesion&#39;</td><td>1</td><td>abc'
-          in html)
+  assert ('<th scope="row">second</th><td>roi=&#39;lesion&#39;</td><td>7</td>'
+          '<td>cccccccccccc</td>' in html)
   assert '<th scope="row">first</th><td>nothing</td>' in html
   assert f'<td>{_fingerprint(prepared)}</td><td>all</td>' in html
 
 
 def test_names_from_outside_are_text(rendered, monkeypatch):
-  monkeypatch.setattr(selection.Panel, 'title', NASTY)
+  monkeypatch.setattr(groups.Group, 'heading', NASTY)
   plain = _read(rendered())
   html = rendered([_table(NASTY, context=(NASTY,), notes=(table_lib.Bold(NASTY),))],
                   [NASTY])
@@ -138,15 +136,15 @@ def test_names_from_outside_are_text(rendered, monkeypatch):
 
 
 def test_ids_of_images_are_text_too(rendered, monkeypatch):
-  own = gallery.of_panel
+  own = gallery.of_group
 
-  def of_panel(*args, **kwargs):
+  def of_group(*args, **kwargs):
     shown = own(*args, **kwargs)
     for image in shown.content['images']:
       image['id'] = NASTY
     return shown
 
-  monkeypatch.setattr(gallery, 'of_panel', of_panel)
+  monkeypatch.setattr(gallery, 'of_group', of_group)
   html = rendered()
   assert len(_read(html).of('script')) == 2 and '<!--' not in html
   assert _data(html)['sets'][0]['images'][0]['id'] == NASTY
@@ -181,22 +179,9 @@ def test_without_images_there_is_no_photograph_map_or_name(rendered, found):
   assert shown.count('data:image/jpeg') == 9 and 'ISIC_' in shown
 
 
-def test_photographs_that_are_not_at_hand_are_a_line(rendered, tmp_path, monkeypatch):
-  monkeypatch.setattr(run_folders, 'plan', lambda **_: _plan(tmp_path))
-  html = rendered()
-  assert 'the photographs are not at hand' in html and 'id="data"' not in html
-
-
-def _plan(tmp_path):
-
-  class Plan(sections.Plan):
-    """One whose folder of data stays."""
-
-    def _replace(self, **_):
-      return self
-
-  defaults = run_folders.config('isic2017')
-  return Plan({}, defaults, 'AttnMel-CNN', 'auto', tmp_path, True)
+def test_missing_photographs_are_a_line(rendered, tmp_path):
+  html = rendered(data_dir=tmp_path)
+  assert 'the photographs are missing' in html and 'id="data"' not in html
 
 
 def test_a_page_stays_below_its_limit(rendered, monkeypatch):
@@ -228,10 +213,3 @@ def test_every_field_is_labelled_and_every_picture_described(rendered):
   assert len(ids) == len(set(ids))
   links = {attrs['href'][1:] for attrs in reader.of('a')}
   assert links <= set(ids)
-
-
-def test_runs_of_one_name_are_told_apart_by_their_parents(make_run, found):
-  for parent in ('a', 'b'):
-    make_run(f'{parent}/run', conftest.predictions())
-  make_run('other', conftest.predictions())
-  assert run_reader.run_names(found()) == ['a/run', 'b/run', 'other']

@@ -10,7 +10,6 @@ import pytest
 
 from attnmel_jax.report import page
 from attnmel_jax.report.figures import plotting
-from attnmel_jax.report.figures import selection
 from tests.report import conftest
 from tests.report import run_folders
 
@@ -24,7 +23,7 @@ NASTY = '<img src=x onerror=alert(1)>'
 
 
 @pytest.fixture
-def written(make_run, found, prepared, tmp_path):
+def written(make_run, found, grouped, prepared, tmp_path):
   """A report of two binary systems with maps, and of one with all three classes."""
   data = conftest.open_split(prepared, 'test')
   melanoma = (data.labels == 0).astype(int)
@@ -41,11 +40,10 @@ def written(make_run, found, prepared, tmp_path):
       positive=(), class_names=tuple(data.class_names))
   plotting.save_chart(plotting.blank(2, 2), tmp_path / 'figures', 'chart')
   entry = plotting.Entry('Curve', 'Of it.', 'chart', chart=True)
-  panels, _ = selection.panels(found(), split='auto')
   path = tmp_path / 'report.html'
   path.write_text(page.render(
-      found(), [], [entry], panels, [NASTY],
-      run_folders.plan()._replace(data_dir=prepared), tmp_path / 'figures'))
+      found(), [], [entry], grouped(), [NASTY],
+      run_folders.plan(data_dir=prepared), tmp_path / 'figures'))
   return path
 
 

@@ -6,7 +6,6 @@ from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report.figures import attention_overlays
-from attnmel_jax.report.figures import selection
 from tests.report import conftest
 from tests.report import drawn
 
@@ -38,12 +37,8 @@ def all_systems(make_run, rows, prepared):
     make_run(name, rows, maps=maps, data_dir=str(prepared), synthetic=True, **fields)
 
 
-def _panel(found):
-  return selection.panels(found(), split='auto')[0][0]
-
-
 @pytest.mark.usefixtures('all_systems')
-def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared):
+def test_each_map_of_each_system_is_a_row(grouped, monkeypatch, tmp_path, prepared):
   drawn_with = {}
   original = overlays.attention_grid
 
@@ -52,7 +47,7 @@ def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared
     return drawn_with['figure']
 
   monkeypatch.setattr(overlays, 'attention_grid', spy)
-  text = conftest.text(attention_overlays.write([_panel(found)], tmp_path, None))
+  text = conftest.text(attention_overlays.write(grouped(), tmp_path, None))
   assert '### Figure 3.3: attention maps: ISIC 2017, synthetic' in text
   assert 'No run of ISIC 2018 has attention maps.' in text
   figure = drawn_with['figure']
@@ -78,10 +73,9 @@ def test_each_map_of_each_system_is_a_row(found, monkeypatch, tmp_path, prepared
       _maps(data.ids, seed=3)['pool4'][chosen])
 
 
-def test_one_system_alone_is_legible(make_run, rows, found, prepared, tmp_path):
+def test_one_system_alone_is_legible(make_run, rows, grouped, prepared, tmp_path):
   make_run('a', rows, maps=_maps(rows[0]), roi='lesion')
-  panel = _panel(found)
-  text = conftest.text(attention_overlays.write([panel], tmp_path, prepared))
+  text = conftest.text(attention_overlays.write(grouped(), tmp_path, prepared))
   assert 'Of each system seed 0.' in text
   with Image.open(tmp_path / 'figure_3_3_isic2017_melanoma.png') as picture:
     assert picture.width > 6 * overlays.COLUMN_INCHES * overlays.DPI
@@ -117,36 +111,34 @@ def test_the_text_grows_with_the_picture_within_bounds():
   assert sizes[0] == overlays.FONT < sizes[1] < sizes[2] < sizes[3] == 12
 
 
-def test_other_images_or_another_view_are_left_out(make_run, rows, found):
+def test_maps_of_other_images_are_left_out(make_run, rows, grouped):
   ids = rows[0]
   make_run('a', rows, maps=_maps(ids))
-  make_run('b', rows, maps=_maps(ids), roi='lesion', image_size=64, resize_size=72)
-  make_run('c', rows, maps=_maps(ids), roi='dermo', image_size=32, resize_size=32)
+  make_run('b', rows, maps=_maps(ids), roi='lesion')
   folder = make_run('d', rows, maps=_maps(ids), roi='background')
   prediction_files.write_attention(
       folder / 'attention' / 'test.npz', ids[::-1], _maps(ids))
-  maps, notes = attention_overlays.read(_panel(found))
+  maps, notes = attention_overlays.read(grouped()[0])
   assert [one.label for one in maps] == ['AttnMel-CNN', 'AttnMel-CNN-Lesion']
-  assert [note.split(' is')[0] for note in notes] == [
-      'AttnMel-CNN-Dermo', 'AttnMel-CNN-Bkg']
+  assert [note.split(' is')[0] for note in notes] == ['AttnMel-CNN-Bkg']
 
 
 def test_missing_photographs_and_damaged_maps_are_lines(
-    make_run, rows, found, tmp_path):
+    make_run, rows, grouped, tmp_path):
   make_run('a', rows, maps=_maps(rows[0]))
   folder = make_run('b', rows, maps=_maps(rows[0]), roi='lesion')
   (folder / 'attention' / 'test.npz').write_bytes(b'PK')
   text = conftest.text(
-      attention_overlays.write([_panel(found)], tmp_path / 'out', None))
+      attention_overlays.write(grouped(), tmp_path / 'out', None))
   assert 'Not drawn: ' in text and 'is not prepared in' in text
   assert 'AttnMel-CNN-Lesion is left out: ' in text
   assert '![' not in text and not (tmp_path / 'out').exists()
 
 
-def test_no_run_with_maps_is_a_line(make_run, rows, found, tmp_path):
+def test_no_run_with_maps_is_a_line(make_run, rows, grouped, tmp_path):
   make_run('a', rows, model='mel_cnn')
   lines = [one.text for one in
-           attention_overlays.write([_panel(found)], tmp_path, None)]
+           attention_overlays.write(grouped(), tmp_path, None)]
   assert 'No run of ISIC 2017 has attention maps.' in lines
   assert 'No run of ISIC 2018 has attention maps.' in lines
 

@@ -5,24 +5,19 @@ import pytest
 import sklearn.metrics
 
 from attnmel_jax.report.figures import curves
-from attnmel_jax.report.figures import selection
 from tests.report import conftest
 from tests.report import drawn
-
-
-def _panels(runs):
-  return selection.panels(runs, split='auto')[0]
 
 
 def _lines(axis, colour):
   return [line for line in axis.get_lines() if line.get_color() == colour]
 
 
-def test_the_line_is_scikit_learns_curve(make_run, found):
+def test_the_line_is_scikit_learns_curve(make_run, grouped):
   _, labels, probabilities = rows = conftest.predictions()
   make_run('a', rows)
   axis = curves.figure(
-      _panels(found()), curves.roc, strip=False).axes[0]
+      grouped(), curves.roc, strip=False).axes[0]
   x, y, _ = sklearn.metrics.roc_curve(
       labels, probabilities[:, 1], drop_intermediate=False)
   curve, point = _lines(axis, '#0072B2')
@@ -37,11 +32,11 @@ def test_the_line_is_scikit_learns_curve(make_run, found):
       [called[labels == 0].mean(), called[labels == 1].mean()])
 
 
-def test_precision_is_a_step_function_from_recall_0(make_run, found):
+def test_precision_is_a_step_function_from_recall_0(make_run, grouped):
   _, labels, probabilities = rows = conftest.predictions()
   make_run('a', rows)
   axis = curves.figure(
-      _panels(found()), curves.precision_recall, strip=False).axes[0]
+      grouped(), curves.precision_recall, strip=False).axes[0]
   (curve,) = _lines(axis, '#0072B2')
   x, y = curve.get_data()
   assert curve.get_drawstyle() == 'steps-pre' and x[0] == 0
@@ -49,11 +44,11 @@ def test_precision_is_a_step_function_from_recall_0(make_run, found):
       sklearn.metrics.average_precision_score(labels, probabilities[:, 1]))
 
 
-def test_reliability_is_drawn_with_the_share_of_images(make_run, found):
+def test_reliability_is_drawn_with_the_share_of_images(make_run, grouped):
   _, labels, probabilities = rows = conftest.predictions()
   make_run('a', rows)
   axis, strip = curves.figure(
-      _panels(found()), curves.reliability, strip=True).axes
+      grouped(), curves.reliability, strip=True).axes
   (curve,) = _lines(axis, '#0072B2')
   inside = (probabilities[:, 1] > 14 / 15) & (probabilities[:, 1] <= 1)
   assert inside.any()
@@ -65,39 +60,47 @@ def test_reliability_is_drawn_with_the_share_of_images(make_run, found):
   assert stairs.get_data().values[14] == pytest.approx(100 * inside.mean())
 
 
-@pytest.mark.parametrize('draw', [
-    curves.roc, curves.precision_recall, curves.reliability])
 @pytest.mark.usefixtures('seven')
-def test_seven_systems_and_two_data_sets_are_legible(make_run, found, draw):
+def test_seven_systems_and_two_data_sets_are_legible(make_run, grouped):
   for seed in (0, 1, 2):
     make_run(f's{seed}', conftest.predictions(seed=seed), seed=seed,
-             dataset='isic2016', positive=('malignant',), synthetic=True)
-  panels = _panels(found())
-  strip = draw is curves.reliability
-  figure = curves.figure(panels, draw, strip=strip)
-  drawn.check_texts(figure)
-  assert figure.get_size_inches()[0] < 8.61
-  said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-  assert len(said) == 8
-  assert said[0].startswith('AttnMel-CNN ×3  ')
-  # A thin line for each seed, the bold one and, on the first, operating points.
-  assert len([line for line in _lines(figure.axes[0], '#0072B2')
-              if len(line.get_xdata()) > 1]) == 4
-  for legend in figure.legends:
-    box = legend.get_window_extent()
-    assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
+             dataset='isic2016', positive=('malignant',), synthetic=True,
+             class_names=('other', 'malignant'))
+  found = grouped()
+  for draw in (curves.roc, curves.precision_recall, curves.reliability):
+    figure = curves.figure(found, draw, strip=draw is curves.reliability)
+    drawn.check_texts(figure)
+    assert figure.get_size_inches()[0] < 8.61
+    said = [text.get_text() for legend in figure.legends
+            for text in legend.get_texts()]
+    assert len(said) == 8
+    assert said[0].startswith('AttnMel-CNN ×3  ')
+    # A thin line for each seed, the bold one and, on the first, operating points.
+    assert len([line for line in _lines(figure.axes[0], '#0072B2')
+                if len(line.get_xdata()) > 1]) == 4
+    for legend in figure.legends:
+      box = legend.get_window_extent()
+      assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
 
 
-def test_files_captions_and_numbers(make_run, found, tmp_path):
+def test_the_legend_has_the_interval_of_the_table(make_run, grouped):
+  make_run('a', conftest.predictions())
+  (group,) = grouped()
+  low = group.interval('AttnMel-CNN', 'auc').low
+  figure = curves.figure([group], curves.roc, strip=False)
+  assert f'[{low:.3f}'.replace('0.', '.') in figure.legends[0].get_texts()[0].get_text()
+
+
+def test_files_captions_and_numbers(make_run, grouped, tmp_path):
   rows = conftest.predictions()
   make_run('a', rows)
   make_run('b', conftest.predictions(seed=1), seed=1)
   make_run('c', conftest.predictions(classes=3), dataset='isic2018', positive=(),
            class_names=('x', 'y', 'z'))
-  text = conftest.text(curves.write(_panels(found()), tmp_path))
+  text = conftest.text(curves.write(grouped(), tmp_path))
   for stem in ('figure_3_2_roc', 'figure_3_2_precision_recall'):
     drawn.check_files(tmp_path, stem, curves.figure(
-        _panels(found())[:1], curves.roc, strip=False).get_size_inches())
+        grouped()[:1], curves.roc, strip=False).get_size_inches())
     assert f'figures/{stem}.png' in text
   assert 'Bold: the vertical average of seeds and folds' in text
   with (tmp_path / 'figure_3_2_roc.csv').open() as file:
@@ -116,12 +119,12 @@ def test_files_captions_and_numbers(make_run, found, tmp_path):
 
 
 def test_no_binary_run_is_a_line_and_one_class_alone_no_crash(
-    make_run, found, tmp_path):
+    make_run, grouped, tmp_path):
   assert 'No run has predictions' in conftest.text(
       curves.write([], tmp_path))
   ids, _, probabilities = conftest.predictions()
   make_run('a', (ids, np.zeros(40, int), probabilities))
-  assert _panels(found())[0].positives == 0
-  curves.write(_panels(found()), tmp_path)
-  figure = curves.figure(_panels(found()), curves.roc, strip=False)
+  assert grouped()[0].counts == [40, 0]
+  curves.write(grouped(), tmp_path)
+  figure = curves.figure(grouped(), curves.roc, strip=False)
   assert 'AUC undefined' in figure.legends[0].get_texts()[0].get_text()

@@ -50,7 +50,7 @@ def test_files_are_whole_and_have_the_size_that_was_asked_for(tmp_path):
 
 
 def test_tables_give_floats_back(tmp_path):
-  plotting.save_table([('a', 0.1 + 0.2)], ('name', 'value'), tmp_path, 'x')
+  plotting.save_table(('name', 'value'), [('a', 0.1 + 0.2)], tmp_path, 'x')
   with (tmp_path / 'x.csv').open() as file:
     (row,) = csv.DictReader(file)
   assert float(row['value']) == 0.1 + 0.2
@@ -70,10 +70,10 @@ def test_a_chart_is_an_svg_too_with_texts_and_the_same_each_time(tmp_path):
 
 
 def test_an_entry_links_picture_print_and_numbers():
-  entry = plotting.Entry('Title', 'Words.', 'x', table='y', chart=True)
+  entry = plotting.Entry('Title', 'Words.', 'x', chart=True)
   text = conftest.text([entry])
   for link in ('![Title](figures/x.png)', '[PDF](figures/x.pdf)',
-               '[SVG](figures/x.svg)', '[numbers](figures/y.csv)', '### Title',
+               '[SVG](figures/x.svg)', '[numbers](figures/x.csv)', '### Title',
                'Words.'):
     assert link in text
   text = conftest.text([plotting.Entry('T', 'W.', 'x')])

@@ -6,7 +6,6 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.report.figures import prepared_data
-from attnmel_jax.report.figures import selection
 from tests.report import conftest
 
 
@@ -16,9 +15,9 @@ def _rows(prepared, split):
   return data.ids, labels, np.tile([0.5, 0.5], (len(data), 1))
 
 
-def _scored(make_run, found, rows, **fields):
+def _member(make_run, grouped, rows, **fields):
   make_run('a', rows, **fields)
-  return selection.read(found()[0], 'test')
+  return grouped()[0].members[0]
 
 
 def test_the_first_annotated_images_of_each_class_are_shown():
@@ -63,8 +62,8 @@ def test_prepared_splits_and_generated_masks_are_told_apart(prepared, tmp_path):
 
 
 def test_photographs_are_found_where_the_run_or_the_user_says(
-    make_run, found, prepared, tmp_path):
-  one = _scored(make_run, found, _rows(prepared, 'test'))
+    make_run, grouped, prepared, tmp_path):
+  one = _member(make_run, grouped, _rows(prepared, 'test'))
   with pytest.raises(errors.UserError, match='is not prepared in'):
     prepared_data.open_photographs(one, 'test', [tmp_path])
   opened = prepared_data.open_photographs(one, 'test', [tmp_path, prepared])
@@ -73,30 +72,30 @@ def test_photographs_are_found_where_the_run_or_the_user_says(
     prepared_data.open_photographs(one, 'test', [])
 
 
-def test_a_fold_has_its_images_from_the_training_split(make_run, found, prepared):
-  one = _scored(make_run, found, _rows(prepared, 'train'), num_folds=2)
+def test_a_fold_has_its_images_from_the_training_split(make_run, grouped, prepared):
+  one = _member(make_run, grouped, _rows(prepared, 'train'), num_folds=2)
   assert prepared_data.open_photographs(one, 'test', [prepared]).split == 'train'
 
 
-@pytest.mark.parametrize('split', ['train', 'validation'])
-def test_data_of_another_fingerprint_are_refused(make_run, found, prepared, split):
+def test_data_of_another_fingerprint_are_refused(make_run, grouped, prepared):
   rows = _rows(prepared, 'validation')
   right = {name: conftest.open_split(prepared, name).fingerprint
            for name in ('train', 'validation')}
   make_run('a', rows, split='validation', fingerprints=right)
-  one = selection.read(found()[0], 'validation')
+  one = grouped()[0].members[0]
   assert prepared_data.open_photographs(one, 'validation', [prepared])
-  make_run('a', rows, split='validation', fingerprints=right | {split: 'f' * 64})
-  one = selection.read(found()[0], 'validation')
-  with pytest.raises(errors.UserError, match=f'the {split} data in .* are not those'):
-    prepared_data.open_photographs(one, 'validation', [prepared])
+  for split in right:
+    make_run('a', rows, split='validation', fingerprints=right | {split: 'f' * 64})
+    one = grouped()[0].members[0]
+    with pytest.raises(errors.UserError, match=f'the {split} data in .* are not those'):
+      prepared_data.open_photographs(one, 'validation', [prepared])
 
 
-def test_other_images_or_labels_are_refused(make_run, found, prepared):
+def test_other_images_or_labels_are_refused(make_run, grouped, prepared):
   ids, labels, probabilities = _rows(prepared, 'test')
   for rows in ((ids, 1 - labels, probabilities), (np.char.add(ids, 'x'), labels,
                                                   probabilities)):
-    one = _scored(make_run, found, rows)
+    one = _member(make_run, grouped, rows)
     with pytest.raises(errors.UserError, match='does not hold the images and labels'):
       prepared_data.open_photographs(one, 'test', [prepared])
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from attnmel_jax.report.figures import curves
-from attnmel_jax.report.figures import selection
 from attnmel_jax.report.figures import training_curves
 from tests.report import conftest
 from tests.report import drawn
@@ -23,10 +22,6 @@ def _metrics(folder, losses, scores=(), *, every=10, name='auc'):
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(x) + '\n' for x in lines))
 
 
-def _panels(found):
-  return selection.panels(found, split='auto')[0]
-
-
 def test_losses_are_means_of_equal_parts_and_scores_are_all_there(make_run, found):
   folder = make_run('a', conftest.predictions())
   losses = np.arange(120.)
@@ -40,12 +35,12 @@ def test_losses_are_means_of_equal_parts_and_scores_are_all_there(make_run, foun
   assert history.score_name == 'auc'
 
 
-def test_seeds_have_a_mean_line_and_a_thin_one_each(make_run, found, tmp_path):
+def test_seeds_have_a_mean_line_and_a_thin_one_each(make_run, found, grouped, tmp_path):
   for seed, rise in ((0, 0.), (1, 0.2)):
     folder = make_run(f's{seed}', conftest.predictions(seed=seed), seed=seed)
     _metrics(folder, [1., 0.5 + rise] * 10, [0.6, 0.7 + rise])
   _metrics(make_run('other', conftest.predictions(), roi='lesion'), [3.] * 20)
-  losses, scores = training_curves.write(found(), _panels(found()), tmp_path)
+  losses, scores = training_curves.write(found(), grouped(), tmp_path)
   assert (losses.stem, scores.stem) == ('training_loss', 'training_validation')
   assert 'Bold: the mean at each step' in losses.text
   trained = training_curves.Trained('x', {
@@ -76,21 +71,21 @@ def test_runs_of_other_lengths_are_lines_of_their_own(make_run, found):
   assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [20, 30]
 
 
-def test_a_network_for_masks_has_a_panel_of_its_own(make_run, found, tmp_path):
+def test_a_network_for_masks_has_a_panel_of_its_own(make_run, found, grouped, tmp_path):
   folder = make_run('u', conftest.predictions(), model='unet', roi='lesion',
                     dataset='isic2018_task1')
   _metrics(folder, [1.] * 20, [0.3, 0.4], name='jaccard')
-  losses, scores = training_curves.write(found(), _panels(found()), tmp_path)
+  losses, scores = training_curves.write(found(), grouped(), tmp_path)
   assert losses.chart and scores.chart
   with (tmp_path / 'training_loss.csv').open() as file:
     assert {row['system'] for row in csv.DictReader(file)} == {'U-Net'}
 
 
-@pytest.mark.parametrize('content', [None, '', '{"step": 1', '[]\n', '{"loss": 1}\n'])
-def test_missing_and_damaged_metrics_are_a_line(make_run, found, tmp_path, content):
+def test_missing_and_damaged_metrics_are_a_line(make_run, found, grouped, tmp_path):
   folder = make_run('a', conftest.predictions())
-  if content is not None:
-    (folder / 'metrics.jsonl').write_text(content)
-  (entry,) = training_curves.write(found(), _panels(found()), tmp_path / 'out')
-  assert f'{folder}/metrics.jsonl is missing or damaged' in entry.text
-  assert not (tmp_path / 'out').exists()
+  for content in (None, '', '{"step": 1', '[]\n', '{"loss": 1}\n'):
+    if content is not None:
+      (folder / 'metrics.jsonl').write_text(content)
+    (entry,) = training_curves.write(found(), grouped(), tmp_path / 'out')
+    assert f'{folder}/metrics.jsonl is missing or damaged' in entry.text, content
+    assert not (tmp_path / 'out').exists()

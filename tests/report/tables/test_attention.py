@@ -7,10 +7,8 @@ import pytest
 
 from attnmel_jax.report.tables import attention
 from attnmel_jax.report.tables import published as published_lib
-from attnmel_jax.report.tables import table as table_lib
 from tests.report import run_folders
 
-HEAD = table_lib.Head('table', 'Title', (), ())
 SWEEP = [0.25, 0.5, 0.75]
 
 
@@ -23,7 +21,7 @@ def _write(folder, model='attnmel_cnn', roi='none', best=1, **options):
             if name in options}
   return run_folders.write(
       folder, run_folders.config('isic2017', model=model, roi=roi, **fields),
-      threshold_sweep=sweep, **options)
+      summary={'threshold_sweep': sweep}, **options)
 
 
 def _column(run, name):
@@ -32,9 +30,8 @@ def _column(run, name):
   return np.array([float(cell) if cell else np.nan for cell in cells])
 
 
-def _rows(runs, complete=True, published=published_lib.JACCARD):
-  table = attention.main(run_folders.estimates(runs), published=published,
-                               complete=complete, head=HEAD)
+def _rows(runs, task=published_lib.TABLE_3_2, **options):
+  table = attention.scores(run_folders.context(runs, task, **options))
   return {row['map']: row for row in run_folders.texts(table)}
 
 
@@ -55,8 +52,8 @@ def test_every_map_beside_the_published_and_the_baselines(tmp_path):
     mean = np.nanmean(_column(run, f'jaccard_{column}'))
     assert rows[label]['Jaccard'].startswith(f'{mean:.3f} [')
     assert rows[label]['Jaccard published'] == f'{published:.4f}'
-    assert float(rows[label]['Jaccard difference'].replace('−', '-')) == pytest.approx(
-        mean - published, abs=0.0006)
+    assert run_folders.floats(rows[label]['Jaccard difference']) == [
+        pytest.approx(mean - published, abs=0.0006)]
   for kind in ('mass', 'pointing'):
     title = {'mass': 'mass inside', 'pointing': 'pointing game'}[kind]
     mean = np.nanmean(_column(runs[0], f'{kind}_pool3'))
@@ -71,18 +68,20 @@ def test_every_map_beside_the_published_and_the_baselines(tmp_path):
     assert rows[title]['Jaccard published'] == '–'
   assert rows['AttnMel-CNN pool-3']['best threshold'] == '0.50'
   assert rows['AttnMel-CNN pool-3']['Jaccard there'] == '0.450'
-  assert attention.annotated(run_folders.estimates(runs)) == 39
+  notes = attention.scores(run_folders.context(runs)).head.notes
+  assert notes[0] == '39 images are annotated.'
 
 
 def test_only_what_there_is_where_the_thesis_is_not_repeated(tmp_path):
-  rows = _rows([_write(tmp_path / 'a', roi='dermo')], complete=False)
+  rows = _rows([_write(tmp_path / 'a', roi='dermo')], number=2)
   assert list(rows) == [
       'AttnMel-CNN-Dermo pool-3', 'AttnMel-CNN-Dermo pool-4', 'all ones',
       'centred disc (radius 0.40)', "Otsu's threshold"]
 
 
-def test_a_task_of_ones_own_has_no_published_numbers(tmp_path):
-  rows = _rows([_write(tmp_path / 'a')], published={})
+def test_another_task_has_no_published_numbers(tmp_path):
+  task = published_lib.TABLE_3_2._replace(systems=())
+  rows = _rows([_write(tmp_path / 'a')], task)
   assert list(rows)[:3] == ['AttnMel-CNN pool-3', 'AttnMel-CNN pool-4', 'all ones']
   assert list(rows['AttnMel-CNN pool-4']) == [
       'map', 'Jaccard', 'mass inside', 'pointing game', 'best threshold',
@@ -90,9 +89,7 @@ def test_a_task_of_ones_own_has_no_published_numbers(tmp_path):
 
 
 def test_without_runs_the_published_numbers_stay():
-  table = attention.main(
-      None, published=published_lib.JACCARD, complete=True, head=HEAD)
-  rows = run_folders.texts(table)
+  rows = list(_rows([]).values())
   assert len(rows) == 7
   assert rows[5] == {
       'map': 'AttnMel-CNN-Lesion pool-4', 'Jaccard': 'no run',
@@ -103,8 +100,7 @@ def test_without_runs_the_published_numbers_stay():
 def test_maps_are_compared_with_the_same_map_of_the_reference(tmp_path):
   runs = [_write(tmp_path / 'a'), _write(tmp_path / 'l', roi='lesion'),
           _write(tmp_path / 'g', 'vgg16_gap')]
-  estimates = run_folders.estimates(runs)
-  table = attention.compare(estimates, 'AttnMel-CNN', head=HEAD)
+  table = attention.compared(run_folders.context(runs))
   rows = {(row['score'], row['system']): row for row in run_folders.texts(table)}
   against = {system: row['reference'] for (score, system), row in rows.items()
              if score == 'Jaccard'}
@@ -126,15 +122,23 @@ def test_maps_are_compared_with_the_same_map_of_the_reference(tmp_path):
         f'{own - theirs:+.3f} ['.replace('-', '−'))
     assert rows['Jaccard', system]['comparisons'] == '7'
   assert rows['mass inside', 'VGG-16-GAP CAM']['comparisons'] == '3'
-  cam = attention.compare(estimates, 'VGG-16-GAP', head=HEAD)
+  cam = attention.compared(run_folders.context(runs, reference='VGG-16-GAP'))
   assert {row['reference'] for row in run_folders.texts(cam)} == {'VGG-16-GAP CAM'}
-  assert attention.compare(estimates, 'VGG-16', head=HEAD) is None
+  assert attention.compared(run_folders.context(runs, reference='VGG-16')) is None
+
+
+def test_the_deepest_of_any_taps_is_compared_with(tmp_path):
+  runs = [_write(tmp_path / 'a', scored=('pool2', 'pool1')),
+          _write(tmp_path / 'g', 'vgg16_gap')]
+  assert list(_rows(runs, number=2))[:2] == ['AttnMel-CNN pool-1', 'AttnMel-CNN pool-2']
+  rows = run_folders.texts(attention.compared(run_folders.context(runs)))
+  assert {row['reference'] for row in rows} == {'AttnMel-CNN pool-2'}
 
 
 def test_the_sweep_is_averaged_over_seeds_and_images_of_folds(tmp_path):
   runs = [_write(tmp_path / '0', fold=0, num_folds=2, best=0, rows=30, per_lesion=10),
           _write(tmp_path / '1', fold=1, num_folds=2, best=2, rows=30, per_lesion=10)]
-  table = attention.sweep(run_folders.estimates(runs), head=HEAD)
+  table = attention.sweep(run_folders.context(runs))
   assert [row['threshold'] for row in run_folders.texts(table)] == [
       '0.250', '0.500', '0.750']
   # 19 annotated images in fold 0, 9 in fold 1.
@@ -143,6 +147,6 @@ def test_the_sweep_is_averaged_over_seeds_and_images_of_folds(tmp_path):
   assert [row[column].values[0] for row in table.rows] == pytest.approx(expected)
   assert 'all ones' in table.columns
   bare = run_folders.write(tmp_path / 'bare', run_folders.config('isic2017'))
-  assert attention.sweep(run_folders.estimates([bare]), head=HEAD) is None
+  assert attention.sweep(run_folders.context([bare])) is None
   row = _rows([bare])['AttnMel-CNN pool-3']
   assert (row['best threshold'], row['Jaccard there']) == ('–', '–')

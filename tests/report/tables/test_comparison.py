@@ -5,12 +5,11 @@ import scipy.stats
 
 from attnmel_jax.evaluation import paired
 from attnmel_jax.report.tables import comparison
+from attnmel_jax.report.tables import published
 from attnmel_jax.report.tables import table as table_lib
 from tests.report import run_folders
 
-HEAD = table_lib.Head('table', 'Title', (), ('First.',))
-TITLES = {'auc': 'AUC', 'sensitivity': 'sensitivity', 'specificity': 'specificity',
-          'jaccard_pool4': 'Jaccard pool-4'}
+HEAD = table_lib.Head('table', 'Title', (), ())
 
 
 def _runs(folder, *, seeds=(0,), **options):
@@ -26,7 +25,7 @@ def _runs(folder, *, seeds=(0,), **options):
 
 def _table(runs, reference='AttnMel-CNN'):
   return comparison.of_systems(
-      run_folders.estimates(runs, num_draws=199), reference, TITLES, head=HEAD)
+      run_folders.context(runs, num_draws=199, reference=reference))
 
 
 def _delong_variance(labels, a, b):
@@ -44,16 +43,16 @@ def test_every_number_of_a_family(tmp_path):
   runs = _runs(tmp_path)
   table = _table(runs)
   rows = {(row['score'], row['system']): row for row in run_folders.texts(table)}
-  # No two systems have attention maps.
-  assert {score for score, _ in rows} == {'AUC', 'sensitivity', 'specificity'}
-  assert len(rows) == 6
-  estimates = run_folders.estimates(runs, num_draws=199)
-  tables = {name: own[0].run.predictions for name, own in estimates.group.units.items()}
+  assert {score for score, _ in rows} == {
+      'AP', 'AUC', 'balanced accuracy', 'sensitivity', 'specificity'}
+  assert len(rows) == 10
+  group = run_folders.group(runs, num_draws=199)
+  tables = {name: own[0].table for name, own in group.systems.items()}
   labels = tables['Mel-CNN'].labels
   scores = {name: table.probabilities[:, 1] for name, table in tables.items()}
   p_values, delong = {}, {}
   for name in ('VGG-16', 'Mel-CNN'):
-    drawn = estimates.values(name, 'auc') - estimates.values('AttnMel-CNN', 'auc')
+    drawn = group.values(name, 'auc') - group.values('AttnMel-CNN', 'auc')
     low, high = np.quantile(drawn[1:], [0.025, 0.975])
     assert rows['AUC', name]['difference'] == (
         f'{drawn[0]:+.3f} [{low:+.3f}, {high:+.3f}]'.replace('-', '−'))
@@ -82,7 +81,6 @@ def test_every_number_of_a_family(tmp_path):
     assert row['other test'] == f'McNemar {own} : {theirs}'
     expected = min(1, 2 * scipy.stats.binom.cdf(min(own, theirs), own + theirs, 0.5))
     assert row['p of it'] == table_lib.p_value(expected).text
-  assert table.head.notes[0] == 'First.'
   said = ' '.join(table.head.notes)
   assert 'DeLong: ' in said
   assert 'McNemar: ' in said
@@ -91,7 +89,7 @@ def test_every_number_of_a_family(tmp_path):
 def test_several_seeds_are_not_put_in_a_row(tmp_path):
   table = _table(_runs(tmp_path, seeds=(0, 1)))
   rows = run_folders.texts(table)
-  assert {row['other test'] for row in rows} == {'several seeds'}
+  assert {row['other test'] for row in rows} == {'–', 'several seeds'}
   assert {row['p of it'] for row in rows} == {'–'}
   assert 'never put in a row' in ' '.join(table.head.notes)
 
@@ -111,7 +109,8 @@ def test_holm_names_the_number_of_other_tests_that_could_be_made(tmp_path):
 
 def test_clustered_images_are_refused(tmp_path):
   table = _table(_runs(tmp_path, per_lesion=2))
-  assert {row['other test'] for row in run_folders.texts(table)} == {'clustered images'}
+  assert {row['other test'] for row in run_folders.texts(table)} == {
+      '–', 'clustered images'}
   assert 'they refuse' in ' '.join(table.head.notes)
 
 
@@ -121,7 +120,8 @@ def test_folds_are_not_one_set_of_scores(tmp_path):
       run_folders.config('isic2017', model=model, num_folds=2, fold=fold), rows=60)
           for model in ('attnmel_cnn', 'mel_cnn') for fold in (0, 1)]
   table = _table(runs)
-  assert {row['other test'] for row in run_folders.texts(table)} == {'several folds'}
+  assert {row['other test'] for row in run_folders.texts(table)} == {
+      '–', 'several folds'}
   assert 'not one fixed set' in ' '.join(table.head.notes)
 
 
@@ -132,8 +132,16 @@ def test_a_system_alone_has_nothing_to_be_compared_with(tmp_path):
 def test_columns_without_use_are_left_out():
   difference = paired.Difference(0.5, 0.25, 0.75, float('nan'))
   body = comparison.rows('s', {'a': 'b'}, {'a': difference},
-                               {'a': comparison.NO_TEST})
+                         {'a': comparison.NO_TEST})
   (row,) = run_folders.texts(comparison.table(HEAD, body))
   assert row == {'score': 's', 'system': 'a', 'reference': 'b', 'comparisons': '0',
                  'difference': '+0.500 [+0.250, +0.750]', 'p': 'undefined',
                  'p (Holm)': 'undefined'}
+
+
+def test_maps_of_any_tap_are_compared_where_no_table_of_maps_is(tmp_path):
+  runs = [run_folders.write(tmp_path / roi, run_folders.config('isic2016', roi=roi),
+                            scored=('pool1', 'pool4')) for roi in ('none', 'lesion')]
+  rows = run_folders.texts(comparison.of_systems(
+      run_folders.context(runs, published.TABLE_3_1)))
+  assert [row['score'] for row in rows[-2:]] == ['Jaccard pool-1', 'Jaccard pool-4']
