@@ -22,7 +22,7 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import bootstrap
+from attnmel_jax.evaluation import bootstrap as bootstrap_lib
 from attnmel_jax.evaluation import challenge
 from attnmel_jax.evaluation import folds as folds_lib
 from attnmel_jax.evaluation import image_tables
@@ -32,14 +32,14 @@ from attnmel_jax.evaluation import score_summary as scores_lib
 
 # Scores that rank the images of a binary task.
 _RANKING = {
-    'ap': bootstrap.draws_average_precision,
-    'auc': bootstrap.draws_auc,
+    'ap': bootstrap_lib.draws_average_precision,
+    'auc': bootstrap_lib.draws_auc,
     'sensitivity_at_95_specificity': functools.partial(
-        bootstrap.draws_sensitivity_at_specificity,
+        bootstrap_lib.draws_sensitivity_at_specificity,
         specificity=scores_lib.OPERATING_POINT),
     # The reverse: classes and sign exchanged.
     'specificity_at_95_sensitivity': lambda draws, *, labels, scores: (
-        bootstrap.draws_sensitivity_at_specificity(
+        bootstrap_lib.draws_sensitivity_at_specificity(
             draws, labels=~labels, scores=-scores,
             specificity=scores_lib.OPERATING_POINT)),
 }
@@ -148,10 +148,10 @@ class Draws:
     self._made: dict[tuple, np.ndarray] = {}
 
   def of(self, strata: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`bootstrap.bootstrap_draws` of strata [N] and groups [N]: uint16 [D, N]."""
+    """`bootstrap_lib.bootstrap_draws` of strata [N] and groups [N]: uint16 [D, N]."""
     key = (tuple(strata.tolist()), tuple(groups.tolist()))
     if key not in self._made:
-      self._made[key] = bootstrap.bootstrap_draws(
+      self._made[key] = bootstrap_lib.bootstrap_draws(
           strata, groups, num_draws=self.num_draws, seed=self.seed)
     return self._made[key]
 
@@ -199,12 +199,12 @@ def _values(run: Run, metric: str, draws: Draws) -> np.ndarray:
     if not len(run.folds):
       return np.full(1 + draws.num_draws, np.nan)
     function = functools.partial(
-        bootstrap.draws_mean, values=run.images.scores[metric],
+        bootstrap_lib.draws_mean, values=run.images.scores[metric],
         include=np.ones(len(run.folds), bool))
   else:
     function = _classification(run, metric)
   drawn = draws.of(_strata(run), run.images.groups)
-  return bootstrap.bootstrap_values(function, draws=drawn)
+  return bootstrap_lib.bootstrap_values(function, draws=drawn)
 
 
 def _strata(run: Run) -> np.ndarray:
@@ -231,7 +231,7 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
     predicted = probabilities.argmax(axis=1)
   if metric == 'balanced_accuracy':
     return functools.partial(
-        bootstrap.draws_balanced_accuracy, labels=labels, predicted=predicted)
+        bootstrap_lib.draws_balanced_accuracy, labels=labels, predicted=predicted)
   if metric == 'auc_mean':
     areas = [_area(run, k) for k in np.unique(labels)]
     return lambda drawn: np.mean([area(drawn) for area in areas], axis=0)
@@ -242,12 +242,12 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
   else:
     k = names.index(metric.removeprefix('recall_'))
   return functools.partial(
-      bootstrap.draws_mean, values=predicted == labels, include=labels == k)
+      bootstrap_lib.draws_mean, values=predicted == labels, include=labels == k)
 
 
 def _area(run: Run, k: int) -> Callable[[np.ndarray], np.ndarray]:
   """Of class k against the rest, averaged over the folds."""
   return functools.partial(
-      folds_lib.draws_average, metric=bootstrap.draws_auc,
+      folds_lib.draws_average, metric=bootstrap_lib.draws_auc,
       labels=run.predictions.labels == k,
       scores=run.predictions.probabilities[:, k], folds=run.folds)
