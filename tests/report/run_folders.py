@@ -82,6 +82,8 @@ def write(folder: pathlib.Path, own, *, split='test', predictions=None, classes=
   Returns:
     The run.
   """
+  if own['model'] == 'unet':
+    own = own | {'pretrained': '', 'roi': 'lesion'}
   names = classes or BINARY.get(own['dataset'], SEVEN)
   ids, labels, probabilities, lesions = predictions or drawn(own, names, **options)
   scores = {}

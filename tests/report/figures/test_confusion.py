@@ -52,8 +52,11 @@ def test_two_classes_are_told_apart_at_the_threshold(make_run, grouped):
                      (1, 1): '.33\n(1)'}
 
 
-def test_files_and_tables(classes, make_run, grouped, tmp_path):
+def test_files_and_tables(make_run, grouped, tmp_path):
   make_run('binary', conftest.predictions())
+  make_run('seven', conftest.predictions(70, classes=7), model='mel_cnn',
+           **conftest.ISIC2018)
+  classes = grouped()[1]
   assert [entry.stem for entry in confusion.write(grouped(), tmp_path)] == [
       'confusion_isic2017_melanoma', 'confusion_isic2018']
   drawn.check_files(tmp_path, 'confusion_isic2018',

@@ -77,9 +77,10 @@ def test_a_class_without_images_says_so(make_run, grouped):
   drawn.check_texts(figure)
 
 
-def test_only_tasks_of_several_classes_have_a_figure(
-    classes, make_run, grouped, tmp_path):
+def test_only_tasks_of_several_classes_have_a_figure(make_run, grouped, tmp_path):
   make_run('binary', conftest.predictions())
+  make_run('seven', conftest.predictions(70, classes=7), **conftest.ISIC2018)
+  classes = grouped()[1]
   entries = multiclass_curves.write(grouped(), tmp_path)
   assert [entry.stem for entry in entries] == [
       'figure_3_2_roc_isic2018', 'figure_3_2_precision_recall_isic2018']
