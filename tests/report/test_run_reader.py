@@ -33,7 +33,7 @@ def test_finished_runs_are_found_and_unfinished_ones_named(root):
 def test_a_damaged_folder_is_named_and_left_out(root):
   for name, text, words in (
       ('summary.json', '{"best": {}, "class_names": [], "threshold": 0.5}',
-       'summary.json is damaged (synthetic is missing)'),
+       'summary.json is damaged (temperature is missing)'),
       ('summary.json', '[]', 'summary.json cannot be read: it holds a list'),
       ('environment.json', None, 'environment.json does not exist')):
     path = root / 'a' / name
