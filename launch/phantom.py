@@ -45,9 +45,6 @@ _WORKERS = flags.DEFINE_integer(
 _PHOTOGRAPHS = flags.DEFINE_bool(
     'photographs', False, 'Write photos/, masks/ and labels.csv, as '
     '`prepare.py --dataset=folder` reads them, in place of archives.')
-_CONTACT_SHEET = flags.DEFINE_string(
-    'contact_sheet', '', 'Also write a PNG of examples, a row a class.')
-_COLUMNS = 6  # of the contact sheet
 
 
 def main() -> None:
@@ -70,12 +67,6 @@ def main() -> None:
     written = generate.write_archives(out, **drawn, workers=_WORKERS.value)
   for split, classes in written.items():
     print(f'{split}: ' + ', '.join(f'{n} {name}' for name, n in classes.items()))
-  if _CONTACT_SHEET.value:
-    split = next(iter(written))
-    rows = generate.rows(year=_YEAR.value, split=split, total=counts[split],
-                        size=_SIZE.value, seed=_SEED.value, artefact_bias=bias)
-    generate.contact_sheet(command.path(_CONTACT_SHEET.value), year=_YEAR.value,
-                          split_rows=rows, columns=_COLUMNS)
   kind = ('photographs' if _PHOTOGRAPHS.value
           else f'archives for ISIC {_YEAR.value}')
   print(f'synthetic {kind} are in {out}')

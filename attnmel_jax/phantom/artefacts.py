@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from attnmel_jax import errors
-from attnmel_jax.phantom import fields
+from attnmel_jax.phantom import canvas
 
 _STICKERS = ((0.10, 0.45, 0.85), (0.15, 0.60, 0.35), (0.93, 0.78, 0.15),
              (0.90, 0.42, 0.18), (0.82, 0.22, 0.35), (0.45, 0.72, 0.80))
@@ -30,12 +30,12 @@ def _hair(rng, image, level) -> np.ndarray:
   for _ in range(number):
     angle = main + rng.normal(0, 0.5)
     length = rng.uniform(0.05, 0.13) if stubble else rng.uniform(0.4, 1.3)
-    step = length * np.array(fields.direction(angle))
+    step = length * np.array(canvas.direction(angle))
     middle = rng.random(2) * np.array([1, width / height])
-    lines.append(fields.curve(middle - step / 2, middle + step / 2,
+    lines.append(canvas.curve(middle - step / 2, middle + step / 2,
                               rng.normal(0, 0.06 if stubble else 0.20)))
     widths.append(thickness * rng.uniform(0.6, 1.3))
-  cover = fields.strokes((height, width), lines, widths)
+  cover = canvas.strokes((height, width), lines, widths)
   shadow = ndimage.gaussian_filter(
       ndimage.shift(cover, rng.uniform(0.004, 0.010, 2) * height, order=1),
       0.004 * height)
@@ -66,7 +66,7 @@ def _ruler(rng, image, level) -> np.ndarray:
       widths.append(0.014 if k % 5 == 0 else 0.010)
   else:
     angle = rng.normal(0, 0.15) + (rng.random() < 0.1) * np.pi / 3
-    along = np.array(fields.direction(angle))
+    along = np.array(canvas.direction(angle))
     across = np.array([along[1], -along[0]])
     length, ticks = rng.uniform(0.5, 0.75), 10
     middle = np.array([rng.uniform(0.84, 0.93) if rng.random() < 0.8 else 0.08,
@@ -81,7 +81,7 @@ def _ruler(rng, image, level) -> np.ndarray:
     letters = _letters(start + across * 0.015, along, across, 0.03)
     lines += letters
     widths += [0.005] * len(letters)
-  cover = fields.strokes((height, width), lines, widths)
+  cover = canvas.strokes((height, width), lines, widths)
   return image * (1 - rng.uniform(0.65, 0.92) * cover[..., None])
 
 
@@ -96,7 +96,7 @@ def _ink(rng, image, level) -> np.ndarray:
   if style == 0:
     for k in range(rng.integers(2, 5)):
       at = centre + rng.uniform(0.36, 0.46) * np.array(
-          fields.direction(turn + k * np.pi / 2))
+          canvas.direction(turn + k * np.pi / 2))
       for _ in range(7):
         step = 0.03 * rng.standard_normal(2)
         lines.append(np.stack([at - step, at + step + 0.01 * rng.standard_normal(2)]))
@@ -108,14 +108,14 @@ def _ink(rng, image, level) -> np.ndarray:
     widths.append(rng.uniform(0.012, 0.03))
   else:
     for edge in rng.permutation([0.08, aspect - 0.08])[:rng.integers(1, 3)]:
-      lines.append(fields.curve(np.array([-0.05, edge + rng.normal(0, 0.04)]),
+      lines.append(canvas.curve(np.array([-0.05, edge + rng.normal(0, 0.04)]),
                                 np.array([1.05, edge + rng.normal(0, 0.04)]), 0.03))
       widths.append(rng.uniform(0.03, 0.08))
-  cover = fields.strokes(shape, lines, widths)
+  cover = canvas.strokes(shape, lines, widths)
   # Ink collects in the furrows of the skin and leaves gaps.
-  dry = fields.noise(rng, shape, scale=0.008, smoothness=0.8)
+  dry = canvas.noise(rng, shape, scale=0.008, smoothness=0.8)
   cover = ndimage.gaussian_filter(cover, 0.003 * shape[0])
-  cover = cover * fields.smoothstep(-1.3, 0.6, dry)
+  cover = cover * canvas.smoothstep(-1.3, 0.6, dry)
   ink = np.array([0.75, 1.25, 0.30]) * rng.uniform(0.6, 1.3)
   return image * np.exp(-cover[..., None] * ink)
 
@@ -124,7 +124,7 @@ def _sticker(rng, image, level) -> np.ndarray:
   """A coloured round sticker that reaches into the image from its border."""
   height, width = image.shape[:2]
   aspect = width / height
-  y, x = fields.grid(height, width)
+  y, x = canvas.grid(height, width)
   colour = np.array(_STICKERS[rng.integers(len(_STICKERS))])
   radius = rng.uniform(0.22, 0.42)
   side = -1 if rng.random() < 0.5 else 1
@@ -133,9 +133,9 @@ def _sticker(rng, image, level) -> np.ndarray:
   middle = (rng.uniform(0.1, 0.9),
             aspect / 2 + side * (aspect / 2 + radius - reach))
   away = np.hypot(y - middle[0], x - middle[1]) - radius
-  cover = fields.smoothstep(0.004, -0.004, away)
+  cover = canvas.smoothstep(0.004, -0.004, away)
   shadow = np.exp(-np.maximum(away, 0) / 0.02) * 0.30
-  paper = fields.noise(rng, (height, width), scale=0.006, smoothness=0.8)
+  paper = canvas.noise(rng, (height, width), scale=0.006, smoothness=0.8)
   shade = 1 + 0.05 * paper + 0.12 * (y - 0.5)
   image = image * (1 - shadow[..., None])
   return image + cover[..., None] * (colour * shade[..., None] - image)
@@ -144,12 +144,12 @@ def _sticker(rng, image, level) -> np.ndarray:
 def _dark_corner(rng, image, level) -> np.ndarray:
   """The round field of view of a contact dermoscope."""
   height, width = image.shape[:2]
-  y, x = fields.grid(height, width)
+  y, x = canvas.grid(height, width)
   middle = np.array([0.5, width / height / 2]) + 0.03 * rng.standard_normal(2)
   radius = rng.uniform(0.60, 0.80)
   away = np.hypot(y - middle[0], x - middle[1]) / radius
   rim = rng.uniform(0.02, 0.08)
-  dark = fields.smoothstep(1 - rim, 1 + rim, away)
+  dark = canvas.smoothstep(1 - rim, 1 + rim, away)
   falloff = 1 - rng.uniform(0.05, 0.3) * np.clip(away, 0, 1) ** 3
   black = rng.uniform(0.0, 0.08)
   return image * (falloff * (1 - dark))[..., None] + (black * dark)[..., None]
@@ -158,8 +158,8 @@ def _dark_corner(rng, image, level) -> np.ndarray:
 def _gel_bubbles(rng, image, level) -> np.ndarray:
   """Air in the contact gel: bright rims, dark far sides, specular highlights."""
   height, width = image.shape[:2]
-  y, x = fields.grid(height, width)
-  towards = fields.direction(rng.uniform(0, 2 * np.pi))
+  y, x = canvas.grid(height, width)
+  towards = canvas.direction(rng.uniform(0, 2 * np.pi))
   glow = np.zeros((height, width), np.float32)
   for _ in range(rng.integers(3, 16)):
     radius = float(np.exp(rng.uniform(np.log(0.010), np.log(0.065))))

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from attnmel_jax.phantom import artefacts
+from attnmel_jax.phantom import canvas
 from attnmel_jax.phantom import diagnoses
-from attnmel_jax.phantom import fields
 from attnmel_jax.phantom import lesion as lesions
 
 # Bare skin under white light from fair to dark, RGB in [0, 1].
@@ -81,17 +81,17 @@ def _skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
       _SKIN_TONES[below + 1] - _SKIN_TONES[below])
   blood = np.array([0.02, 0.16, 0.12], np.float32)  # absorption of flushed skin
   melanin = np.array([0.06, 0.11, 0.16], np.float32)
-  flush = rng.uniform(0.1, 0.9) + rng.uniform(0.05, 0.28) * fields.noise(
+  flush = rng.uniform(0.1, 0.9) + rng.uniform(0.05, 0.28) * canvas.noise(
       rng, shape, scale=0.05, smoothness=0.8)
-  mottle = rng.uniform(0.05, 0.28) * fields.noise(
+  mottle = rng.uniform(0.05, 0.28) * canvas.noise(
       rng, shape, scale=0.04, smoothness=0.8)
-  freckles = fields.noise(rng, shape, scale=0.025, smoothness=2.0)
+  freckles = canvas.noise(rng, shape, scale=0.025, smoothness=2.0)
   threshold = rng.uniform(1.9, 3.2)
-  mottle += 1.5 * fields.smoothstep(threshold, threshold + 1.0, freckles)
-  furrows = rng.uniform(0.010, 0.025) * fields.noise(
+  mottle += 1.5 * canvas.smoothstep(threshold, threshold + 1.0, freckles)
+  furrows = rng.uniform(0.010, 0.025) * canvas.noise(
       rng, shape, scale=0.008, smoothness=0.9)
   # Skin lines are the zero crossings of a field with crests all over.
-  crests = fields.noise(rng, shape, scale=0.016, smoothness=2.0)
+  crests = canvas.noise(rng, shape, scale=0.016, smoothness=2.0)
   furrows += rng.uniform(0.0, 0.05) * np.exp(-(crests / 0.25) ** 2)
   absorption = (np.maximum(flush, 0)[..., None] * blood + mottle[..., None] * melanin
                 + furrows[..., None])
@@ -100,8 +100,8 @@ def _skin(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def _light(rng, height, width) -> np.ndarray:
   """Brightness, white balance and fall-off of the lamp [H, W, 3]."""
-  y, x = fields.grid(height, width)
-  towards = fields.direction(rng.uniform(0, 2 * np.pi))
+  y, x = canvas.grid(height, width)
+  towards = canvas.direction(rng.uniform(0, 2 * np.pi))
   slope = rng.uniform(0, 0.12) * (towards[0] * (y - 0.5)
                                   + towards[1] * (x - width / height / 2))
   falloff = rng.uniform(0, 0.25) * ((y - 0.5) ** 2 + (x - width / height / 2) ** 2)

@@ -1,22 +1,20 @@
 """Synthetic dermoscopy as official archives: for demos, tests and bias studies.
 
-  phantom.write_archives(
+  generate.write_archives(
       pathlib.Path('phantom'), year=2017,
       counts={'train': 400, 'validation': 100, 'test': 200}, size=300, seed=0,
       artefact_bias={'sticker': 0.9}, workers=2)
 
-What a lesion looks like stands in `phantom_diagnoses`, how it is drawn in
-`phantom_drawing`; here it is decided which cases there are and, by year, which
+What a lesion looks like stands in `diagnoses`, how it is drawn in
+`drawing`; here it is decided which cases there are and, by year, which
 archives they go into.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
 import multiprocessing
 import os
 import pathlib
@@ -25,7 +23,6 @@ import signal
 import types
 
 import numpy as np
-from PIL import Image
 
 from attnmel_jax import errors
 from attnmel_jax import files
@@ -39,7 +36,7 @@ from attnmel_jax.phantom import isic2018
 from attnmel_jax.phantom import zipping
 
 SPLITS = ('train', 'validation', 'test', 'segmentation')
-# A year is a module with CLASSES (rows of phantom_diagnoses.DIAGNOSES),
+# A year is a module with CLASSES (rows of diagnoses.DIAGNOSES),
 # OFFICIAL_COUNTS of its splits, LEAST, GROUPED, archive_names, encode, write_split.
 YEARS: dict[int, types.ModuleType] = {
     2016: isic2016, 2017: isic2017, 2018: isic2018}
@@ -225,7 +222,8 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
     try:
       marker = files.read_json(marker_path)
       before = marker['parameters']
-      written = marker['sha256']
+      written = marker['archives']
+      files.check_types(marker, {'archives': list[str]})
     except (ValueError, KeyError, TypeError) as error:
       raise errors.UserError(f'{marker_path} is damaged; choose another --out, or '
                              'delete the folder if it is synthetic') from error
@@ -239,14 +237,13 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
     marker, written = {
         'note': 'SYNTHETIC DATA. Every image, mask and label listed here was drawn by '
                 'a program; none shows a person. Not for clinical use.',
-        'parameters': parameters, 'sha256': {}}, {}
+        'parameters': parameters, 'archives': []}, []
   official = {name for split in layout.OFFICIAL_COUNTS
               for name in layout.archive_names(split)}
   foreign = sorted(
       path.name for path in out.iterdir()
       if path.name.upper().startswith(('ISIC', 'ISBI', 'HAM10000'))
-      and not (path.name in official and path.name in written
-               and _sha256(path) == written[path.name]))
+      and not (path.name in official and path.name in written))
   if foreign:
     raise errors.UserError(
         f'{out} holds {foreign[0]}, which this command did not write; choose another '
@@ -271,10 +268,11 @@ def _write_split(out, marker, layout, split, split_rows, workers) -> None:
           for row, content in zip(split_rows, encoded, strict=True)))
     # Noted before they are moved: an interruption never leaves an archive that
     # the next call would take for a stranger's.
-    marker['sha256'].update({name: _sha256(folder / name) for name in names})
+    marker['archives'] = sorted({*marker['archives'], *names})
     files.write_json(out / MARKER, marker)
     for name in names:
-      os.replace(folder / name, out / name)
+      if not (out / name).exists():
+        os.replace(folder / name, out / name)
   finally:
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -309,25 +307,3 @@ def _case_table(table: Mapping[str, list[Row]]) -> str:
       shown = (str(int(name in row.case.artefacts)) for name in artefacts.ARTEFACTS)
       lines.append(','.join((row.image_id, row.split, row.case.diagnosis, *shown)))
   return '\n'.join(lines) + '\n'
-
-
-def contact_sheet(path: pathlib.Path, *, year: int, split_rows: Sequence[Row],
-                  columns: int) -> None:
-  """Writes a PNG: a row a class, the first `columns` images of each, undistorted."""
-  tiles = []
-  for diagnosis in YEARS[year].CLASSES:
-    cases = [row.case for row in split_rows if row.case.diagnosis == diagnosis]
-    images = [drawing.draw(case).image for case in cases[:columns]]
-    if images:
-      blank = np.full_like(images[0], 255)
-      tiles.append(np.hstack(images + [blank] * (columns - len(images))))
-  try:
-    with files.replacing(path) as file:
-      Image.fromarray(np.vstack(tiles)).save(file, 'PNG')
-  except OSError as error:
-    raise errors.UserError(f'cannot write {path}: {error.strerror or error}') from error
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

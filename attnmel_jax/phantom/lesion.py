@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from attnmel_jax.phantom import canvas
 from attnmel_jax.phantom import diagnoses
-from attnmel_jax.phantom import fields
 from attnmel_jax.phantom import outline as outlines
 from attnmel_jax.phantom import structures
 
@@ -30,12 +30,12 @@ def draw(rng: np.random.Generator, look: diagnoses.Look, *, height: int,
 def _fade_rim(rng, look, lesion: outlines.Lesion) -> None:
   """How the pigment ends: softly, abruptly, or differently along the border."""
   shape = lesion.y.shape
-  along = fields.noise(rng, shape, scale=0.7 * lesion.radius, smoothness=2.0)
+  along = canvas.noise(rng, shape, scale=0.7 * lesion.radius, smoothness=2.0)
   width = look.rim * np.exp(look.rim_variation * 1.2 * along)
   width = np.clip(width, 0.025, 0.5)
-  grain = fields.noise(rng, shape, scale=0.04 * lesion.radius, smoothness=1.0)
+  grain = canvas.noise(rng, shape, scale=0.04 * lesion.radius, smoothness=1.0)
   ragged = lesion.level + 0.25 * width * grain
-  lesion.cover = fields.smoothstep(1 + 0.8 * width, 1 - width, ragged)
+  lesion.cover = canvas.smoothstep(1 + 0.8 * width, 1 - width, ragged)
 
 
 def _paint_colours(rng, look, lesion: outlines.Lesion) -> None:
@@ -48,19 +48,19 @@ def _paint_colours(rng, look, lesion: outlines.Lesion) -> None:
   v, u = ((lesion.y - float(lesion.centre[0])) / lesion.radius,
           (lesion.x - float(lesion.centre[1])) / lesion.radius)
   for name in look.palette:
-    towards = fields.direction(rng.uniform(0, 2 * np.pi))
+    towards = canvas.direction(rng.uniform(0, 2 * np.pi))
     side = towards[0] * v + towards[1] * u
     ring = (1 - lesion.level) * (1 if rng.random() < 0.7 else -1)
-    cloud = fields.noise(rng, shape, scale=0.30 * lesion.radius, smoothness=1.2)
+    cloud = canvas.noise(rng, shape, scale=0.30 * lesion.radius, smoothness=1.2)
     rank = (look.eccentricity * side + (1 - look.eccentricity) * 1.6 * ring
             + (0.15 + 0.35 * look.eccentricity) * cloud)
     threshold = float(np.quantile(rank[mask], 1 - rng.uniform(0.12, 0.34)))
     blur = rng.uniform(0.12, 0.40)
-    weight = fields.smoothstep(threshold - blur, threshold + blur, rank)
+    weight = canvas.smoothstep(threshold - blur, threshold + blur, rank)
     target = np.array(diagnoses.COLOURS[name], np.float32)
     colour += weight[..., None] * (target - colour)
-  mottle = fields.noise(rng, shape, scale=0.12 * lesion.radius, smoothness=1.0)
-  grain = fields.noise(rng, shape, scale=0.012, smoothness=0.9)
+  mottle = canvas.noise(rng, shape, scale=0.12 * lesion.radius, smoothness=1.0)
+  grain = canvas.noise(rng, shape, scale=0.012, smoothness=0.9)
   dome = 1 + rng.uniform(-0.25, 0.45) * (0.5 - lesion.level)
   colour *= (np.exp(0.16 * mottle + 0.10 * grain) * dome)[..., None]
   lesion.absorption = lesion.cover[..., None] * colour

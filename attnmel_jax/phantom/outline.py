@@ -10,8 +10,8 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from attnmel_jax.phantom import canvas
 from attnmel_jax.phantom import diagnoses
-from attnmel_jax.phantom import fields
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ class Lesion:
 def outline(rng: np.random.Generator, look: diagnoses.Look, height: int,
             width: int) -> Lesion:
   """A bare lesion; its area and place do not depend on `look`."""
-  y, x = fields.grid(height, width)
+  y, x = canvas.grid(height, width)
   aspect = width / height
   area = float(np.clip(np.exp(rng.normal(np.log(0.20), 0.45)), 0.08, 0.5))
   radius = math.sqrt(area * aspect / math.pi)
@@ -55,9 +55,9 @@ def outline(rng: np.random.Generator, look: diagnoses.Look, height: int,
   centre = np.array([0.5, aspect / 2]) + spread * rng.standard_normal(2)
   bend = radius * 0.24 * look.irregularity
   shape = (height, width)
-  wave = [bend * fields.noise(rng, shape, scale=0.35 * radius, smoothness=1.1)
+  wave = [bend * canvas.noise(rng, shape, scale=0.35 * radius, smoothness=1.1)
           for _ in range(2)]
-  axis = fields.direction(rng.uniform(0, np.pi))
+  axis = canvas.direction(rng.uniform(0, np.pi))
   v, u = y - float(centre[0]) + wave[0], x - float(centre[1]) + wave[1]
   across, along = (axis[1] * v - axis[0] * u, axis[0] * v + axis[1] * u)
   stretch = math.sqrt(look.elongation)
@@ -84,7 +84,7 @@ def _lobes(rng, look, v, u) -> np.ndarray:
   sharpness = 6.0
   total = np.exp(-sharpness * np.hypot(v, u))
   for _ in range(rng.integers(1, 4)):
-    side = fields.direction(rng.uniform(0, 2 * np.pi))
+    side = canvas.direction(rng.uniform(0, 2 * np.pi))
     away = rng.uniform(0.5, 1.1) * look.asymmetry
     size = rng.uniform(0.45, 0.85)
     lobe = np.hypot(v - away * side[0], u - away * side[1]) / size
@@ -95,7 +95,7 @@ def _lobes(rng, look, v, u) -> np.ndarray:
     level *= 1 + (0.05 + 0.09 * look.asymmetry) / order * rng.standard_normal() * (
         np.cos(order * angles + rng.uniform(0, 2 * np.pi)))
   for _ in range(round(look.notches)):
-    side, size = fields.direction(rng.uniform(0, 2 * np.pi)), rng.uniform(0.12, 0.28)
+    side, size = canvas.direction(rng.uniform(0, 2 * np.pi)), rng.uniform(0.12, 0.28)
     away = np.hypot(v - 1.02 * side[0], u - 1.02 * side[1])
     level = level + rng.uniform(0.3, 0.7) * np.exp(-(away / size) ** 2)
   return level - level.min() + 0.05

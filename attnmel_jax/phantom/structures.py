@@ -8,8 +8,8 @@ of Kittler et al., J Am Acad Dermatol 74 (2016).
 import numpy as np
 from scipy import ndimage
 
+from attnmel_jax.phantom import canvas
 from attnmel_jax.phantom import diagnoses
-from attnmel_jax.phantom import fields
 from attnmel_jax.phantom import outline as outlines
 
 ATTRIBUTES = ('pigment_network', 'negative_network', 'milia_like_cyst', 'streaks',
@@ -29,7 +29,7 @@ def plan_streaks(rng: np.random.Generator, look: diagnoses.Look,
   far = np.linspace(0, 2.5 * lesion.radius, 100)[:, None]
   for _ in range(round(look.streaks)):
     angle = sector + rng.uniform(-opening, opening) / 2
-    step = np.array(fields.direction(angle))
+    step = np.array(canvas.direction(angle))
     pixels = ((lesion.centre + far * step) * height).astype(int)
     seen = np.all((pixels >= 0) & (pixels < (height, width)), axis=1)
     rows, columns = pixels[seen].T
@@ -37,7 +37,7 @@ def plan_streaks(rng: np.random.Generator, look: diagnoses.Look,
     border = inside[-1] if len(inside) else 0.0
     start = lesion.centre + border * rng.uniform(0.68, 0.9) * step
     end = lesion.centre + (border + lesion.radius * rng.uniform(0.05, 0.17)) * step
-    lines.append(fields.curve(start, end, rng.normal(0, 0.07)))
+    lines.append(canvas.curve(start, end, rng.normal(0, 0.07)))
   if lines:
     cover = _streak_cover(lesion, lines)
     lesion.level = outlines.single_region(
@@ -49,7 +49,7 @@ def _streak_cover(lesion: outlines.Lesion, lines: list[np.ndarray]) -> np.ndarra
   """Coverage [H, W] by lines that taper outwards."""
   pieces = [line[k:k + 11] for line in lines for k in (0, 10, 20)]
   widths = [share * lesion.radius for _ in lines for share in (0.036, 0.028, 0.018)]
-  cover = fields.strokes(lesion.y.shape, pieces, widths)
+  cover = canvas.strokes(lesion.y.shape, pieces, widths)
   return ndimage.gaussian_filter(cover, 0.002 * lesion.y.shape[0])
 
 
@@ -62,7 +62,7 @@ def streaks(rng: np.random.Generator, lesion: outlines.Lesion,
   everywhere = np.ones(shape, bool)
   bulbous = [line[-1] for line in lines if rng.random() < 0.2]
   radii = 0.024 * lesion.radius * rng.uniform(0.7, 1.3, len(bulbous))
-  bulbs = fields.spots(lesion.points(everywhere), np.array(bulbous).reshape(-1, 2),
+  bulbs = canvas.spots(lesion.points(everywhere), np.array(bulbous).reshape(-1, 2),
                        radii, 0.03 * lesion.radius)
   cover = np.maximum(_streak_cover(lesion, lines), bulbs.reshape(shape))
   typical = lesion.absorption[lesion.mask].mean(axis=0)
@@ -75,19 +75,19 @@ def _warped_mesh(rng, lesion, inside, spacing, irregularity) -> np.ndarray:
   """Distance gap over the spacing to the lines of a mesh, at `inside` [N]."""
   points = lesion.points(inside)
   for axis in range(2):
-    wave = fields.noise(rng, inside.shape, scale=0.5 * lesion.radius, smoothness=2.0)
+    wave = canvas.noise(rng, inside.shape, scale=0.5 * lesion.radius, smoothness=2.0)
     points[:, axis] += spacing * (0.4 + 0.6 * irregularity) * wave[inside]
-  centres = fields.lattice(rng, extent=lesion.extent(), spacing=spacing,
+  centres = canvas.lattice(rng, extent=lesion.extent(), spacing=spacing,
                            jitter=0.10 + 0.22 * irregularity)
-  return fields.mesh(points, centres) / spacing
+  return canvas.mesh(points, centres) / spacing
 
 
 def _mesh_region(rng, lesion, share, irregularity) -> np.ndarray:
   """Where a mesh shows [H, W]: all of the lesion, or patches on one side."""
-  cloud = fields.noise(rng, lesion.y.shape, scale=0.4 * lesion.radius, smoothness=1.5)
+  cloud = canvas.noise(rng, lesion.y.shape, scale=0.4 * lesion.radius, smoothness=1.5)
   threshold = float(np.quantile(cloud[lesion.mask], 1 - share))
-  patch = fields.smoothstep(threshold - 0.4, threshold + 0.4, cloud)
-  return (1 - irregularity + irregularity * patch) * fields.smoothstep(
+  patch = canvas.smoothstep(threshold - 0.4, threshold + 0.4, cloud)
+  return (1 - irregularity + irregularity * patch) * canvas.smoothstep(
       1.15, 0.75, lesion.level)
 
 
@@ -101,11 +101,11 @@ def network(rng: np.random.Generator, look: diagnoses.Look,
     return
   inside = lesion.level < 1.2
   gap = _warped_mesh(rng, lesion, inside, spacing, uneven)
-  width = fields.noise(rng, inside.shape, scale=0.25 * lesion.radius, smoothness=1.5)
+  width = canvas.noise(rng, inside.shape, scale=0.25 * lesion.radius, smoothness=1.5)
   thickness = (0.26 + 0.14 * uneven) * np.exp(0.45 * uneven * width[inside])
   line = np.exp(-(gap / thickness) ** 2)
   # Lines come and go along the mesh, as pegs of the rete differ in depth.
-  depth = fields.noise(rng, inside.shape, scale=0.03, smoothness=1.0)[inside]
+  depth = canvas.noise(rng, inside.shape, scale=0.03, smoothness=1.0)[inside]
   strength = look.network * region[inside] * np.clip(0.8 + 0.35 * depth, 0, 1.3)
   lesion.absorption[inside] *= (1 + strength * (1.15 * line - 0.42))[:, None]
   lesion.attributes['pigment_network'] = lesion.mask & (look.network * region > 0.25)
@@ -144,21 +144,21 @@ def globules(rng: np.random.Generator, look: diagnoses.Look,
   """Brown dots: even cobblestones, or of any size and on one side."""
   uneven = look.globule_irregularity
   spacing = rng.uniform(0.045, 0.075)
-  centres = fields.lattice(rng, extent=lesion.extent(), spacing=spacing,
+  centres = canvas.lattice(rng, extent=lesion.extent(), spacing=spacing,
                            jitter=0.10 + 0.35 * uneven)
   radii = spacing * rng.uniform(0.22, 0.32) * np.exp(
       0.5 * uneven * rng.standard_normal(len(centres)))
-  side = (centres - lesion.centre) @ fields.direction(rng.uniform(0, 2 * np.pi))
+  side = (centres - lesion.centre) @ canvas.direction(rng.uniform(0, 2 * np.pi))
   # Irregular globules crowd on one side and leave gaps.
   keep = rng.random(len(centres)) < np.clip(
       0.9 - 0.5 * uneven + uneven * side / lesion.radius, 0.05, 0.95)
   if not look.globules:
     return
   inside = lesion.level < 1.05
-  cover = fields.spots(lesion.points(inside), centres[keep], radii[keep],
+  cover = canvas.spots(lesion.points(inside), centres[keep], radii[keep],
                        0.35 * spacing) * lesion.cover[inside]
   # Globules are nests of pigment: none in what has regressed to white.
-  cover *= fields.smoothstep(0.05, 0.25, lesion.absorption[inside][:, 1])
+  cover *= canvas.smoothstep(0.05, 0.25, lesion.absorption[inside][:, 1])
   shade = 0.35 * lesion.absorption[inside] + 0.9 * _BROWN
   _stain(lesion, inside, cover, shade, 0.8 * look.globules)
   _mark(lesion, 'globules', inside, cover)
@@ -168,7 +168,7 @@ def ridges(rng: np.random.Generator, look: diagnoses.Look,
            lesion: outlines.Lesion) -> None:
   """Cerebriform surface: dark fissures that meander between pale ridges."""
   shape = lesion.y.shape
-  fold = fields.noise(rng, shape, scale=rng.uniform(0.03, 0.05), smoothness=2.2)
+  fold = canvas.noise(rng, shape, scale=rng.uniform(0.03, 0.05), smoothness=2.2)
   if not look.ridges:
     return
   fissure = np.exp(-(fold / 0.28) ** 2) * lesion.cover
@@ -188,14 +188,14 @@ def pits_and_cysts(rng: np.random.Generator, look: diagnoses.Look,
   inside = lesion.mask
   points = lesion.points(inside)
   for axis in range(2):
-    points[:, axis] += 0.004 * fields.noise(
+    points[:, axis] += 0.004 * canvas.noise(
         rng, inside.shape, scale=0.012, smoothness=1.5)[inside]
   for number, colour, size, name in (
       (look.comedones, _PIT, 0.012, ''),
       (look.milia, _CYST, 0.010, 'milia_like_cyst')):
     centres = _scatter(rng, lesion, number)
     radii = size * np.exp(0.45 * rng.standard_normal(len(centres)))
-    cover = fields.spots(points, centres, radii, 0.016)
+    cover = canvas.spots(points, centres, radii, 0.016)
     _stain(lesion, inside, cover, colour, rng.uniform(0.65, 0.9))
     if name:
       _mark(lesion, name, inside, cover)

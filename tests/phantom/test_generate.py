@@ -23,9 +23,9 @@ from attnmel_jax import errors
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
 from attnmel_jax.phantom import artefacts
+from attnmel_jax.phantom import canvas
 from attnmel_jax.phantom import diagnoses
 from attnmel_jax.phantom import drawing
-from attnmel_jax.phantom import fields
 from attnmel_jax.phantom import generate
 from attnmel_jax.phantom import isic2017
 from attnmel_jax.phantom import own_folder
@@ -240,9 +240,15 @@ def test_a_real_archive_beside_the_marker_is_kept_too(tmp_path):
   write(tmp_path, counts={'train': 3})
   real = tmp_path / 'ISIC-2017_Training_Data.zip'
   real.write_bytes(b'real')
+  write(tmp_path, counts={'train': 3})
+  assert real.read_bytes() == b'real'
+  labels = tmp_path / 'ISIC-2017_Training_Part3_GroundTruth.csv'
+  labels.unlink()
+  write(tmp_path, counts={'train': 3})
+  assert real.read_bytes() == b'real' and labels.is_file()
+  (tmp_path / 'ISIC-2017_Test_v2_Data.zip').write_bytes(b'real')
   with pytest.raises(errors.UserError, match='did not write'):
     write(tmp_path, counts={'train': 3})
-  assert real.read_bytes() == b'real'
 
 
 def test_other_parameters_are_refused_by_name(archives):
@@ -434,19 +440,19 @@ def test_structures_go_with_their_diagnosis(population):
 
 def test_brushes():
   rng = np.random.default_rng(0)
-  field = fields.noise(rng, (90, 120), scale=0.05, smoothness=1.5)
+  field = canvas.noise(rng, (90, 120), scale=0.05, smoothness=1.5)
   assert field.shape == (90, 120)
   np.testing.assert_allclose([field.mean(), field.std()], [0, 1], atol=1e-4)
-  smoother = fields.noise(rng, (90, 120), scale=0.2, smoothness=2.5)
+  smoother = canvas.noise(rng, (90, 120), scale=0.2, smoothness=2.5)
   assert np.diff(smoother).std() < np.diff(field).std() / 2
   # Half-way between two centres the gap is 0, at a centre their distance.
   centres = np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]])
-  gap = fields.mesh(np.array([[0.2, 0.5], [0.0, 0.0]]), centres)
+  gap = canvas.mesh(np.array([[0.2, 0.5], [0.0, 0.0]]), centres)
   np.testing.assert_allclose(gap, [0, 1], atol=1e-6)
-  cover = fields.spots(np.array([[0.0, 0.1], [0.0, 0.2], [0.0, 0.5]]),
+  cover = canvas.spots(np.array([[0.0, 0.1], [0.0, 0.2], [0.0, 0.5]]),
                                centres, np.array([0.2, 0.3, 0.1]), 0.02)
   np.testing.assert_allclose(cover, [1, 0.5, 0], atol=1e-6)
-  line = fields.strokes((30, 40), [np.array([[0.5, 0.0], [0.5, 4 / 3]])], [0.1])
+  line = canvas.strokes((30, 40), [np.array([[0.5, 0.0], [0.5, 4 / 3]])], [0.1])
   np.testing.assert_allclose(line[:, 5:35].sum(axis=0), 3, atol=0.5)
 
 
@@ -468,17 +474,14 @@ def run_command(*arguments, cwd):
       cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_command_writes_archives_and_contact_sheet(tmp_path):
+def test_command_writes_archives(tmp_path):
   done = run_command('--year=2017', '--out=made', '--train=6', '--validation=0',
                      '--test=0', '--size=48', '--workers=1',
-                     '--artefact_bias=sticker=1,ruler=0.5', '--contact_sheet=sheet.png',
-                     cwd=tmp_path)
+                     '--artefact_bias=sticker=1,ruler=0.5', cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   assert 'train: 2 melanoma, 2 seborrheic_keratosis, 2 nevus' in done.stdout
   assert (tmp_path / 'made' / 'ISIC-2017_Training_Data.zip').is_file()
   assert not (tmp_path / 'made' / 'ISIC-2017_Test_v2_Data.zip').exists()
-  with Image.open(tmp_path / 'sheet.png') as sheet:
-    assert sheet.size == (6 * 64, 3 * 48)
 
 
 def test_command_answers_mistakes_in_one_line(tmp_path):
