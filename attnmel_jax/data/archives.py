@@ -139,7 +139,9 @@ class Reader:
     if path.is_file():
       archive = self._zips[path] = _open_zip(path)
       return [Member(path, info.filename, info.file_size, info.CRC)
-              for info in archive.infolist() if not info.is_dir()]
+              for info in archive.infolist()
+              # Not is_dir(), which fails for a damaged name that is empty.
+              if info.filename and not info.filename.endswith('/')]
     # A link that leads nowhere is an error, not an image without annotation.
     files = sorted(p for p in path.rglob('*')
                    if p.is_file() or p.is_symlink() and not p.exists())

@@ -139,8 +139,8 @@ def test_source_without_archives_lists_what_is_expected(tmp_path):
 def _pack(content: bytes) -> bytes:
   """A deflated zip with the entry 'a'."""
   buffer = io.BytesIO()
-  with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as file:
-    file.writestr('a', content)
+  with zipfile.ZipFile(buffer, 'w') as file:
+    file.writestr(zipfile.ZipInfo('a'), content, zipfile.ZIP_DEFLATED)  # no clock
   return buffer.getvalue()
 
 
@@ -173,6 +173,12 @@ def test_bombs_are_refused_by_their_size_or_not_unpacked(tmp_path):
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
   finally:
     tracemalloc.stop()
+
+
+def test_an_entry_whose_damaged_name_is_empty_is_ignored(tmp_path):
+  data = bytearray(_pack(b'x'))
+  data[data.index(b'PK\1\2') + 46] = 0
+  assert _contents(bytes(data), tmp_path / 'z.zip') == []
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
