@@ -29,7 +29,7 @@ from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUIET = flags.DEFINE_bool('quiet', False, 'print the results alone, and errors')
+QUIET = flags.DEFINE_bool('quiet', False, 'print only results and errors')
 
 
 def _stop_at_start(signum: int, frame: object) -> None:

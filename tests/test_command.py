@@ -116,7 +116,7 @@ def test_quiet_leaves_results_and_errors(program):
   assert loud.returncode == quiet.returncode == 1
   assert program('--act=user', '--quiet').stderr == 'error: two lines\n'
   assert 'ZeroDivisionError' in program('--act=bug', '--quiet').stderr
-  assert '--[no]quiet: print the results alone' in program('--help').stdout
+  assert '--[no]quiet: print only results and errors' in program('--help').stdout
 
 
 START = 'from configs import common\ndef get_config():\n  c = common.get_config()\n'

@@ -1,7 +1,7 @@
 """What a lesion of each diagnosis looks like, as a table of distributions.
 
 A row of `DIAGNOSES` is all that is known about a diagnosis; how it is drawn
-stands in `phantom_lesion`, which archives it goes into in `phantom`. Rows
+stands in `lesion`, which archives it goes into in `generate`. Rows
 overlap on purpose: there are regular melanomas and restless nevi. Nothing in a
 row changes the lesion's area, mean colour or place: those have one distribution
 for all, so that only structure tells the diagnoses apart (the A, B, C and D of
