@@ -5,7 +5,7 @@ A step is written for one device's share of the batch. It names the axis
 comes out un-stacked: every device holds the same copy.
 
 With several processes (one a host), each feeds its own devices with its own part of
-the global batch, `batch_part`, and all take every decision alike; the main one alone
+the global batch, `batch_part`, and all take the same decisions; the main one alone
 writes.
 """
 
@@ -36,9 +36,9 @@ _CPU_KERNELS = '--xla_cpu_experimental_ynn_fusion_type'
 def configure_compiler() -> None:
   """Chooses the faster kernels of a CPU, and keeps compiled steps on disk.
 
-  To be called before JAX computes anything. A second start need not compile: the
-  steps lie in $XDG_CACHE_HOME or ~/.cache, unless JAX was told another folder by
-  $JAX_COMPILATION_CACHE_DIR. A choice of kernels in $XLA_FLAGS stands, too.
+  Call it before JAX computes anything. A second start need not compile: the steps lie
+  in $XDG_CACHE_HOME or ~/.cache, or in $JAX_COMPILATION_CACHE_DIR where that is set. A
+  choice of kernels in $XLA_FLAGS is kept as well.
   """
   chosen = os.environ.get('XLA_FLAGS', '')
   if _CPU_KERNELS not in chosen:
@@ -58,13 +58,13 @@ def start_processes(coordinator: str | None, num_processes: int | None,
     num_processes: of the run.
     process_id: of this one, 0 to num_processes - 1.
 
-  Where others do not come, JAX ends the process after five minutes.
+  If the others do not start, JAX ends the process after five minutes.
 
   Raises:
     UserError: there is no such environment, or the port cannot be had.
   """
-  # JAX's own handler of SIGTERM would only take note of it: a run that is asked to
-  # stop before its first step would go on.
+  # JAX's own handler only records a SIGTERM: a run that is asked to stop before its
+  # first step would continue.
   jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -75,8 +75,8 @@ def start_processes(coordinator: str | None, num_processes: int | None,
         'host under SLURM, Open MPI or on a TPU pod, or give --coordinator, '
         '--num_processes and --process_id') from None
   if _is_alone_on_its_host() and 'JAX_LOCAL_DEVICE_IDS' not in os.environ:
-    # JAX takes it that SLURM and Open MPI start a process for each GPU, and hides
-    # the others.
+    # JAX assumes that SLURM and Open MPI start a process for each GPU, and hides the
+    # other GPUs.
     for platform in ('cuda', 'rocm'):
       jax.config.update(f'jax_{platform}_visible_devices', 'all')
 

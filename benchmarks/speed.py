@@ -170,7 +170,7 @@ class Ours:
         self._state.variables(), parallel.shard({'image': self._batch['image']}))
 
   def time_steps(self) -> float:
-    """Seconds of a step on a batch at hand."""
+    """Seconds of a step on a batch in memory."""
     return _seconds(lambda: self._step(self._batch), jax.block_until_ready, self._group)
 
   def time_inference(self) -> float:
@@ -247,7 +247,7 @@ class Torch:
         lambda a, b: float(np.abs(a - b.double().cpu().numpy()).max()), ours, theirs)))
 
   def time_steps(self) -> float:
-    """Seconds of a step on a batch at hand."""
+    """Seconds of a step on a batch in memory."""
     return _seconds(lambda: self._reference.step(self._batch), self._wait, self._group)
 
   def time_inference(self) -> float:
