@@ -84,15 +84,29 @@ def in_process(name: str, *arguments: str) -> subprocess.CompletedProcess:
       [script, *arguments], status, out.getvalue(), err.getvalue())
 
 
+def run(home: pathlib.Path, name: str, *arguments: str, cwd: pathlib.Path | None = None
+        ) -> subprocess.CompletedProcess[str]:
+  """Runs a command to its end, in the home folder unless `cwd` is another one."""
+  return subprocess.run(command(name, *arguments), cwd=cwd or home, timeout=600,
+                        env=environment(home), capture_output=True, text=True,
+                        check=False)
+
+
+def check(home: pathlib.Path, name: str, *arguments: str
+          ) -> subprocess.CompletedProcess[str]:
+  """The same; it has to succeed."""
+  done = run(home, name, *arguments)
+  assert done.returncode == 0, done.stderr
+  return done
+
+
 def prepare_phantom(home: pathlib.Path, *, train: int, validation: int, test: int
                     ) -> None:
   """Draws archives into home/archives and prepares them in the default place."""
-  for name, *arguments in (
-      ('phantom', '--year=2017', '--out=archives', f'--train={train}',
-       f'--validation={validation}', f'--test={test}', '--size=60'),
-      ('prepare', '--dataset=isic2017', '--source=archives', '--resize_size=36')):
-    subprocess.run(command(name, *arguments), cwd=home, env=environment(home),
-                   check=True, timeout=300)
+  check(home, 'phantom', '--year=2017', '--out=archives', f'--train={train}',
+        f'--validation={validation}', f'--test={test}', '--size=60')
+  check(home, 'prepare', '--dataset=isic2017', '--source=archives',
+        '--resize_size=36')
 
 
 # A U-Net's run, of configs/isic2018_task1.py, that `train_unet` makes.
@@ -109,16 +123,12 @@ def train_unet(home: pathlib.Path, *, images: int) -> str:
     What the training prints on stdout.
   """
   prepare = ('prepare', '--source=archives2018', '--resize_size=36', '--crop_ratio=1')
-  for name, *arguments in (
-      ('phantom', '--year=2018', '--out=archives2018', f'--train={images}',
-       '--validation=0', '--test=0', '--segmentation=24', '--size=48'),
-      (*prepare, '--dataset=isic2018'), (*prepare, '--dataset=isic2018_task1'),
-      ('main', '--config=configs/isic2018_task1.py', '--quiet',
-       *(f'--config.{setting}' for setting in _UNET_SETTINGS))):
-    done = subprocess.run(command(name, *arguments), cwd=home, timeout=300, text=True,
-                          env=environment(home), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-  return done.stdout
+  check(home, 'phantom', '--year=2018', '--out=archives2018', f'--train={images}',
+        '--validation=0', '--test=0', '--segmentation=24', '--size=48')
+  check(home, *prepare, '--dataset=isic2018')
+  check(home, *prepare, '--dataset=isic2018_task1')
+  return check(home, 'main', '--config=configs/isic2018_task1.py', '--quiet', *(
+      f'--config.{setting}' for setting in _UNET_SETTINGS)).stdout
 
 
 def masks_folder(home: pathlib.Path, name: str) -> pathlib.Path:

@@ -18,6 +18,7 @@ import jax
 import pytest
 
 from attnmel_jax import parallel
+from tests import commands
 from tests import two_blocks as two_blocks_lib
 
 parallel.configure_compiler()  # the kernels that the commands compute with
@@ -53,6 +54,25 @@ def two_blocks() -> Iterator[None]:
   """Configs may name the backbones of tests/two_blocks.py within the module."""
   with two_blocks_lib.added():
     yield
+
+
+@pytest.fixture(scope='session')
+def home(built_once) -> pathlib.Path:
+  """The home folder of a user who typed a few commands; tests do not write to it.
+
+  `archives` and `own` are synthetic (`own` a table with photographs), `attnmel_data`
+  is prepared from the archives (40, 16 and 16 images), `run` was trained on it;
+  `run.stdout` and `run.stderr` hold what the training printed.
+  """
+  def build(home: pathlib.Path) -> None:
+    commands.prepare_phantom(home, train=40, validation=16, test=16)
+    commands.check(home, 'phantom', '--photographs', '--out=own', '--train=6',
+                   '--validation=6', '--test=6', '--size=60')
+    trained = commands.check(home, 'main', *commands.TINY, '--workdir=run')
+    (home / 'run.stdout').write_text(trained.stdout)
+    (home / 'run.stderr').write_text(trained.stderr)
+
+  return built_once('home', build)
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ import sys
 import pytest
 
 from configs import common
+from tests import commands
 from tests import documentation
-from tests.commands import TINY
-from tests.commands import command
-from tests.commands import environment
-from tests.commands import prepare_phantom
 
 COMMANDS = [(page, shown) for page in documentation.PAGES
             for shown in documentation.commands(page.read_text())]
@@ -86,9 +83,7 @@ def test_the_python_of_the_documentation_runs():  # but for that of test_extendi
            for block in documentation.blocks(page.read_text(), 'python')]
   assert found
   for block in found:
-    done = subprocess.run([sys.executable, '-c', block], check=False, timeout=60,
-                          cwd=documentation.ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    exec(block, {})  # warnings are errors here, too
 
 
 def _rows(heading):
@@ -119,20 +114,6 @@ def test_links_lead_somewhere():
                  for folder in (documentation.ROOT, page.parent)), (page.name, name)
 
 
-@pytest.fixture(scope='module')
-def home(tmp_path_factory):
-  """A home folder with phantom archives and a finished run of them."""
-  home = tmp_path_factory.mktemp('home')
-  prepare_phantom(home, train=40, validation=16, test=16)
-  for name, *arguments in (
-      ('main', *TINY, '--config.passes_per_epoch=1', '--workdir=run', '--quiet'),
-      ('phantom', '--photographs', '--out=own', '--train=6', '--validation=6',
-       '--test=6', '--size=60')):
-    subprocess.run(command(name, *arguments), cwd=home, check=True, timeout=600,
-                   env=environment(home))
-  return home
-
-
 @pytest.fixture
 def desk(home, tmp_path):
   """A folder where what the documentation names is there: DIR, RUN, photos, a.jpg."""
@@ -140,6 +121,7 @@ def desk(home, tmp_path):
   shutil.copytree(home / 'archives', tmp_path / 'DIR')
   shutil.copytree(home / 'own', tmp_path / 'DIR', dirs_exist_ok=True)
   shutil.copytree(home / 'own' / 'photos', tmp_path / 'photos')
+  shutil.copytree(home / 'attnmel_data', tmp_path / 'home' / 'attnmel_data')
   for name in ('RUN', 'RUN1', 'RUN2', 'RUN3',
                'runs/isic2017/attnmel_cnn-lesion-fold0-seed0'):
     shutil.copytree(home / 'run', tmp_path / name)
@@ -158,12 +140,12 @@ def desk(home, tmp_path):
     'page', [page for page in documentation.PAGES
              if any(shown.needs == '' for of, shown in COMMANDS if of == page)],
     ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_one_after_the_other(page, home, desk):
-  run = environment(home)
-  run['PATH'] = f'{desk / "bin"}{os.pathsep}{run["PATH"]}'
+def test_the_commands_of_a_page_run_one_after_the_other(page, desk):
+  user = commands.environment(desk / 'home')
+  user['PATH'] = f'{desk / "bin"}{os.pathsep}{user["PATH"]}'
   for of, shown in COMMANDS:
     if of == page and not shown.needs:
-      done = subprocess.run(['bash', '-e', '-c', shown.text], cwd=desk, env=run,
+      done = subprocess.run(['bash', '-e', '-c', shown.text], cwd=desk, env=user,
                             capture_output=True, text=True, check=False, timeout=600)
       assert done.returncode == 0, f'{shown.text}{done.stderr}'
       assert '\x1b' not in done.stdout + done.stderr  # no colours in a file

@@ -109,6 +109,15 @@ def test_data_and_evaluation_start_without_jax():
   assert rooms and not wrong
 
 
+def test_commands_answer_ctrl_c_before_they_load_the_rest():
+  """launch/command.py comes first; that it answers is tested in test_commands.py."""
+  for path in MODULES:
+    if path.parts[0] == 'launch' and path.stem not in ('__init__', 'command'):
+      first = [node.module for node in tree(path).body
+               if isinstance(node, ast.ImportFrom)][0]
+      assert first == 'launch', path
+
+
 def test_torch_and_tensorflow_are_never_started():
   for path in MODULES + TESTS:
     assert not _within(_imports(tree(path)), {'tensorflow'}), path

@@ -21,7 +21,7 @@ def test_differences_are_found(tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'a.csv').write_text('1\n')
   whole, other = tmp_path / 'whole', tmp_path / 'other'
-  assert kills._differing_files(whole, other, ['a.csv']) == []
+  assert kills.differing_files(whole, other, ['a.csv']) == []
   (other / 'a.csv').write_text('2\n')
-  assert kills._differing_files(whole, other, ['a.csv', 'b.csv']) == [
+  assert kills.differing_files(whole, other, ['a.csv', 'b.csv']) == [
       f'{other / "a.csv"} differs', f'b.csv is in one of {whole} and {other}']
