@@ -47,10 +47,10 @@ lint: $(VENV)/tests
 	$(RUN) -m ruff check .
 
 test: $(VENV)/tests lint
-	$(RUN) -m pytest -n 2 -m 'not slow and not matrix'
+	$(RUN) -m pytest -n 2 --dist worksteal -m 'not slow and not matrix'
 
 test-slow: $(VENV)/tests
-	$(RUN) -m pytest -n 2 -m slow
+	$(RUN) -m pytest -n 2 --dist worksteal -m 'slow and not matrix'
 
 test-all: $(VENV)/tests
 	$(RUN) -m pytest

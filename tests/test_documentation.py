@@ -87,8 +87,8 @@ def test_the_python_of_the_documentation_runs():  # but for that of test_extendi
 
 
 def _rows(heading):
-  """First two cells of the table below a heading of README."""
-  text = (documentation.ROOT / 'README.md').read_text()
+  """First two cells of the table below a heading of docs/commands.md."""
+  text = (documentation.ROOT / 'docs' / 'commands.md').read_text()
   section = re.search(rf'^## {heading}\n(.*?)(?=^## )', text,
                       re.MULTILINE | re.DOTALL)[1]
   return dict(re.findall(r'^\| `([^`]+)` \| (.*?) \|$', section, re.MULTILINE))

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-# Packages' pure functions for one's own arrays.
+# Pure functions that people call on their own arrays.
 MODULES = ('images', 'models.attention', 'training.losses', 'evaluation.attention_maps',
            'evaluation.calibration', 'evaluation.cam', 'evaluation.hypothesis_tests',
-           'evaluation.metrics', 'evaluation.statistics')
+           'evaluation.metrics', 'evaluation.bootstrap')
 
 
 @pytest.mark.parametrize('name', MODULES)
