@@ -11,7 +11,7 @@ import pytest
 # Pure functions that people call on their own arrays.
 MODULES = ('images', 'models.attention', 'training.losses', 'evaluation.attention_maps',
            'evaluation.calibration', 'evaluation.cam', 'evaluation.hypothesis_tests',
-           'evaluation.metrics', 'evaluation.bootstrap')
+           'evaluation.metrics')
 
 
 @pytest.mark.parametrize('name', MODULES)
