@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from attnmel_jax.data import catalogue
 from attnmel_jax.phantom import drawing
 from attnmel_jax.phantom import zipping
 
@@ -13,17 +14,14 @@ OFFICIAL_COUNTS = {'train': (727, 173), 'test': (304, 75)}
 LEAST = 2
 GROUPED: frozenset[str] = frozenset()
 
-_WORDS = {'train': 'Training', 'test': 'Test'}
+_DATASET = catalogue.DATASETS['isic2016']
 # The challenge writes the labels of its two splits in different ways.
 _LABELS = {'train': ('benign', 'malignant'), 'test': ('0.0', '1.0')}
 
 
-def archive_names(split: str) -> tuple[str, str, str]:
+def archive_names(split: str) -> tuple[str, ...]:
   """File names of a split: images, lesion masks, labels."""
-  word = _WORDS[split]
-  return (f'ISBI2016_ISIC_Part3_{word}_Data.zip',
-          f'ISBI2016_ISIC_Part1_{word}_GroundTruth.zip',
-          f'ISBI2016_ISIC_Part3_{word}_GroundTruth.csv')
+  return tuple(_DATASET.file(role, split) for role in ('images', 'lesion', 'labels'))
 
 
 def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:

@@ -11,10 +11,12 @@ import pathlib
 import numpy as np
 from scipy import ndimage
 
+from attnmel_jax.data import catalogue
 from attnmel_jax.phantom import drawing
 from attnmel_jax.phantom import zipping
 
-CLASSES = ('melanoma', 'seborrheic_keratosis', 'nevus')
+_DATASET = catalogue.DATASETS['isic2017']
+CLASSES = _DATASET.class_names
 # Images per class and split of the challenge.
 OFFICIAL_COUNTS = {'train': (374, 254, 1372), 'validation': (30, 42, 78),
                    'test': (117, 90, 393)}
@@ -22,17 +24,14 @@ LEAST = 2               # images of a class, where there are enough in all
 GROUPED: frozenset[str] = frozenset()  # splits with several images of a lesion
 FEATURES = ('pigment_network', 'negative_network', 'milia_like_cyst', 'streaks')
 
-_STEMS = {'train': 'ISIC-2017_Training', 'validation': 'ISIC-2017_Validation',
-          'test': 'ISIC-2017_Test_v2'}
 _SUPERPIXELS = 480    # about as many regions an image
 _UNANNOTATED = 0.05   # share of images without features, as in the challenge
 
 
-def archive_names(split: str) -> tuple[str, str, str, str]:
+def archive_names(split: str) -> tuple[str, ...]:
   """File names of a split: images, lesion masks, features, labels."""
-  stem = _STEMS[split]
-  return (f'{stem}_Data.zip', f'{stem}_Part1_GroundTruth.zip',
-          f'{stem}_Part2_GroundTruth.zip', f'{stem}_Part3_GroundTruth.csv')
+  return tuple(_DATASET.file(role, split)
+               for role in ('images', 'lesion', 'features', 'labels'))
 
 
 def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:

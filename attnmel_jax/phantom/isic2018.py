@@ -10,35 +10,31 @@ import zipfile
 
 import numpy as np
 
+from attnmel_jax.data import catalogue
 from attnmel_jax.phantom import drawing
 from attnmel_jax.phantom import zipping
 
+_TASK1 = catalogue.DATASETS['isic2018_task1']
+_TASK3 = catalogue.DATASETS['isic2018']
 # In the order of the official columns.
-_COLUMNS = {'melanoma': 'MEL', 'nevus': 'NV', 'basal_cell_carcinoma': 'BCC',
-            'actinic_keratosis': 'AKIEC', 'seborrheic_keratosis': 'BKL',
-            'dermatofibroma': 'DF', 'vascular_lesion': 'VASC'}
-CLASSES = tuple(_COLUMNS)
-_TASK3 = (1113, 6705, 514, 327, 1099, 115, 142)  # validation and test likewise
-OFFICIAL_COUNTS = {'train': _TASK3, 'validation': _TASK3, 'test': _TASK3,
+CLASSES = ('melanoma', 'nevus', 'basal_cell_carcinoma', 'actinic_keratosis',
+           'seborrheic_keratosis', 'dermatofibroma', 'vascular_lesion')
+# The same proportions in validation and test.
+_COUNTS = (1113, 6705, 514, 327, 1099, 115, 142)
+OFFICIAL_COUNTS = {'train': _COUNTS, 'validation': _COUNTS, 'test': _COUNTS,
                    'segmentation': (519, 2075, 0, 0, 0, 0, 0)}
 LEAST = 8  # five folds and their validation sets take six lesions of each class
 GROUPED = frozenset({'train'})
-
-_WORDS = {'train': 'Training', 'validation': 'Validation', 'test': 'Test'}
 
 
 def archive_names(split: str) -> tuple[str, ...]:
   """File names of a split: images, masks where there are any, tables."""
   if split == 'segmentation':
-    return ('ISIC2018_Task1-2_Training_Input.zip',
-            'ISIC2018_Task1_Training_GroundTruth.zip',
-            'ISIC2018_Task2_Training_GroundTruth_v3.zip')
-  stem = f'ISIC2018_Task3_{_WORDS[split]}'
-  names = (f'{stem}_Input.zip', f'{stem}_GroundTruth.zip')
-  if split == 'train':
-    names += (f'{stem}_LesionGroupings.csv',
-              'HAM10000_segmentations_lesion_tschandl.zip')
-  return names
+    return tuple(_TASK1.file(role, 'train')
+                 for role in ('images', 'lesion', 'attributes'))
+  return tuple(_TASK3.file(role, split)
+               for role in ('images', 'labels', 'groups', 'lesion')
+               if role in _TASK3.roles(split))
 
 
 def encode(image_id: str, case: drawing.Case) -> list[dict[str, bytes]]:
@@ -63,7 +59,7 @@ def write_split(folder: pathlib.Path, split: str,
       pass
     return
   images, table, *others = names
-  rows = [','.join(('image', *_COLUMNS.values()))]
+  rows = [','.join(('image', *_TASK3.class_names))]
   lesions = ['image,lesion_id,diagnosis_confirm_type']
   # Images and, for training, masks: the last of the names.
   for image in zipping.write_zips(folder, [images, *others[1:]], labelled):
