@@ -1,4 +1,4 @@
-"""Measures how fast a config trains and predicts here; needs no data, no weights.
+"""Measures how fast a config trains and predicts here, without data or weights.
 
   python launch/benchmark.py --quick
   python launch/benchmark.py --config.image_size=128 --against=torch

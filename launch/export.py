@@ -1,4 +1,4 @@
-"""Writes a trained run as files that other programs read without this one.
+"""Writes a trained run as files that other programs read without this package.
 
   python launch/export.py --run=RUN --out=DIR
 

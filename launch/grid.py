@@ -1,4 +1,4 @@
-"""Runs the systems, seeds and folds of a grid; started again it continues.
+"""Runs the systems, seeds and folds of a grid; resumes when started again.
 
   python launch/grid.py --grid=configs/grids/table_3_2.py --dry_run
   python launch/grid.py --grid=configs/grids/table_3_2.py --workdir=runs

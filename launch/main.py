@@ -1,4 +1,4 @@
-"""Trains and scores one system; started again it goes on where it stopped.
+"""Trains and scores one system; resumes when started again.
 
   python launch/main.py --config=configs/isic2017.py
   python launch/main.py --config=configs/isic2017.py --config.roi=lesion --dry_run
