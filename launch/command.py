@@ -48,7 +48,7 @@ def _stopped(signum: int) -> str:
 for _signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(_signum, _stop_at_start)
 # Python gives SIGINT back to the system before it ends, which would then turn the
-# success of a command that has done everything into a failure without a word.
+# success of a finished command into a silent failure.
 atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
@@ -74,7 +74,7 @@ def _find_config(name: str) -> str:
 
 
 def _negations(argv: list[str]) -> list[str]:
-  """Lets `--no-images` say what absl spells `--noimages`."""
+  """Accepts `--no-images` for what absl spells `--noimages`."""
   known = flags.FLAGS
   return [f'--no{name}' if argument == f'--no-{name}' and name in known
           and known[name].boolean else argument
@@ -93,7 +93,7 @@ def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   known = ', '.join(sorted(
       f'{folder}/{p.name}' for p in (ROOT / folder).glob('*.py')
       if p.name not in ('__init__.py', 'common.py')))
-  raise errors.UserError(f'--{flag}={name}: no such file; there are {known}')
+  raise errors.UserError(f'--{flag}={name}: no such file; choose one of {known}')
 
 
 def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
@@ -121,7 +121,7 @@ def _message(error: Exception) -> str:
   text = str(inner.args[0] if inner.args else inner)
   text = re.sub(r"\('Non-boolean argument to boolean flag', .*\)$",
                 'it is a switch; give true or false', text)
-  if isinstance(error, AttributeError):  # ConfigDict says no more than the name
+  if isinstance(error, AttributeError):  # ConfigDict gives only the name
     text = f'the config has no such field: {text}'
   return text
 
@@ -177,7 +177,7 @@ def paths(text: str) -> list[pathlib.Path]:
 def fail(message: str, status: int = 2) -> NoReturn:
   """Prints one line and ends the process.
 
-  What does not print, in a file's name for example, is escaped.
+  Unprintable characters, such as those of a file name, are escaped.
   """
   line = ''.join(c if c.isprintable() else ascii(c)[1:-1]
                  for c in ' '.join(message.split()))
@@ -232,7 +232,7 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     except KeyboardInterrupt:
       fail(_stopped(signal.SIGINT), 128 + signal.SIGINT)
     finally:
-      signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end
+      signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but to exit
 
   # --help lists the flags of the command's own file and those that belong to it.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[QUIET.name])

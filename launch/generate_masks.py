@@ -4,7 +4,7 @@
       --run=runs/isic2018_task1/unet-lesion-fold0-seed0 --dataset=isic2018
   python launch/main.py --config=configs/isic2018_cv.py --config.roi=generated
 
-The masks are probabilities and lie beside the prepared images. Stopped with Ctrl-C, the
+The masks are probabilities and lie beside the prepared images. After Ctrl-C the
 same command resumes.
 """
 
@@ -33,8 +33,8 @@ DATASET = flags.DEFINE_enum(
 DATA_DIR = flags.DEFINE_string(
     'data_dir', '', "folder of prepared data; default the run's")
 NAME = flags.DEFINE_string(
-    'name', 'unet', 'of the masks, for config.generated_masks; several U-Nets may have '
-    'drawn some')
+    'name', 'unet', 'name of the masks, for config.generated_masks; the masks of '
+    'several U-Nets may lie side by side')
 
 
 def main() -> None:

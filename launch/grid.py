@@ -74,7 +74,7 @@ def main() -> None:
   if failed:
     endings = ', '.join(f'{title} ({how})' for title, how in failed.items())
     command.fail(f'{len(failed)} of {len(runs)} runs failed: {endings}; their errors '
-                 'stand above, and the same command tries them again', 1)
+                 'are above, and the same command tries them again', 1)
 
 
 def say(text: str) -> None:

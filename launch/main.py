@@ -33,14 +33,15 @@ WORKDIR = flags.DEFINE_string(
     'runs/<config>/<model>-<roi>-fold<k>-seed<s> in the current folder')
 DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the config and the plan, and end')
 DISTRIBUTED = flags.DEFINE_bool(
-    'distributed', False, 'this is one of several processes, of which SLURM, Open MPI '
-    'or the TPU pod tells')
+    'distributed', False, 'this is one of several processes; SLURM, Open MPI or the '
+    'TPU pod says which')
 COORDINATOR = flags.DEFINE_string(
-    'coordinator', None, 'the same without such help: host:port of process 0')
+    'coordinator', None, 'without such a launcher: host:port of process 0')
 NUM_PROCESSES = flags.DEFINE_integer(
-    'num_processes', None, 'with --coordinator: how many', lower_bound=1)
+    'num_processes', None, 'with --coordinator: number of processes', lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer(
-    'process_id', None, 'with --coordinator: which this is, from 0', lower_bound=0)
+    'process_id', None, 'with --coordinator: number of this process, from 0',
+    lower_bound=0)
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
   parallel.configure_compiler()
   start_processes()
   if DRY_RUN.value:
-    plan = run.plan(config)  # before the first line, so that a mistake stands alone
+    plan = run.plan(config)  # before the first line, so that an error is the only one
     if parallel.is_main_process():
       print(*(f'{name} = {value!r}' for name, value in sorted(config.items())),
             sep='\n')
@@ -57,21 +58,22 @@ def main() -> None:
     return
   folder = command.path(WORKDIR.value) if WORKDIR.value else default_workdir(config)
   quiet = command.QUIET.value or not parallel.is_main_process()
-  # Asked for in any case: processes of which one is quiet wait for each other.
+  # Computed even when quiet: this is a barrier, and skipping it on one host would
+  # deadlock the others.
   plan = parallel.in_every_process(lambda: run.plan(config))
   if not quiet:
     print(*plan, f'workdir: {folder}', sep='\n', file=sys.stderr)
   try:
     summary = run.run(config, folder, quiet=quiet)
   except loop.Stopped as stop:
-    command.fail(f'{stop}; the same command goes on from there', 128 + stop.signum)
+    command.fail(f'{stop}; the same command resumes', 128 + stop.signum)
   if not parallel.is_main_process():
     return
   scored = [split for split in ('test', 'validation') if split in summary]
   if scored:
     print(run.result_line(summary, scored[0], folder))
   else:
-    print(f'{folder}: trained; there is neither a validation nor a test set')
+    print(f'{folder}: trained; no validation and no test set to score')
 
 
 def start_processes() -> None:
@@ -80,17 +82,17 @@ def start_processes() -> None:
   given = [value is not None for value in explicit]
   if any(given) and (DISTRIBUTED.value or not all(given)):
     raise errors.UserError(
-        'of several processes give either --distributed alone or all of --coordinator, '
-        '--num_processes and --process_id')
+        'for several processes give either --distributed alone or all of '
+        '--coordinator, --num_processes and --process_id')
   if all(given) and PROCESS_ID.value >= NUM_PROCESSES.value:
     raise errors.UserError(
-        f'--process_id={PROCESS_ID.value} is none of --num_processes='
-        f'{NUM_PROCESSES.value}; they count from 0')
+        f'--process_id={PROCESS_ID.value} is out of range: --num_processes='
+        f'{NUM_PROCESSES.value}, numbered from 0')
   if all(given):
     host, _, port = COORDINATOR.value.rpartition(':')
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
       raise errors.UserError(
-          f'--coordinator={COORDINATOR.value} is no host:port, as HOST0:1234')
+          f'--coordinator={COORDINATOR.value} is not host:port, such as HOST0:1234')
   if DISTRIBUTED.value or all(given):
     parallel.start_processes(*explicit)
 

@@ -35,7 +35,7 @@ _COUNTS = {
     'segmentation': flags.DEFINE_integer(
         'segmentation', None, 'Images of Tasks 1 and 2; 100 if unset, in 2018 alone.')}
 _SIZE = flags.DEFINE_integer('size', 300, 'Shorter image side in pixels.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Another seed, another data set.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Another seed draws another data set.')
 _BIAS = flags.DEFINE_multi_string(
     'artefact_bias', [],
     'How strongly artefacts go with the class, 0 (not at all) to 1 (decided by it): '

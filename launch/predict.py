@@ -4,9 +4,9 @@
   python launch/predict.py --run=RUN1,RUN2 --images=a.jpg,b.jpg --out=DIR --tta
 
 Photographs are prepared as the run's training images were; JPEG, PNG and BMP are read,
-in subfolders too. DIR gets predictions.csv, a picture of each photograph with its heat
+also in subfolders. DIR gets predictions.csv, a picture of each photograph with its heat
 maps and a page, index.html. Exit status 1 if a file could not be read; the others are
-done.
+predicted.
 """
 
 import pathlib

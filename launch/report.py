@@ -57,8 +57,8 @@ def main() -> None:
   out = command.path(OUT.value)
   data_dir = command.path(DATA_DIR.value) if DATA_DIR.value else None
   if data_dir is not None and not data_dir.is_dir():
-    raise errors.UserError(f'--data_dir={data_dir} is no folder; name that of the '
-                           'prepared data, or leave it out')
+    raise errors.UserError(f'--data_dir={data_dir} is not a folder; name that of '
+                           'the prepared data, or leave it out')
   plan = sections.Plan(
       experiments={name: sections.Experiment(f'configs/{name}.py',
                                              module.get_config().to_dict())

@@ -147,7 +147,7 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked)
   for process in processes:
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 143, messages
-    assert 'the same command goes on from there' in messages
+    assert 'the same command resumes' in messages
   saved = json.loads(metrics.read_text().splitlines()[-1])['step']
   (_, messages), = _finish(_start(home, [*SMALL, f'--workdir={name}']))
   assert f'resumed after step {saved} of 21' in messages
@@ -270,9 +270,9 @@ def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
       (['--num_processes=2'], 'give either --distributed alone or all of'),
       (['--distributed', '--process_id=0'], 'give either --distributed alone or all'),
       (['--coordinator=localhost', '--num_processes=2', '--process_id=1'],
-       '--coordinator=localhost is no host:port'),
+       '--coordinator=localhost is not host:port'),
       (['--coordinator=localhost:1', '--num_processes=2', '--process_id=2'],
-       '--process_id=2 is none of --num_processes=2')):
+       '--process_id=2 is out of range')):
     process = _start(tmp_path, [*SMALL, *arguments])
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 2

@@ -23,7 +23,7 @@ from attnmel_jax.training import step as step_lib
 
 
 def enable_float64(config: Mapping[str, Any]) -> None:
-  """JAX computes in float64 only after it was told so, before its first array."""
+  """Enables float64 in JAX, which has to happen before its first array."""
   jax.config.update('jax_enable_x64', config['dtype'] == 'float64')
 
 

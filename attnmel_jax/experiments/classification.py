@@ -67,7 +67,7 @@ def report(folder: pathlib.Path, split: str, predictions: predict.Predictions,
   """Writes what `write` does; returns what `score` does.
 
   Where there are `near_duplicates`, the ids of images that look like some that were
-  learnt from, `without_near_duplicates` holds the scores of the others.
+  trained on, `without_near_duplicates` holds the scores of the others.
   """
   per_image = image_scores(predictions, part, config['image_size'])
   write(folder, split, predictions, part, per_image, class_names, config)

@@ -29,15 +29,15 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     data_dir: folder of prepared data; '' for the default one.
     split: train, validation or test.
     out: folder for predictions/, attention/ or masks/, leakage.json and summary.json.
-    allow_leakage: score images that the run learnt from, or copies of them.
+    allow_leakage: score images that the run was trained on, or copies of them.
 
   Returns:
     The content of `out`/summary.json.
 
   Raises:
     UserError: the run is not finished, the split is not prepared, its classes are not
-      the run's, a U-Net finds no masks in it, the U-Net whose masks the run learnt
-      from was trained on it, or the run was.
+      the run's, a U-Net finds no masks in it, or the run, or the U-Net whose masks
+      it was trained on, was trained on it.
   """
   own = run_folder.read_config(run)
   trained = run_folder.read_summary(run)
@@ -78,7 +78,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
 
 def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
              out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
-  """`leakage.of_evaluation`, if the images that the run learnt from are here."""
+  """`leakage.of_evaluation`, if the training images of the run are available."""
   known = run_folder.read_environment(run)['fingerprints']
   bound = {name: value for name, value in known.items()
            if name != 'generated'}  # those masks need not be here

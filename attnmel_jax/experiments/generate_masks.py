@@ -2,7 +2,7 @@
 
 The U-Net sees each prepared image whole, not its centre crop, so that the maps lie on
 the images pixel by pixel, their borders included: it is a fully convolutional network
-and learnt from crops at the same scale.
+and was trained on crops at the same scale.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
     data_dir: folder of prepared data; '' for the default one.
     name: of the maps; see `generated`.
     quiet: show no progress.
-    say: told of each split once its maps are whole.
+    say: called with a line for each split once its maps are complete.
 
   Raises:
     UserError: the run is none of a U-Net, or not finished; the data set is not

@@ -61,7 +61,7 @@ class Run:
 
   @property
   def title(self) -> str:
-    """What stands for it in lists: the run folder, or the masks."""
+    """Its name in lists: the run folder, or the masks."""
     if self.masks is None:
       return str(self.folder)
     return f'masks {self.masks["name"]} of {self.masks["dataset"]} by {self.folder}'

@@ -1,13 +1,12 @@
-"""Whether a run learns from what it is scored with, or from copies of it.
+"""Whether a run trains on what it is scored with, or on copies of it.
 
 Images are compared once, before training: all parts of a run with each other, and in
-launch/evaluate.py what the run learnt from with what is scored. Shared images and
-shared lesions stop. So do near-duplicates, where the run divided the images itself, in
-a table of one's own, and across data sets. Inside an official split, which nobody can
-mend, they are listed, and scores are given with and without them. Where
-`group_folds=False` divides lesions, to show what that inflates, neither the lesions
-nor the near-duplicates stop. Whatever flatters the scores and did not stop is `found`:
-every table says so.
+launch/evaluate.py what the run was trained on with what is scored. Shared images and
+shared lesions abort. So do near-duplicates where the run divided the images itself, in
+your own table, and across data sets. Inside an official split, which nobody can change,
+they are listed, and scores are given with and without them. Where `group_folds=False`
+divides lesions, to show what that inflates, neither lesions nor near-duplicates abort.
+Whatever flatters the scores and did not abort is `found`: every table reports it.
 """
 
 from collections.abc import Iterable
@@ -95,16 +94,16 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
 def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path, *,
                   unet: generated.Identity | None, pretrained_from: str,
                   data_dirs: Sequence[str], allowed: bool) -> dict[str, Any]:
-  """Compares what a run learnt from with a split that is to be scored.
+  """Compares what a run was trained on with a split that is to be scored.
 
   Args:
     learnt: of the run.
     part: the whole split.
     out: folder of the evaluation.
-    unet: the one whose masks the run learnt from, if it did.
+    unet: the one whose masks the run was trained on, if it was.
     pretrained_from: `pretrained` of the run's config.
-    data_dirs: where the images that it learnt from may be prepared.
-    allowed: go on whatever is shared.
+    data_dirs: where the images that it was trained on may be prepared.
+    allowed: report what is shared instead of raising.
 
   Returns:
     As `of_run`; the part is the split's name. The run's own training images are scored
@@ -118,7 +117,7 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
   teachers = {key: own for key, own in learnt.parts.items() if key != 'test'}
   if teachers['train'].prepared.fingerprint == scored.fingerprint:
     return {'allowed': allowed, 'near_duplicates': {}, 'found': [
-        f'the run learnt from {name}, or from a part of it']}
+        f'the run was trained on {name}, or on a part of it']}
   meetings = [Meeting(f'{own.prepared.dataset} {key}', name, (own, part))
               for key, own in teachers.items()
               if own.prepared.fingerprint != scored.fingerprint]
@@ -135,13 +134,13 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
 
 
 def not_compared(why: str, allowed: bool) -> dict[str, Any]:
-  """As `of_evaluation`, where the images that a run learnt from are not at hand."""
+  """As `of_evaluation`, where the training images of a run are not available."""
   return {'allowed': allowed, 'near_duplicates': {}, 'found': [
-      f'unknown, as the images that the run learnt from are not at hand ({why})']}
+      f'unknown, as the training images of the run are not available ({why})']}
 
 
 def lines(leaks: Mapping[str, Any]) -> list[str]:
-  """What there is to say of a result of `of_run` or `of_evaluation`."""
+  """The lines that report a result of `of_run` or `of_evaluation`."""
   return [*(f'leakage: {line}' for line in leaks['found']),
           *(f'{name}: {len(ids)} near-duplicates of images of another part, scored '
             f'with and without them: {", ".join(ids)}'
@@ -150,7 +149,7 @@ def lines(leaks: Mapping[str, Any]) -> list[str]:
 
 def _of_unet(unet: generated.Identity, data_dirs: Sequence[str],
              tested: Iterable[task_lib.Part]) -> tuple[list[task_lib.Part], list[str]]:
-  """What a U-Net learnt from, or a line on why that cannot be looked at.
+  """What a U-Net was trained on, or a line on why that cannot be compared.
 
   Its data set may not know the lesions of images that the parts `tested` know.
   """
@@ -166,7 +165,7 @@ def _of_unet(unet: generated.Identity, data_dirs: Sequence[str],
 
 
 def _of_weights(name: str) -> list[str]:
-  """A line where training began from a network that learnt from lesions itself."""
+  """A line where training began from a network that was trained on lesions."""
   if name in ('', 'imagenet'):
     return []
   path = errors.expanded(name)
@@ -193,19 +192,19 @@ def _judge(meetings: list[Meeting], shared: list[near_duplicates.Common],
     if common.pairs and kind != 'naive':
       alike.setdefault(meeting.second, set()).update(
           pair.second for pair in common.pairs)
-    told = dataclasses.replace(common, pairs=()) if kind == 'official' else common
-    if not told:
+    counted = dataclasses.replace(common, pairs=()) if kind == 'official' else common
+    if not counted:
       continue
-    line = told.line(meeting.first, meeting.second)
-    if kind == 'naive' and not told.ids:
+    line = counted.line(meeting.first, meeting.second)
+    if kind == 'naive' and not counted.ids:
       found.append(f'{line} (group_folds=False)')
     else:
       stops.append(line)
   if stops and not allowed:
     raise errors.UserError(
-        f'{"; ".join(stops)}: scores would be of images that were learnt from. Leave '
-        'them out or give copies of an image one lesion (group), prepare again and '
-        f'name a new folder, or go on with {remedy}, which every table will say')
+        f'{"; ".join(stops)}: the run would be scored on images that it trains on. '
+        'Leave them out, or give copies of an image one lesion (group), and prepare '
+        f'again; or accept it with {remedy}, which every table will report')
   return {'allowed': allowed, 'found': stops + found + unknown,
           'near_duplicates': {name: sorted(ids) for name, ids in alike.items()}}
 

@@ -30,7 +30,7 @@ class Method:
       decided by them, to go with every test: `threshold` and `temperature`.
     report: (folder, split, predictions, part, near_duplicates, **decisions) -> the
       scores of the part, with and without its near-duplicates, if it has any, of images
-      that were learnt from; after its files are written.
+      that were trained on; after its files are written.
     draw: (path, split, predictions, part) writes a picture of the maps, where there
       is something to show.
   """

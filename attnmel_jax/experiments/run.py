@@ -68,7 +68,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
 
 def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
         ) -> dict[str, Any]:
-  """Trains, selects, predicts and scores; goes on where an earlier call stopped.
+  """Trains, selects, predicts and scores; resumes what an earlier call left.
 
   Args:
     config: flat, as configs/common.py lists it.

@@ -68,7 +68,7 @@ def report(folder: pathlib.Path, split: str,
   Returns:
     `n`, `n_annotated`, and with 95 % bootstrap intervals over images (over lesions,
     where several images of one are known) `jaccard` and `thresholded_jaccard`. Where
-    there are `near_duplicates`, the ids of images that look like some that were learnt
+    there are `near_duplicates`, the ids of images that look like some that were trained
     from, `without_near_duplicates` holds the same of the others.
   """
   name = classification.FILE_NAMES[split]

@@ -117,4 +117,4 @@ def test_validation_images_that_are_gone_leave_leakage_unknown(
   scored = evaluate.evaluate(moved, dataset='isic2017', data_dir=str(data),
                              split='test', out=tmp_path / 'out', allow_leakage=False)
   (line,) = scored['leakage']['found']
-  assert line.startswith('unknown, as the images that the run learnt from are not')
+  assert line.startswith('unknown, as the training images of the run are not')

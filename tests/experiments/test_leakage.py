@@ -202,7 +202,7 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
 def test_a_runs_own_images_are_scored_if_that_is_asked_for(tmp_path):
   learnt = _task(train=_part(['a', 'b']), validation=_part(['b2'], split='validation'))
   own = _evaluate(learnt, learnt.parts['train'], tmp_path)
-  assert own['found'] == ['the run learnt from isic2017 train, or from a part of it']
+  assert own['found'] == ['the run was trained on isic2017 train, or on a part of it']
   validation = _evaluate(learnt, learnt.parts['validation'], tmp_path)
   assert validation == NOTHING | {'near_duplicates': {'validation': ['b2']}}
 
@@ -210,7 +210,7 @@ def test_a_runs_own_images_are_scored_if_that_is_asked_for(tmp_path):
 def test_images_that_are_not_at_hand_leave_it_unknown():
   found = leakage.not_compared('not prepared', False)
   assert leakage.lines(found) == [
-      'leakage: unknown, as the images that the run learnt from are not at hand (not '
+      'leakage: unknown, as the training images of the run are not available (not '
       'prepared)']
 
 
