@@ -6,7 +6,7 @@
   python launch/benchmark.py --scaling
   python launch/benchmark.py --input
 
-Started again with the same --json, --sweep resumes. Leave the machine alone meanwhile.
+With --json, --sweep resumes when started again. Keep the machine idle meanwhile.
 """
 
 import pathlib
@@ -38,32 +38,34 @@ except ModuleNotFoundError as error:
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'experiment file; default configs/isic2017.py', lock_config=True)
 JSON = flags.DEFINE_string(
-    'json', '', 'file that takes the numbers; cells it already holds stay in it')
+    'json', '', 'file to add the measurements to, as JSON')
 AGAINST = flags.DEFINE_enum(
-    'against', None, ['torch'], 'measure the same in this library, in turns with ours')
+    'against', None, ['torch'], 'also measure this library, in turns with JAX')
 SWEEP = flags.DEFINE_bool(
-    'sweep', False, 'sizes 128 and 224, batches 8 and 32, both backbones, float32 and '
-    'bfloat16, in place of what the config says')
+    'sweep', False, 'measure sizes 128 and 224, batches 8 and 32, both backbones, '
+    "float32 and bfloat16, instead of the config's values")
 QUICK = flags.DEFINE_bool(
-    'quick', False, 'a slim vgg16 at 96 px, batch 8, few steps: under a minute')
+    'quick', False, 'measure a slim vgg16 at 96 px, batch 8, for a few steps: under a '
+    'minute')
 SCALING = flags.DEFINE_bool(
-    'scaling', False, 'what 1, 2, 4 and 8 forced CPU devices add to a step of the '
-    'network of --quick, with weak and with strong scaling: overhead, not speed')
+    'scaling', False, 'measure what 1, 2, 4 and 8 forced CPU devices add to a step of '
+    'the network of --quick, in weak and strong scaling: overhead, not speed')
 INPUT = flags.DEFINE_bool(
-    'input', False, 'whether batches from memory keep up with a device that takes '
-    '--images_per_second')
+    'input', False, 'measure whether batches from memory keep up with a simulated '
+    'device that takes --images_per_second')
 IMAGES_PER_SECOND = flags.DEFINE_float(
-    'images_per_second', 3000., 'of the device that --input simulates', lower_bound=1.)
+    'images_per_second', 3000., 'rate of the device that --input simulates',
+    lower_bound=1.)
 STEPS = flags.DEFINE_integer(
-    'steps', 20, 'at most so many measurements of each kind',
+    'steps', 20, 'maximum number of measurements of each kind',
     lower_bound=speed.FEWEST)
 SECONDS = flags.DEFINE_float(
-    'seconds', 60., f'the same in seconds; {speed.FEWEST} measurements are made anyway',
-    lower_bound=0.)
+    'seconds', 60., 'maximum seconds to measure each kind; at least '
+    f'{speed.FEWEST} measurements are made', lower_bound=0.)
 
 
 def main() -> None:
-  """Measures cell by cell; the numbers go to stdout, what it is at to stderr."""
+  """Measures cell by cell; numbers go to stdout, progress to stderr."""
   check_flags()
   if AGAINST.value:
     matrix.check_torch()
@@ -106,11 +108,11 @@ def check_flags() -> None:
         raise errors.UserError(
             f'--{flag.name} and --{other.name} exclude each other; leave one out')
   if flags.FLAGS[IMAGES_PER_SECOND.name].present and not INPUT.value:
-    raise errors.UserError('--images_per_second goes with --input alone')
+    raise errors.UserError('--images_per_second works only with --input')
 
 
 def measure(config, limits, number):
-  """The cell, from the file where --sweep finds it there, else measured."""
+  """The cell: read from the file if --sweep finds it there, else measured."""
   path = pathlib.Path(JSON.value) if JSON.value else None
   against_torch = AGAINST.value == 'torch'
   known = matrix.read_cells(path) if path else []  # refuse a wrong file at once

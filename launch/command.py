@@ -1,8 +1,8 @@
 """What all commands share: flags, one-line errors, exit statuses.
 
-Exit statuses: 0 done; 1 an unexpected failure (with a traceback); 2 a mistake
-in the command, its input or its config (one line); 130 stopped by Ctrl-C; 143
-stopped by SIGTERM.
+Exit statuses: 0 done; 1 an unexpected failure (with a traceback); 2 an error in the
+command, its input or its config (one line); 130 stopped by Ctrl-C; 143 stopped by
+SIGTERM.
 """
 
 import atexit
@@ -44,7 +44,7 @@ def _stopped(signum: int) -> str:
   return f'stopped by {name}; start the same command again to finish'
 
 
-# From the import of this module, the first of each command, until `run`.
+# From the import of this module, which every command imports first, until `run`.
 for _signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(_signum, _stop_at_start)
 # Python gives SIGINT back to the system before it ends, which would then turn the
@@ -85,7 +85,7 @@ def find_file(flag: str, name: str, *, folder: str) -> pathlib.Path:
   """The file that a flag names, from here or from the repository.
 
   Raises:
-    UserError: there is none; the message lists those of the repository's `folder`.
+    UserError: no such file; the message lists those of the repository's `folder`.
   """
   for candidate in (path(name), ROOT / name) if name else ():
     if candidate.is_file():
@@ -148,8 +148,8 @@ def path(text: str) -> pathlib.Path:
   """A path of the command line; ~ is the home folder.
 
   Raises:
-    UserError: it is empty, as that of an unset variable of the shell is, which would
-      name the current folder; or ~ is of a user who does not exist.
+    UserError: it is empty, as an unset shell variable leaves it, which would name the
+      current folder; or ~ is of a user who does not exist.
   """
   if not text.strip():
     empty = [f'--{name}=' for name in flags.FLAGS
@@ -160,9 +160,9 @@ def path(text: str) -> pathlib.Path:
 
 
 def paths(text: str) -> list[pathlib.Path]:
-  """One path, or several with commas between; `*`, `?` and `**` are filled in.
+  """One path, or several separated by commas; `*`, `?` and `**` are expanded.
 
-  A path that exists is taken as it is, whatever it is called.
+  A path that exists is taken as it is, whatever its name.
   """
   if path(text).exists():
     return [path(text)]
@@ -186,7 +186,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 def complain(line: str) -> None:
-  """Prints a line on stderr, in spite of --quiet."""
+  """Prints a line on stderr, even under --quiet."""
   print(line, file=getattr(sys.stderr, 'silenced', sys.stderr), flush=True)
 
 
@@ -207,14 +207,14 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
 
   Args:
     main: the command.
-    default_config: value of --config where it is not on the command line. As the
-      default of the flag itself it would be loaded, and a misspelt override end in a
-      traceback, before anything could catch it.
+    default_config: value of --config where it is not on the command line. The flag's
+      own default would be loaded before anything could catch its errors, and a
+      misspelt override would end in a traceback.
   """
 
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
-      fail(f'unexpected argument {argv[1]!r}; options are written --name=value')
+      fail(f'unexpected argument {argv[1]!r}; write options as --name=value')
     logging.set_verbosity(logging.ERROR)  # libraries are quiet; we print
     signal.signal(signal.SIGINT, signal.default_int_handler)
     quiet = (contextlib.redirect_stderr(_Silence(sys.stderr)) if QUIET.value
@@ -234,7 +234,7 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     finally:
       signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left but to exit
 
-  # --help lists the flags of the command's own file and those that belong to it.
+  # --help lists only key flags: those of the command's own file, and this one.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[QUIET.name])
   app.run(guarded, flags_parser=functools.partial(
       _parse, default_config=default_config))

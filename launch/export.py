@@ -2,10 +2,9 @@
 
   python launch/export.py --run=RUN --out=DIR
 
-DIR gets model.stablehlo (images of any number -> probabilities and maps, on cpu, cuda
+DIR gets model.stablehlo (any number of images -> probabilities and maps, on cpu, cuda
 and tpu), weights.safetensors (torchvision's names), model.onnx (one image; needs
-jax2onnx) and MODEL_CARD.md, which says how to use them and what may be
-done with them.
+jax2onnx) and MODEL_CARD.md, which explains their use and its terms.
 """
 
 import pathlib
@@ -26,7 +25,7 @@ from attnmel_jax.share import trained
 
 RUN = flags.DEFINE_string('run', None, 'folder of a finished run', required=True)
 OUT = flags.DEFINE_string(
-    'out', None, 'folder of the files; those of an earlier call are replaced',
+    'out', None, 'folder for the files; replaces those of an earlier call',
     required=True)
 
 

@@ -38,7 +38,7 @@ NAME = flags.DEFINE_string(
 
 
 def main() -> None:
-  """Writes the masks; a line for each split."""
+  """Writes the masks; prints a line for each split."""
   parallel.configure_compiler()
   run = command.path(RUN.value)
   data_dir = DATA_DIR.value or run_folder.read_config(run)['data_dir']

@@ -5,12 +5,12 @@
   python launch/grid.py --grid=configs/grids/table_3_2.py --seeds=0 \\
       --set=image_size=96 --set=resize_size=112 --workdir=small
 
-The tasks of a SLURM array share it, where they share the folder of --workdir:
+The tasks of a SLURM array can share a grid, if they share the folder of --workdir:
 
   srun python launch/grid.py --grid=configs/grids/table_3_2.py \\
       --index=$SLURM_ARRAY_TASK_ID
 
-A run that needs another one, such as one that trains on generated masks, says which;
+A run that depends on another, such as one that trains on generated masks, names it;
 submit that one first and the others with --dependency=afterok.
 """
 
@@ -36,13 +36,13 @@ WORKDIR = flags.DEFINE_string(
     'workdir', 'runs', 'root of the run folders '
     '<experiment>/<system>-fold<k>-seed<s>')
 INDEX = flags.DEFINE_integer(
-    'index', None, 'run this one alone, by its number in --dry_run', lower_bound=0)
-SYSTEMS = flags.DEFINE_list('systems', None, "some of the grid's systems")
-SEEDS = flags.DEFINE_list('seeds', None, "in place of the grid's seeds")
-FOLDS = flags.DEFINE_list('folds', None, "in place of the grid's folds")
+    'index', None, 'run only the run of this number in --dry_run', lower_bound=0)
+SYSTEMS = flags.DEFINE_list('systems', None, "run only these of the grid's systems")
+SEEDS = flags.DEFINE_list('seeds', None, "seeds to run instead of the grid's")
+FOLDS = flags.DEFINE_list('folds', None, "folds to run instead of the grid's")
 SET = flags.DEFINE_multi_string(
-    'set', [], '<field>=<value>, of the config of all runs; may be repeated')
-DRY_RUN = flags.DEFINE_bool('dry_run', False, 'list the runs and their state, and end')
+    'set', [], '<field>=<value>, set in the config of every run; may be repeated')
+DRY_RUN = flags.DEFINE_bool('dry_run', False, 'only list the runs and their states')
 
 
 def main() -> None:

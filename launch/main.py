@@ -31,12 +31,13 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     'workdir', '', 'run folder; default '
     'runs/<config>/<model>-<roi>-fold<k>-seed<s> in the current folder')
-DRY_RUN = flags.DEFINE_bool('dry_run', False, 'print the config and the plan, and end')
+DRY_RUN = flags.DEFINE_bool('dry_run', False, 'only print the config and the plan')
 DISTRIBUTED = flags.DEFINE_bool(
     'distributed', False, 'this is one of several processes; SLURM, Open MPI or the '
     'TPU pod says which')
 COORDINATOR = flags.DEFINE_string(
-    'coordinator', None, 'without such a launcher: host:port of process 0')
+    'coordinator', None, 'host:port of process 0, for processes started by hand; '
+    'goes with --num_processes and --process_id')
 NUM_PROCESSES = flags.DEFINE_integer(
     'num_processes', None, 'with --coordinator: number of processes', lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer(
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def start_processes() -> None:
-  """Joins the other processes of the run, where the flags say that there are any."""
+  """Joins the other processes of the run, if the flags name any."""
   explicit = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   given = [value is not None for value in explicit]
   if any(given) and (DISTRIBUTED.value or not all(given)):

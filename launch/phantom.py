@@ -24,27 +24,28 @@ from attnmel_jax.phantom import generate
 from attnmel_jax.phantom import own_folder
 
 _YEAR = flags.DEFINE_integer(
-    'year', 2017, 'Challenge whose archives are written: 2016, 2017 or 2018.')
-_OUT = flags.DEFINE_string('out', '', 'Folder for the archives.')
+    'year', 2017, 'challenge whose archives are written: 2016, 2017 or 2018')
+_OUT = flags.DEFINE_string('out', '', 'folder for the archives')
 _DEFAULTS = {'train': 400, 'validation': 100, 'test': 200, 'segmentation': 100}
 _COUNTS = {
-    'train': flags.DEFINE_integer('train', None, 'Training images; 400, 0 for none.'),
+    'train': flags.DEFINE_integer('train', None, 'training images; default 400'),
     'validation': flags.DEFINE_integer(
-        'validation', None, 'Validation images; 100 if unset, none in 2016.'),
-    'test': flags.DEFINE_integer('test', None, 'Test images; 200 if unset.'),
+        'validation', None, 'validation images; default 100, none in 2016'),
+    'test': flags.DEFINE_integer('test', None, 'test images; default 200'),
     'segmentation': flags.DEFINE_integer(
-        'segmentation', None, 'Images of Tasks 1 and 2; 100 if unset, in 2018 alone.')}
-_SIZE = flags.DEFINE_integer('size', 300, 'Shorter image side in pixels.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Another seed draws another data set.')
+        'segmentation', None, 'images of Tasks 1 and 2; default 100, only in 2018')}
+_SIZE = flags.DEFINE_integer('size', 300, 'shorter image side in pixels')
+_SEED = flags.DEFINE_integer('seed', 0, 'random seed; another draws another data set')
 _BIAS = flags.DEFINE_multi_string(
     'artefact_bias', [],
-    'How strongly artefacts go with the class, 0 (not at all) to 1 (decided by it): '
-    'one number for all, or a list as sticker=0.9,ruler=0.5; may be repeated.')
+    'how strongly artefacts depend on the class, from 0 (not at all) to 1 (entirely): '
+    'one number for all, or a list as sticker=0.9,ruler=0.5; may be repeated')
 _WORKERS = flags.DEFINE_integer(
-    'workers', os.cpu_count() or 1, 'Processes that draw; the result is the same.')
+    'workers', os.cpu_count() or 1, 'number of drawing processes; does not change '
+    'the images')
 _PHOTOGRAPHS = flags.DEFINE_bool(
-    'photographs', False, 'Write photos/, masks/ and labels.csv, as '
-    '`prepare.py --dataset=folder` reads them, in place of archives.')
+    'photographs', False, 'instead of archives write photos/, masks/ and labels.csv, '
+    'for prepare.py --dataset=folder')
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
            'seed': _SEED.value, 'artefact_bias': bias}
   if _PHOTOGRAPHS.value:
     if flags.FLAGS[_WORKERS.name].present:
-      raise errors.UserError('--workers goes with archives; leave it out beside '
+      raise errors.UserError('--workers works only for archives; leave it out with '
                              '--photographs')
     written = own_folder.write(out, **drawn)
   else:

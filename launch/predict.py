@@ -28,16 +28,16 @@ from attnmel_jax.share import predict_photographs
 from attnmel_jax.share import trained
 
 RUN = flags.DEFINE_string(
-    'run', None, 'folder of a finished run; of several, with commas between, the '
-    'probabilities are averaged', required=True)
+    'run', None, 'folder of a finished run; the probabilities of several, separated by '
+    'commas, are averaged', required=True)
 IMAGES = flags.DEFINE_string(
-    'images', None, 'photographs and folders of them, with commas between',
+    'images', None, 'photographs and folders of photographs, separated by commas',
     required=True)
 OUT = flags.DEFINE_string(
-    'out', None, 'folder of the results; those of an earlier call are replaced',
+    'out', None, 'folder for the results; replaces those of an earlier call',
     required=True)
 TTA = flags.DEFINE_bool(
-    'tta', None, 'average over the 8 flips and quarter turns; default as the run did')
+    'tta', None, 'average over the 8 flips and quarter turns; default as in the run')
 CALIBRATED = flags.DEFINE_bool(
     'calibrated', False, "soften probabilities by the temperature in the run's summary")
 OVERLAYS = flags.DEFINE_bool('overlays', True, 'draw pictures; --no-overlays is faster')

@@ -3,10 +3,10 @@
   python launch/prepare.py --dataset=isic2017 --source=DIR
   python launch/prepare.py --dataset=folder --source=DIR --table=DIR/labels.csv
 
-DIR holds the official zips, or the folders they unpack to, in any mixture;
-`--source=download` fetches them. A split whose archives are absent is left
-out and can be added later by the same command. With --dataset=folder DIR holds
-photographs (and masks), and the table lists them: image,label[,mask][,group][,split].
+DIR holds the official zips, or the folders that they unpack to, in any mixture;
+--source=download fetches them. A split whose archives are absent is left out; the same
+command adds it later. With --dataset=folder DIR holds photographs (and masks), and the
+table lists them: image,label[,mask][,group][,split].
 """
 
 import importlib
@@ -30,29 +30,32 @@ from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
 
 _DATASET = flags.DEFINE_enum(
-    'dataset', None, catalogue.NAMES, 'Data set to prepare.', required=True)
+    'dataset', None, catalogue.NAMES, 'data set to prepare', required=True)
 _SOURCE = flags.DEFINE_string(
-    'source', None, 'Folder of the official archives, or download.', required=True)
+    'source', None, 'folder of the official archives or, with --dataset=folder, of the '
+    'photographs; download fetches the archives', required=True)
 _DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder of prepared data; $ATTNMEL_DATA, else ~/attnmel_data.')
+    'data_dir', '', 'folder of prepared data; default $ATTNMEL_DATA, else '
+    '~/attnmel_data')
 _TABLE = flags.DEFINE_string(
-    'table', None, 'For --dataset=folder: the CSV; labels.csv in --source if unset.')
+    'table', None, 'with --dataset=folder: the CSV; default labels.csv in --source')
 _CLASSES = flags.DEFINE_list(
-    'classes', None, 'For --dataset=folder: the classes in order, as nevus,melanoma; '
-    "the table's, sorted, if unset.")
+    'classes', None, 'with --dataset=folder: the classes in order, as nevus,melanoma; '
+    'default those of the table, sorted')
 _MASK_KIND = flags.DEFINE_enum(
-    'mask_kind', None, folder.MASK_KINDS, 'For --dataset=folder: masks that are '
-    'thresholded (binary, if unset), or never.')
+    'mask_kind', None, folder.MASK_KINDS, 'with --dataset=folder: binary masks are '
+    'thresholded, probability masks never; default binary')
 _BASE_URL = flags.DEFINE_string(
-    'base_url', None, 'Where --source=download finds the archives; official if unset.')
+    'base_url', None, 'mirror for --source=download; default the official address')
 _CROP_RATIO = flags.DEFINE_float(
-    'crop_ratio', None, "Central square over the shorter side; the config's if unset.")
+    'crop_ratio', None, 'side of the central square over the shorter side; default '
+    "the config's")
 _RESIZE_SIZE = flags.DEFINE_integer(
-    'resize_size', None, "Side of prepared images; the config's if unset.")
+    'resize_size', None, "side of prepared images in pixels; default the config's")
 
 
 def main() -> None:
-  """Prepares and prints what there is now."""
+  """Prepares the data set; prints the splits that are prepared now."""
   start = time.monotonic()
   data_dir = storage.resolve_data_dir(_DATA_DIR.value)
   # The experiment's config, so that its runs find what is prepared here.
@@ -62,19 +65,19 @@ def main() -> None:
       for name, flag in (('crop_ratio', _CROP_RATIO), ('resize_size', _RESIZE_SIZE))}
   source = command.path(_SOURCE.value)
   if _DATASET.value == catalogue.FOLDER:
-    _refuse_flags(_BASE_URL, reason='is for official archives')
+    _refuse_flags(_BASE_URL, reason='works only for official archives')
     prepare.from_table(
         source, table=command.path(_TABLE.value or str(source / 'labels.csv')),
         classes=tuple(_CLASSES.value or ()), mask_kind=_MASK_KIND.value or 'binary',
         data_dir=data_dir, **geometry)
   else:
     _refuse_flags(_TABLE, _CLASSES, _MASK_KIND,
-                  reason='goes with --dataset=folder only')
+                  reason='works only with --dataset=folder')
     if _SOURCE.value == 'download':
       source = download.fetch(
           _DATASET.value, data_dir=data_dir, base_url=_BASE_URL.value)
     else:
-      _refuse_flags(_BASE_URL, reason='goes with --source=download only')
+      _refuse_flags(_BASE_URL, reason='works only with --source=download')
     prepare.from_archives(_DATASET.value, source=source, data_dir=data_dir, **geometry)
   splits = storage.available_splits(_DATASET.value, data_dir=data_dir, **geometry)
   for name in splits:

@@ -4,8 +4,8 @@
   python launch/report.py --runs=runs/isic2017 --out=report --reference=VGG-16-GAP
   python launch/report.py --runs=runs --out=report --no-images
 
-report.html holds all of it; report.md, the tables (.csv, .md, .tex) and the figures lie
-beside it.
+report.html holds everything; report.md, the tables (.csv, .md, .tex) and the figures
+lie beside it.
 """
 
 import pathlib
@@ -31,8 +31,8 @@ from configs import isic2017
 from configs import isic2018
 from configs import isic2018_cv
 
-RUNS = flags.DEFINE_string('runs', 'runs', 'folder with run folders below it')
-OUT = flags.DEFINE_string('out', 'report', 'folder for report.md and the tables')
+RUNS = flags.DEFINE_string('runs', 'runs', 'folder of run folders, at any depth')
+OUT = flags.DEFINE_string('out', 'report', 'folder for the page, tables and figures')
 REFERENCE = flags.DEFINE_string(
     'reference', 'AttnMel-CNN', 'system that all others are compared with')
 SPLIT = flags.DEFINE_enum(
@@ -41,11 +41,11 @@ SPLIT = flags.DEFINE_enum(
     'validation')
 
 DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'folder of prepared data with the photographs of the figures, '
-    'where it is not that of the runs')
+    'data_dir', '', 'folder of prepared data with the photographs of the figures; '
+    'default that of the runs')
 IMAGES = flags.DEFINE_bool(
-    'images', True, 'show photographs; --no-images leaves them out of everything that '
-    'is written, with their maps and names, for data that must not leave')
+    'images', True, 'show photographs; --no-images leaves out all photographs, their '
+    'maps and their names, for data that must not leave')
 
 _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018,
                 'isic2018_cv': isic2018_cv, 'folder': folder}

@@ -181,7 +181,7 @@ def test_the_command_measures_and_writes(tmp_path):
     (['--quick', '--steps=5'], '--quick and --steps exclude each other'),
     (['--input', '--json=x'], '--input and --json exclude each other'),
     (['--scaling', '--input'], '--scaling and --input exclude each other'),
-    (['--images_per_second=5'], '--images_per_second goes with --input'),
+    (['--images_per_second=5'], '--images_per_second works only with --input'),
     # The default config is no default of the flag: a typo is a line here too.
     (['--config.batchsize=8'], 'Did you mean "batch_size"')])
 def test_flags_that_would_be_ignored_are_refused(tmp_path, arguments, said):

@@ -324,7 +324,7 @@ def test_the_command_names_mistakes_in_one_line(source, tmp_path):
       ('isic2017', [f'--source={source}', f'--data_dir={tmp_path}/file/x'],
        'file/x/isic2017 cannot be written (Not a directory); choose another folder'),
       ('isic2016', [f'--source={source}', '--mask_kind=binary'],
-       'error: --mask_kind goes with --dataset=folder only')]:
+       'error: --mask_kind works only with --dataset=folder')]:
     done = _launch(f'--dataset={dataset}', *arguments, home=tmp_path / 'home')
     assert done.returncode == 2
     assert message in done.stderr
