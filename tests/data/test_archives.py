@@ -112,19 +112,12 @@ def test_unpaired_files_and_repeated_ids_are_bad(tmp_path, archives):
       'ISIC_train3.jpg: duplicate id ISIC_train3'}
 
 
-def test_a_damaged_archive_or_table_is_one_bad_file(tmp_path, archives):
+def test_a_damaged_archive_is_one_bad_file(tmp_path, archives):
   source = conftest.write(tmp_path, archives)
-  whole, labels = (source / LESIONS).read_bytes(), archives[LABELS]
+  whole = (source / LESIONS).read_bytes()
   (source / LESIONS).write_bytes(whole[:len(whole) // 2])
   bad, = _read(source).bad
   assert bad.startswith(f'{LESIONS}: cannot be opened (')
-  (source / LESIONS).write_bytes(whole)
-  for content in (b'\xff\xfe', b'image_id\r\0', b'', b'a' * 200_000,
-                  labels.replace(b'melanoma', b'mel', 1),
-                  labels.replace(b'train1,0.0,1.0', b'train1,0.0,7')):
-    (source / LABELS).write_bytes(content)
-    bad, = _read(source).bad
-    assert bad.startswith(f'{LABELS}: ')
 
 
 def test_source_without_archives_lists_what_is_expected(tmp_path):
@@ -181,7 +174,7 @@ def test_an_entry_whose_damaged_name_is_empty_is_ignored(tmp_path):
   assert _contents(bytes(data), tmp_path / 'z.zip') == []
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
        st.integers(0, 400))
 def test_no_damage_raises_anything_else(tmp_path_factory, changes, cut):

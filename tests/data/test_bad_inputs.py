@@ -12,7 +12,6 @@ import stat
 import struct
 import unicodedata
 import zipfile
-import zlib
 
 import numpy as np
 from PIL import Image
@@ -32,8 +31,6 @@ from tests.data.conftest import opened
 from tests.data.conftest import prepared
 
 JPG, MASK = 'ISIC_train0.jpg', 'ISIC_train0_segmentation.png'
-EXIF = Image.Exif()
-EXIF[0x0112] = 6  # stored a quarter turn anticlockwise
 
 SAME = ()  # outcome: what sound archives give
 
@@ -76,23 +73,6 @@ def _recoded(encoding: str, old: str = '', new: str = ''):
   return mutate
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-  crc = zlib.crc32(kind + data)
-  return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc)
-
-
-def _png(width: int, height: int, rows: bytes = b'', bits: int = 8) -> bytes:
-  header = struct.pack('>IIBBBBB', width, height, bits, 2, 0, 0, 0)
-  return (b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header)
-          + _chunk(b'IDAT', zlib.compress(rows)) + _chunk(b'IEND', b''))
-
-
-def _sixteen_bits(image: Image.Image) -> bytes:
-  """A colour PNG 16 bits deep, which Pillow cannot write."""
-  deep = np.asarray(image).astype('>u2') * 257
-  return _png(*image.size, b''.join(b'\0' + row.tobytes() for row in deep), bits=16)
-
-
 def _long_text(image: Image.Image) -> bytes:
   info = PngImagePlugin.PngInfo()
   info.add_text('comment', 'a' * (2 << 20), zip=True)
@@ -120,42 +100,26 @@ PHOTOGRAPHS = {
     'a TIFF has its own name': (  # passed over, so the label has no image
         _photograph(lambda i: encode(i, 'TIFF'), 'ISIC_train0.tif'),
         _refused(f'{LABELS}: label of ISIC_train0, but no image of it')),
-    'colours have 16 bits': (_photograph(_sixteen_bits), SAME),
     'alpha hides all': (
         _photograph(lambda i: (i.putalpha(0), encode(i))[1]), SAME),
-    'turned by EXIF': (  # what is stored, turned as EXIF says, is the photograph
-        _photograph(lambda i: encode(
-            i.transpose(Image.Transpose.ROTATE_90), exif=EXIF)), SAME),
     'EXIF is nonsense': (_photograph(lambda i: encode(i, exif=b'Exif\0\0nonsense')),
                          SAME),
     'an animation': (
         _photograph(lambda i: encode(i, save_all=True, append_images=[i.rotate(180)])),
         _refused(f'{JPG}: is an animation of 2 frames')),
-    'one pixel': (_photograph(lambda i: encode(i.crop((0, 0, 1, 1)))),
-                  _refused(f'{JPG}: is only 1x1 pixels')),
-    'a thumbnail': (_photograph(lambda i: encode(i.crop((0, 0, 9, 9)))),
-                    _refused(f'{JPG}: is only 9x9 pixels')),
-    'a gigapixel': (_file(_png(40_000, 40_000)),
-                    _refused(f'{JPG}: has more than 89478485 pixels')),
     'a comment that unpacks to megabytes': (_photograph(_long_text), UNREADABLE),
 }
 
 BORDERS = 'train: masks whose inside touches all four borders of the image'
-EMPTY = 'train: lesion masks without a lesion, kept as annotated and empty: 2'
 MASKS = {
     'inverted': (_mask(encode(255 - BLOCK)), _noticed(BORDERS, MASK)),
     'white below a transparent surround': (
         _mask(encode(np.dstack([BLOCK | 255] * 3 + [BLOCK]))),
         _noticed(BORDERS, MASK)),
-    'empty': (_mask(encode(BLOCK * 0)), _noticed(EMPTY)),
     'of 0 and 1': (_mask(encode(BLOCK // 255)),
                    _noticed('train: masks of 0 and 1, scaled to 0 and 255: 1', MASK)),
     'a JPEG': (_mask(encode(BLOCK, 'JPEG', quality=95)), SAME),
     'a BMP': (_mask(encode(BLOCK, 'BMP')), SAME),
-    'cut off': (_mask(encode(BLOCK)[:60]),
-                _refused(f'{MASK}: cannot be read')),
-    'half the size': (_mask(encode(BLOCK[::2, ::2])),
-                      _refused(f'{MASK}: is 20x15 pixels, its image 40x30')),
     'two of an image': (lambda archives: archives[LESIONS].update(
         {MASK.replace('_seg', '_Seg'): encode(BLOCK)}),
         _refused('ISIC_train0_Segmentation.png: duplicate id ISIC_train0')),
@@ -197,6 +161,8 @@ TABLES = {
                            _refused('label of ISIC_train0.jpg, but no image')),
     'a row without an image': (_table(FIRST, FIRST + b'\n=HYPERLINK("x"),0,0'),
                                _refused('label of =HYPERLINK("x"), but no image')),
+    'a cell of 200 kB': (_table(FIRST, b'a' * 200_000), _refused(LABELS)),
+    'no byte': (lambda archives: archives.update({LABELS: b''}), _refused(LABELS)),
     'a NUL': (_table(b'train0', b'tra\0in0'), _refused(LABELS)),
 }
 
@@ -214,8 +180,9 @@ def _tree(folder: pathlib.Path) -> set[str]:
   return {str(path.relative_to(folder)) for path in folder.rglob('*')}
 
 
-def _check(root, source, outcome, fingerprint, capsys) -> None:
-  """Prepares `source`, of which nothing but `outcome` may come, anywhere in `root`."""
+def _check(source, outcome, fingerprint, capsys) -> None:
+  """Prepares `source`, of which nothing but `outcome` may come beside it."""
+  root = source.parent
   data_dir = root / 'data'
   before = _tree(root)
   kind, *words = outcome or ('same',)
@@ -240,29 +207,6 @@ def _check(root, source, outcome, fingerprint, capsys) -> None:
         any(BORDERS in word for word in words))
   for word in words:
     assert word in message
-
-
-@pytest.mark.parametrize('table', [PHOTOGRAPHS, MASKS, TABLES],
-                         ids=['photographs', 'masks', 'tables'])
-def test_mutated_files(tmp_path, fingerprint, capsys, subtests, table):
-  for number, (name, (mutate, outcome)) in enumerate(table.items()):
-    with subtests.test(name):
-      archives = conftest.split_archives('train', 4)
-      mutate(archives)
-      root = tmp_path / str(number)
-      source = conftest.write(root / 'source', archives)
-      _check(root, source, outcome, fingerprint, capsys)
-
-
-def _entry(name: str, content: bytes, **fields):
-  """Adds an entry to the zip of photographs, with some fields of its own."""
-  def mutate(source):
-    info = zipfile.ZipInfo(name)
-    for field, value in fields.items():
-      setattr(info, field, value)
-    with zipfile.ZipFile(source / DATA, 'a') as file:
-      file.writestr(info, content)
-  return mutate
 
 
 def _repacked(change, **options):
@@ -306,23 +250,12 @@ def _nothing(info, k):
 OPENED = f'{DATA}: cannot be opened'
 FIRST_ENTRY = f'{JPG}: cannot be read from its archive'
 ZIPS = {
-    'a path that leaves the folder': (
-        _entry('../../../ISIC_x.jpg', b'x'), _refused('ISIC_x.jpg: no label')),
-    'a path of Windows': (_entry('..\\..\\ISIC_x.jpg', b'x'),
-                          _refused('ISIC_x.jpg: no label')),
-    'other files': (_entry('../../../.bashrc', b'x'), SAME),
     'a link': (_repacked(_linked), _refused(f'{JPG}: is a link')),
-    'a name twice': (_entry(f'{DATA[:-4]}/{JPG}', b'x'),
-                     _refused(f'{JPG}: duplicate id ISIC_train0')),
     'deflate': (_repacked(_nothing, compression=zipfile.ZIP_DEFLATED), SAME),
     'bzip2': (_repacked(_nothing, compression=zipfile.ZIP_BZIP2),
               _refused(f'{JPG}: is packed by another method than deflate')),
     'a password': (_patched(6, 8, struct.pack('<H', 1)),
                    _refused(FIRST_ENTRY, 'is encrypted, password required')),
-    'a size of gigabytes': (_patched(22, 24, struct.pack('<I', (1 << 31) - 1)),
-                            _refused(f'{JPG}: has 2147483647 bytes, more than')),
-    'a size too small': (_patched(22, 24, struct.pack('<I', 100)),
-                         _refused(FIRST_ENTRY, 'Bad CRC-32')),
     'a wrong checksum': (_patched(14, 16, b'\0\0\0\0'),
                          _refused(FIRST_ENTRY, 'Bad CRC-32')),
     'names that are marked as UTF-8 and are not': (
@@ -337,17 +270,6 @@ ZIPS = {
 }
 
 
-@pytest.mark.filterwarnings('ignore:Duplicate name')
-def test_mutated_zips(tmp_path, fingerprint, capsys, subtests):
-  for number, (name, (mutate, outcome)) in enumerate(ZIPS.items()):
-    with subtests.test(name):
-      root = tmp_path / str(number)
-      source = conftest.write(root / 'a' / 'b' / 'source',
-                              conftest.split_archives('train', 4))
-      mutate(source)
-      _check(root, source, outcome, fingerprint, capsys)
-
-
 def _odd_names(source):
   folder = source / DATA[:-4]
   os.mkfifo(folder / 'pipe.jpg')
@@ -355,7 +277,6 @@ def _odd_names(source):
 
 
 FOLDERS = {
-    'as it is': (lambda source: None, SAME),
     'a link to a photograph': (
         lambda source: [(source / DATA[:-4] / JPG).rename(source / 'x'),
                         (source / DATA[:-4] / JPG).symlink_to(source / 'x')], SAME),
@@ -373,56 +294,38 @@ FOLDERS = {
 }
 
 
-def test_mutated_folders(tmp_path, fingerprint, capsys, monkeypatch, subtests):
-  monkeypatch.setattr(files, 'LARGEST', 1 << 20)
-  for number, (name, (mutate, outcome)) in enumerate(FOLDERS.items()):
+@pytest.mark.parametrize('cases', [PHOTOGRAPHS | MASKS | TABLES, ZIPS, FOLDERS],
+                         ids=['files', 'zips', 'folders'])
+def test_what_comes_of_a_mutation(tmp_path, fingerprint, capsys, monkeypatch, subtests,
+                                  cases):
+  if cases is FOLDERS:
+    monkeypatch.setattr(files, 'LARGEST', 1 << 20)
+  for number, (name, (mutate, outcome)) in enumerate(cases.items()):
     with subtests.test(name):
-      root = tmp_path / str(number)
-      source = conftest.write(root / 'source', conftest.split_archives('train', 4),
-                              unpacked=(DATA, LESIONS))
-      mutate(source)
-      _check(root, source, outcome, fingerprint, capsys)
+      archives = conftest.split_archives('train', 4)
+      source = tmp_path / str(number) / 'source'
+      if cases in (ZIPS, FOLDERS):
+        conftest.write(source, archives,
+                       unpacked=(DATA, LESIONS) if cases is FOLDERS else ())
+        mutate(source)
+      else:
+        mutate(archives)
+        conftest.write(source, archives)
+      _check(source, outcome, fingerprint, capsys)
 
 
-@pytest.mark.parametrize('form', ['NFC', 'NFD'])
-def test_an_umlaut_may_be_stored_in_two_ways(tmp_path, form):
-  archives = conftest.split_archives('train', 4)
-  name = 'ISIC_größe①'
-  for members in archives.values():
-    if isinstance(members, dict):
-      for old in [old for old in members if old.startswith('ISIC_train0')]:
-        new = unicodedata.normalize(form, old.replace('ISIC_train0', name))
-        members[new] = members.pop(old)
-  archives[LABELS] = archives[LABELS].replace(b'ISIC_train0', name.encode())
-  prepared(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
-  split = opened(tmp_path / 'data')
-  assert split.ids.tolist() == sorted([name, *(f'ISIC_train{k}' for k in (1, 2, 3))])
-  assert split.labels[split.ids == name] == [0]
-  assert split.has_lesion[split.ids == name].all()
-
-
-@pytest.mark.parametrize('mode, options', [
-    ('P', {}), ('P', {'transparency': 0}), ('L', {}), ('LA', {}), ('1', {}),
-    ('CMYK', {'quality': 100})])
-def test_photographs_of_few_colours_keep_them(tmp_path, mode, options):
-  form = 'JPEG' if mode == 'CMYK' else 'PNG'
-  half = Image.fromarray(np.where(BLOCK[..., None] > 0, 255, 0).astype(np.uint8)
-                         .repeat(3, axis=2))
-  archives = conftest.split_archives('train', 4)
-  archives[DATA][JPG] = encode(half.convert(mode), form, **options)
-  prepared(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
-  stored = opened(tmp_path / 'data').load(0)['image'].astype(int)
-  expected = np.asarray(half)[3:27, 8:32]
-  assert np.abs(stored - expected).max() <= (12 if form == 'JPEG' else 0)
-
-
-def test_a_photograph_with_a_preview_is_its_first_picture(tmp_path):
-  archives = conftest.split_archives('train', 4)
-  image = Image.open(io.BytesIO(archives[DATA][JPG]))
-  archives[DATA][JPG] = encode(image, 'MPO', save_all=True, quality=95,
-                              append_images=[Image.new('RGB', (40, 30))])
-  expected = np.asarray(Image.open(io.BytesIO(archives[DATA][JPG])))
-  assert expected.std() > 10
-  prepared(conftest.write(tmp_path / 'source', archives), tmp_path / 'data')
-  np.testing.assert_array_equal(
-      opened(tmp_path / 'data').load(0)['image'], expected[3:27, 8:32])
+def test_an_umlaut_may_be_stored_in_two_ways(tmp_path):
+  for form in ('NFC', 'NFD'):
+    archives = conftest.split_archives('train', 4)
+    name = 'ISIC_größe①'
+    for members in archives.values():
+      if isinstance(members, dict):
+        for old in [old for old in members if old.startswith('ISIC_train0')]:
+          new = unicodedata.normalize(form, old.replace('ISIC_train0', name))
+          members[new] = members.pop(old)
+    archives[LABELS] = archives[LABELS].replace(b'ISIC_train0', name.encode())
+    prepared(conftest.write(tmp_path / form, archives), tmp_path / form / 'data')
+    split = opened(tmp_path / form / 'data')
+    assert split.ids.tolist() == sorted([name, *(f'ISIC_train{k}' for k in (1, 2, 3))])
+    assert split.labels[split.ids == name] == [0]
+    assert split.has_lesion[split.ids == name].all()

@@ -6,7 +6,6 @@ import io
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
-import pytest
 from scipy import ndimage
 
 from attnmel_jax.data import alignment
@@ -40,11 +39,11 @@ def _found(first, second):
   return {(pair.first, pair.second): pair for pair in common.pairs}
 
 
-PHOTOGRAPHS = _photographs(12)
+PHOTOGRAPHS = _photographs(6)
 # The darker, the nearer to the middle: what is seen is one large thing.
 _DISTANCE = np.hypot(*(np.indices((SIDE, SIDE)) - SIDE / 2))[..., None]
 LESIONS = [(image * 0.5 + 127 / (1 + np.exp((30 - _DISTANCE) / 5))).astype(np.uint8)
-           for image in PHOTOGRAPHS[:6]]
+           for image in PHOTOGRAPHS[:4]]
 
 
 def _jpeg(image: np.ndarray) -> np.ndarray:
@@ -64,71 +63,67 @@ DISGUISES = {
         0, 10, image.shape), 0, 255).astype(np.uint8)}
 
 
-@pytest.mark.parametrize('disguise', DISGUISES)
-def test_a_copy_is_found_in_any_disguise(disguise):
-  for turned in (None, *Image.Transpose) if disguise == 'none' else (
-      None, Image.Transpose.TRANSVERSE):
-    copies = [DISGUISES[disguise](image) for image in PHOTOGRAPHS[:3]]
-    if turned is not None:
-      copies = [np.asarray(Image.fromarray(copy).transpose(turned)) for copy in copies]
-    found = _found(PHOTOGRAPHS, copies)
-    assert found.keys() == {(f'a{row}', f'b{row}') for row in range(3)}
-    for pair in found.values():
-      assert pair.correlation >= (0.999 if disguise == 'none' else 0.98)
-      assert pair.turned == (turned is not None)
-      assert not pair.moved
+def test_a_copy_is_found_in_any_disguise():
+  turns = dict.fromkeys(DISGUISES, (None, Image.Transpose.TRANSVERSE))
+  for disguise, moves in (turns | {'none': (None, *Image.Transpose)}).items():
+    for turned in moves:
+      copies = [DISGUISES[disguise](image) for image in PHOTOGRAPHS[:3]]
+      if turned is not None:
+        copies = [np.asarray(Image.fromarray(copy).transpose(turned))
+                  for copy in copies]
+      found = _found(PHOTOGRAPHS[:5], copies)
+      assert found.keys() == {(f'a{row}', f'b{row}') for row in range(3)}, disguise
+      for pair in found.values():
+        assert pair.correlation >= (0.999 if disguise == 'none' else 0.98)
+        assert pair.turned == (turned is not None)
+        assert not pair.moved
 
 
-@pytest.mark.parametrize('box, disguise', [
-    ((0, 0, 84, 96), 'none'), ((8, 4, 96, 92), 'a cast of colour'),
-    ((10, 10, 86, 86), 'compressed')])
-def test_another_crop_is_found(box, disguise):
+def test_another_crop_is_found():
   """Of another aspect ratio, place or size."""
-  crops = []
-  for image in LESIONS:
-    turned = Image.fromarray(DISGUISES[disguise](image)).transpose(
-        Image.Transpose.ROTATE_90)
-    crops.append(np.asarray(turned.crop(box).resize((SIDE, SIDE))))
-  found = _found(LESIONS, crops)
-  assert found.keys() == {(f'a{row}', f'b{row}') for row in range(len(LESIONS))}
-  for pair in found.values():
-    assert pair.turned
-    assert pair.moved
-    assert 0.98 <= pair.correlation < 1
+  for box, disguise in (((0, 0, 84, 96), 'none'),
+                        ((8, 4, 96, 92), 'a cast of colour'),
+                        ((10, 10, 86, 86), 'compressed')):
+    crops = []
+    for image in LESIONS:
+      turned = Image.fromarray(DISGUISES[disguise](image)).transpose(
+          Image.Transpose.ROTATE_90)
+      crops.append(np.asarray(turned.crop(box).resize((SIDE, SIDE))))
+    found = _found(LESIONS, crops)
+    assert found.keys() == {(f'a{row}', f'b{row}') for row in range(len(LESIONS))}
+    for pair in found.values():
+      assert pair.turned
+      assert pair.moved
+      assert 0.98 <= pair.correlation < 1
 
 
 def test_other_images_are_not_found():
-  assert not _found(PHOTOGRAPHS, _photographs(12, seed=1))
+  assert not _found(PHOTOGRAPHS, _photographs(6, seed=1))
   inverted = [np.asarray(ImageOps.invert(Image.fromarray(image)))
               for image in PHOTOGRAPHS]
   assert not _found(PHOTOGRAPHS, inverted)  # their correlation is -1
-
-
-@pytest.mark.parametrize('shift', [0, 8])
-def test_two_lesions_of_one_shape_are_not_one(shift):
-  """They agree, some once one is moved, but for what is fine."""
-  rng = np.random.default_rng(0)
-  lesions = []
-  for moved in (0, shift):
-    lesion = 150 / (1 + np.exp((28 - np.roll(_DISTANCE[..., 0], moved, 1)) / 4))
-    fine = 16 * ndimage.gaussian_filter(rng.normal(size=lesion.shape), 1.5)
-    lesions.append((50 + lesion + fine).astype(np.uint8))
-  first, second = (_look([lesion]) for lesion in lesions)
-  laid = alignment.overlay(first.small, second.small)
-  assert laid.correlation > 0.98
-  alike = near_duplicates.correlations(first.small, second.small) >= 0.98
-  assert alike == (shift == 0)
-  assert not near_duplicates.near_duplicates(first, second, **LIMITS)
-
-
-def test_images_of_one_grey_are_like_no_other():
   flat = [np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 0, 200)]
-  assert not _found(flat, flat)
-  assert not _found(flat, PHOTOGRAPHS)
+  assert not _found(flat, [*flat, *PHOTOGRAPHS])
+
+
+def test_two_lesions_of_one_shape_are_not_one():
+  """They agree, some once one is moved, but for what is fine."""
+  for shift in (0, 8):
+    rng = np.random.default_rng(0)
+    lesions = []
+    for moved in (0, shift):
+      lesion = 150 / (1 + np.exp((28 - np.roll(_DISTANCE[..., 0], moved, 1)) / 4))
+      fine = 16 * ndimage.gaussian_filter(rng.normal(size=lesion.shape), 1.5)
+      lesions.append((50 + lesion + fine).astype(np.uint8))
+    first, second = (_look([lesion]) for lesion in lesions)
+    assert alignment.overlay(first.small, second.small).correlation > 0.98
+    alike = near_duplicates.correlations(first.small, second.small) >= 0.98
+    assert alike == (shift == 0)
+    assert not near_duplicates.near_duplicates(first, second, **LIMITS)
 
 
 def test_no_phantom_image_looks_like_another():
-  rows = generate.rows(year=2017, split='train', total=40, size=64, seed=2,
+  rows = generate.rows(year=2017, split='train', total=12, size=64, seed=2,
                       artefact_bias={})
   images = [drawing.draw(row.case).image[:, 10:74] for row in rows]
   found = near_duplicates.near_duplicates(_look(images), _look(images), **LIMITS)
@@ -192,23 +187,19 @@ def test_ids_and_lesions_are_compared():
   crop = dataclasses.replace(pair, turned=True, moved=True)
   assert dataclasses.replace(common, pairs=(crop,)).line('x', 'y').endswith(
       '(correlation 1.000, turned, another crop)')
-
-
-def test_a_lesion_of_a_shared_image_that_has_others_is_shared():
-  train = near_duplicates.look(['x', 'y'], ['L', 'L'], PHOTOGRAPHS[:2])
-  test = near_duplicates.look(['x'], ['L'], PHOTOGRAPHS[:1])
-  assert near_duplicates.compare(train, test, **LIMITS).groups == ('L',)
-  assert near_duplicates.compare(test, train, **LIMITS).groups == ('L',)
+  # A lesion of a shared image that has others is shared.
+  two = near_duplicates.look(['x', 'y'], ['L', 'L'], PHOTOGRAPHS[:2])
+  one = near_duplicates.look(['x'], ['L'], PHOTOGRAPHS[:1])
+  assert near_duplicates.compare(two, one, **LIMITS).groups == ('L',)
+  assert near_duplicates.compare(one, two, **LIMITS).groups == ('L',)
 
 
 def test_nothing_in_common():
-  train = _look(PHOTOGRAPHS[:2])
-  common = near_duplicates.compare(train, _look(PHOTOGRAPHS[2:4], 'b'), **LIMITS)
-  assert not common
-  assert common.line('train', 'test') == 'train and test share nothing'
-  nobody = near_duplicates.look([], [], [])
-  assert not near_duplicates.compare(train, nobody, **LIMITS)
-  assert not near_duplicates.compare(nobody, train, **LIMITS)
+  train, nobody = _look(PHOTOGRAPHS[:2]), near_duplicates.look([], [], [])
+  for test in (_look(PHOTOGRAPHS[2:4], 'b'), nobody):
+    common = near_duplicates.compare(train, test, **LIMITS)
+    assert not common
+    assert common.line('train', 'test') == 'train and test share nothing'
 
 
 def test_pairs_are_listed_by_correlation_and_cut():
@@ -221,13 +212,6 @@ def test_pairs_are_listed_by_correlation_and_cut():
   line = common.line('train', 'test')
   assert line.count(' = ') == 3
   assert line.endswith(', ...')
-
-
-def test_as_many_images_as_ids():
-  with pytest.raises(ValueError):
-    near_duplicates.look(['a', 'b'], ['a', 'b'], PHOTOGRAPHS[:1])
-  with pytest.raises(ValueError):
-    near_duplicates.look(['a'], ['a'], PHOTOGRAPHS[:2])
 
 
 def test_lesions_of_one_photograph_have_one_name(monkeypatch):

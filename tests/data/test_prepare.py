@@ -1,8 +1,8 @@
 """Archives -> prepared splits: what is prepared, what again, and never a half."""
 
 import io
-import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +17,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
-from attnmel_jax.data import writing
+from tests import commands
 from tests.data import conftest
 from tests.data.conftest import ATTRIBUTES
 from tests.data.conftest import DATA
@@ -30,18 +30,18 @@ from tests.data.conftest import prepared
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def data_dir(tmp_path) -> pathlib.Path:
-  """Empty at first."""
-  return tmp_path / 'data'
-
-
 def _available(data_dir) -> tuple[str, ...]:
   return storage.available_splits('isic2017', data_dir=data_dir, **conftest.GEOMETRY)
 
 
 def _relabelled(archives) -> bytes:
   return archives[LABELS].replace(b'train5,0.0,0.0', b'train5,1.0,0.0')
+
+
+@pytest.fixture
+def data_dir(tmp_path) -> pathlib.Path:
+  """Empty at first."""
+  return tmp_path / 'data'
 
 
 def test_equal_content_has_an_equal_fingerprint(tmp_path, archives, sound):
@@ -57,27 +57,11 @@ def test_equal_content_has_an_equal_fingerprint(tmp_path, archives, sound):
   assert len(fingerprints.pop()) == 64
 
 
-@pytest.mark.parametrize('change', ['pixel', 'mask', 'bit', 'label', 'flag', 'id'])
-def test_other_content_has_another_fingerprint(tmp_path, archives, sound, change):
-  data, empty = archives[DATA], conftest.encode(conftest.BLOCK * 0)
-  if change == 'pixel':
-    pixels = np.array(Image.open(io.BytesIO(data.pop('ISIC_train4.jpg'))))
-    pixels[15, 20, 1] ^= 1
-    data['ISIC_train4.png'] = conftest.encode(pixels)
-  elif change == 'mask':
-    archives[LESIONS]['ISIC_train4_segmentation.png'] = empty
-  elif change == 'bit':
-    archives[ATTRIBUTES]['ISIC_train3_attribute_streaks.png'] = conftest.encode(
-        conftest.BLOCK)
-  elif change == 'label':
-    archives[LABELS] = _relabelled(archives)
-  elif change == 'flag':  # an empty mask where there was no annotation
-    archives[LESIONS]['ISIC_train2_segmentation.png'] = empty
-  else:
-    for members in archives.values():
-      for name in [name for name in members if 'train5' in str(name)]:
-        members[name.replace('train5', 'train6')] = members.pop(name)
-    archives[LABELS] = archives[LABELS].replace(b'train5', b'train6')
+def test_other_content_has_another_fingerprint(tmp_path, archives, sound):
+  """The parts of a record's digest are tested in `test_writing`."""
+  pixels = np.array(Image.open(io.BytesIO(archives[DATA].pop('ISIC_train4.jpg'))))
+  pixels[15, 20, 1] ^= 1
+  archives[DATA]['ISIC_train4.png'] = conftest.encode(pixels)
   prepared(conftest.write(tmp_path / 'other', archives), tmp_path / 'data')
   assert opened(tmp_path / 'data').fingerprint != opened(sound).fingerprint
 
@@ -250,31 +234,16 @@ prepare.from_archives('isic2017', source=pathlib.Path({str(source)!r}),
   assert not list((data_dir / 'isic2017').glob('.incomplete-*'))
 
 
-def test_ctrl_c_leaves_nothing(source, data_dir, monkeypatch):
-  def stop(*args, **kwargs):
-    raise KeyboardInterrupt
-  monkeypatch.setattr(writing, 'make_record', stop)
-  with pytest.raises(KeyboardInterrupt):
-    prepared(source, data_dir)
-  assert {p.name for p in (data_dir / 'isic2017').iterdir()} == {'.lock'}
-
-
 def test_a_full_disk_is_one_line(source, data_dir):
-  program = f"""
-import pathlib, resource
-from attnmel_jax import errors
-from attnmel_jax.data import prepare
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-try:
-  prepare.from_archives('isic2017', source=pathlib.Path({str(source)!r}),
-      data_dir=pathlib.Path({str(data_dir)!r}), crop_ratio=0.8, resize_size=200)
-except errors.UserError as error:
-  print(error)
-"""
-  done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, text=True,
-                        capture_output=True, check=True)
-  assert 'train cannot be written to' in done.stdout
-  assert 'free some space' in done.stdout
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+  try:
+    with pytest.raises(errors.UserError) as caught:
+      prepared(source, data_dir, resize_size=200)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert 'train cannot be written to' in str(caught.value)
+  assert 'free some space' in str(caught.value)
   assert _available(data_dir) == ()
 
 
@@ -296,19 +265,14 @@ def test_one_drawn_image_marks_a_split_synthetic(data_dir, tmp_path, archives):
   assert not opened(data_dir, 'validation').synthetic
 
 
-def _launch(*arguments, home) -> subprocess.CompletedProcess:
-  environment = {**os.environ, 'HOME': str(home), 'PYTHONWARNINGS': 'error'}
-  environment.pop('ATTNMEL_DATA', None)
-  return subprocess.run(
-      [sys.executable, str(ROOT / 'launch' / 'prepare.py'), *arguments],
-      env=environment, cwd=home.parent, text=True, capture_output=True, check=False)
-
-
-def test_the_command(source, tmp_path):
+def test_the_command(source, tmp_path, monkeypatch):
   home = tmp_path / 'home'
   home.mkdir()
-  done = _launch('--dataset=isic2017', f'--source={source}', '--resize_size=32',
-                 home=home)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', str(home))
+  monkeypatch.delenv('ATTNMEL_DATA', raising=False)
+  done = commands.in_process(
+      'prepare', '--dataset=isic2017', f'--source={source}', '--resize_size=32')
   assert (done.returncode, done.stderr) == (0, '')
   folder = home / 'attnmel_data' / 'isic2017' / 'train-crop0.8-side32-bilinear'
   assert ('train: 6 images (2 melanoma, 2 seborrheic_keratosis, 2 nevus), 5 lesion '
@@ -316,16 +280,14 @@ def test_the_command(source, tmp_path):
   assert f'isic2017: train, validation in {home / "attnmel_data"}' in done.stdout
   # Nothing else is written to the home folder.
   assert [p.name for p in home.iterdir()] == ['attnmel_data']
-
-
-def test_the_command_names_mistakes_in_one_line(source, tmp_path):
   (tmp_path / 'file').write_text('')
-  for dataset, arguments, message in [
-      ('isic2017', [f'--source={source}', f'--data_dir={tmp_path}/file/x'],
+  for dataset, argument, message in [
+      ('isic2017', f'--data_dir={tmp_path}/file/x',
        'file/x/isic2017 cannot be written (Not a directory); choose another folder'),
-      ('isic2016', [f'--source={source}', '--mask_kind=binary'],
+      ('isic2016', '--mask_kind=binary',
        'error: --mask_kind works only with --dataset=folder')]:
-    done = _launch(f'--dataset={dataset}', *arguments, home=tmp_path / 'home')
+    done = commands.in_process(
+        'prepare', f'--dataset={dataset}', f'--source={source}', argument)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count('\n') == 1

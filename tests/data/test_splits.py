@@ -10,7 +10,7 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import splits
 
-SETTINGS = hypothesis.settings(deadline=None, max_examples=60)
+SETTINGS = hypothesis.settings(deadline=None, max_examples=25)
 PARTS = ('train', 'validation', 'test')
 OPTIONS = {'num_folds': 4, 'group_folds': True, 'validation_fraction': 0.2, 'seed': 0}
 
@@ -67,27 +67,16 @@ def test_every_fold_is_a_partition_and_every_image_is_tested_once(data, grouped,
 
 
 @SETTINGS
-@hypothesis.given(data_sets())
-def test_folds_are_stratified_to_within_one_lesion(data):
+@hypothesis.given(data_sets(), st.booleans())
+def test_folds_are_stratified_to_within_one_lesion_or_image(data, grouped):
   ids, labels, groups = data
   folds = splits.assign_folds(
-      ids, labels, groups, num_folds=4, group_folds=True, seed=1)
-  largest = max(collections.Counter(groups).values())
+      ids, labels, groups, num_folds=4, group_folds=grouped, seed=1)
+  largest = max(collections.Counter(groups).values()) if grouped else 1
   for k in np.unique(labels):
     counts = np.bincount(folds[labels == k], minlength=4)
     assert counts.max() - counts.min() <= largest
     assert counts.min() > 0
-
-
-@SETTINGS
-@hypothesis.given(data_sets())
-def test_image_level_folds_are_stratified_to_one_image(data):
-  ids, labels, groups = data
-  folds = splits.assign_folds(
-      ids, labels, groups, num_folds=5, group_folds=False, seed=1)
-  for k in np.unique(labels):
-    counts = np.bincount(folds[labels == k], minlength=5)
-    assert counts.max() - counts.min() <= 1
 
 
 @SETTINGS
@@ -121,7 +110,7 @@ def test_seed_decides_and_repeats():
 
 def test_skewed_classes_are_balanced_in_every_part():
   ids, labels, groups = skewed()
-  for fold in range(5):
+  for fold in (0, 4):
     split = splits.cross_validation(
         ids, labels, groups, num_folds=5, fold=fold, group_folds=True,
         validation_fraction=0.1, seed=0)
@@ -131,15 +120,6 @@ def test_skewed_classes_are_balanced_in_every_part():
     others = np.concatenate([split.train, split.validation])
     lesions = len(set(groups[split.validation])) / len(set(groups[others]))
     assert abs(lesions - 0.1) < 0.01
-
-
-def test_image_level_folds_leak_lesions_and_grouped_ones_do_not():
-  data = skewed(900)
-  groups = data[2]
-  naive = splits.cross_validation(*data, fold=0, **OPTIONS | {'group_folds': False})
-  grouped = splits.cross_validation(*data, fold=0, **OPTIONS)
-  assert splits.shared_groups(groups[naive.train], groups[naive.test])
-  assert splits.shared_groups(groups[grouped.train], groups[grouped.test]) == []
 
 
 @SETTINGS
@@ -158,8 +138,7 @@ def test_hold_out_takes_its_share_of_every_class(data, fraction, seed):
     assert abs(taken - fraction * total) <= largest
 
 
-@pytest.mark.parametrize('seed', range(5))
-def test_lesions_of_several_classes_go_where_the_rare_class_is_wanted(seed):
+def test_lesions_of_several_classes_go_where_the_rare_class_is_wanted():
   # Ten lesions with a rare and 1-20 common images, 600 with one common image.
   sizes = [20, 2, 2, 2, 1, 1, 1, 1, 1, 1]
   labels = np.array([k for size in sizes for k in [1] + [0] * size] + [0] * 600)
@@ -167,10 +146,11 @@ def test_lesions_of_several_classes_go_where_the_rare_class_is_wanted(seed):
       [f'mixed{i}' for i, size in enumerate(sizes) for _ in range(size + 1)]
       + [f'single{i}' for i in range(600)])
   ids = np.array([f'{i:03d}' for i in range(len(labels))])
-  folds = splits.assign_folds(
-      ids, labels, groups, num_folds=5, group_folds=True, seed=seed)
-  assert np.bincount(folds[labels == 1], minlength=5).tolist() == [2] * 5
-  assert np.ptp(np.bincount(folds[labels == 0], minlength=5)) <= 1
+  for seed in range(5):
+    folds = splits.assign_folds(
+        ids, labels, groups, num_folds=5, group_folds=True, seed=seed)
+    assert np.bincount(folds[labels == 1], minlength=5).tolist() == [2] * 5
+    assert np.ptp(np.bincount(folds[labels == 0], minlength=5)) <= 1
 
 
 def test_rare_class_is_on_both_sides_of_a_hold_out():
@@ -182,24 +162,18 @@ def test_rare_class_is_on_both_sides_of_a_hold_out():
       assert set(labels[rows]) == {0, 1}
 
 
-@pytest.mark.parametrize(('changes', 'words'), [
-    ({'num_folds': 1}, ['num_folds=1', '2 or more']),
-    ({'num_folds': 7}, ['num_folds=7', '7 lesions', 'class 5', 'has 6']),
-    ({'validation_fraction': 0.0}, ['validation_fraction=0.0', 'between 0 and 1']),
-    ({'validation_fraction': 1.0}, ['validation_fraction=1.0']),
-])
-def test_options_out_of_range_are_named(changes, words):
+def test_options_out_of_range_are_named():
   labels = np.array([3] * 20 + [5] * 12)
   groups = np.array([f'a{i}' for i in range(20)] + [f'b{i // 2}' for i in range(12)])
   ids = np.array([f'{i:02d}' for i in range(32)])
-  with pytest.raises(errors.UserError) as error:
-    splits.cross_validation(ids, labels, groups, **{'fold': 0} | OPTIONS | changes)
-  assert all(word in str(error.value) for word in words)
-  assert '\n' not in str(error.value)
-
-
-def test_hold_out_needs_two_lesions_of_every_class():
-  ids = np.array(['a', 'b', 'c', 'd', 'e'])
+  for changes, words in [
+      ({'num_folds': 1}, 'num_folds=1 .*2 or more'),
+      ({'num_folds': 7}, 'num_folds=7 .*7 lesions.*class 5.*has 6'),
+      ({'validation_fraction': 0.0}, 'validation_fraction=0.0 .*between 0 and 1'),
+      ({'validation_fraction': 1.0}, 'validation_fraction=1.0 ')]:
+    with pytest.raises(errors.UserError, match=words):
+      splits.cross_validation(ids, labels, groups, **{'fold': 0} | OPTIONS | changes)
+  ids = np.array(list('abcde'))
   with pytest.raises(errors.UserError, match='2 lesions of every class, but class 1'):
     splits.hold_out(ids, np.array([0, 0, 0, 1, 1]), np.array(list('pqrss')),
                     fraction=0.5, group_folds=True, seed=0)
@@ -230,7 +204,6 @@ def test_task_labels():
   assert apart_names == names
 
 
-def test_task_labels_refuses_unknown_and_all_classes():
   names = ('benign', 'malignant')
   with pytest.raises(errors.UserError, match="positive='melanoma' is unknown.*benign"):
     splits.task_labels(np.array([0]), names, ('melanoma',))

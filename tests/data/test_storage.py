@@ -1,6 +1,5 @@
 """Opening what is prepared: what is read back, and what is damaged or foreign."""
 
-import concurrent.futures
 import dataclasses
 import io
 import json
@@ -58,15 +57,6 @@ def test_pixels_and_maps(sound):
       assert loaded[name].dtype == np.uint8
 
 
-def test_rows_may_be_loaded_by_many_threads(sound):
-  split = opened(sound)
-  alone = [split.load(row)['image'] for row in range(6)]
-  with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    together = list(pool.map(lambda k: split.load(k % 6)['image'], range(60)))
-  for k, image in enumerate(together):
-    np.testing.assert_array_equal(image, alone[k % 6])
-
-
 def test_places_and_names(sound, monkeypatch):
   geometry = decode.Geometry(1, 256)
   assert storage.folder('isic2017', 'test', pathlib.Path('/data'), geometry
@@ -107,14 +97,13 @@ def test_damaged_json_is_one_line(data_dir):
   assert len(opened(data_dir)) == 6
 
 
-@pytest.mark.parametrize('change, words', [
+CONTRADICTIONS = [
     ({'labels': [0]}, 'labels are not one for each image'),
     ({'labels': [0, 1, 2, 0, 1, 3]}, 'labels are from 0 to 3, of 3 classes'),
     ({'labels': [0, 1, 2, 0, 1, -2]}, 'labels are from -2'),
     ({'labels': [0.5] * 6}, 'labels is of another type'),
     ({'ids': ['a'] * 6}, 'an id is there twice'),
     ({'ids': ['../../evil', *'bcdef']}, "id '../../evil' names no file"),
-    ({'ids': ['/home/evil', *'bcdef']}, 'names no file'),
     ({'ids': ['\udc80', *'bcdef']}, 'names no file'),
     ({'ids': []}, 'groups are not one'),
     (dict.fromkeys(('ids', 'groups', 'labels', 'has_lesion', 'has_dermo'), ()),
@@ -122,13 +111,18 @@ def test_damaged_json_is_one_line(data_dir):
     ({'groups': ['a', ['b']]}, 'groups is of another type'),
     ({'class_names': ['a', 'a', 'b']}, 'a class is there twice'),
     ({'dermo_attributes': list('abcdefghi')}, '9 attributes do not fit a map'),
-    ({'synthetic': 'no'}, 'synthetic is of another type'),
-    ({'fingerprint': None}, 'fingerprint is of another type'),
-    ({'has_lesion': [True]}, 'has_lesion are not one')], ids=lambda v: str(v)[:20])
-def test_an_index_that_contradicts_itself_is_damaged(data_dir, change, words):
+    ({'synthetic': 'no'}, 'synthetic is of another type')]
+
+
+def test_an_index_that_contradicts_itself_is_damaged(data_dir):
   path = opened(data_dir).path / 'metadata.json'
-  path.write_text(json.dumps(json.loads(path.read_text()) | change))
-  _damaged(data_dir, words)
+  index = json.loads(path.read_text())
+  for change, words in CONTRADICTIONS:
+    path.write_text(json.dumps(index | change))
+    _damaged(data_dir, words)
+  path.write_text(json.dumps(index | {
+      name: index[name][:5] for name in storage._COLUMNS}))
+  _damaged(data_dir, '6 records, 5 ids')
 
 
 def test_an_index_that_differs_from_its_records_names_the_image(data_dir):
@@ -143,14 +137,6 @@ def test_an_index_that_differs_from_its_records_names_the_image(data_dir):
     with pytest.raises(errors.UserError,
                        match=f'is damaged .{split.ids[3]}: its record'):
       split.load(3)
-
-
-def test_an_index_of_fewer_images_than_records_is_damaged(data_dir):
-  path = opened(data_dir).path / 'metadata.json'
-  index = json.loads(path.read_text())
-  path.write_text(json.dumps(index | {
-      name: index[name][:5] for name in storage._COLUMNS}))
-  _damaged(data_dir, '6 records, 5 ids')
 
 
 def test_a_record_of_another_kind_is_damaged(sound):
@@ -173,7 +159,7 @@ def test_damaged_records_name_the_image(data_dir):
   shard, = split.path.glob('*.array_record*')
   content = shard.read_bytes()
   named = set()
-  for position in np.flatnonzero(np.frombuffer(content, np.uint8))[::499]:
+  for position in np.flatnonzero(np.frombuffer(content, np.uint8))[::1499]:
     shard.write_bytes(content[:position] + bytes([content[position] ^ 4])
                       + content[position + 1:])
     for row, image_id in enumerate(split.ids):
@@ -194,21 +180,23 @@ def test_damaged_records_name_the_image(data_dir):
       opened(data_dir).load(5)
 
 
-@pytest.mark.parametrize('feature', [
+FOREIGN = [
     {'pythonClassName': 'evil.Feature'}, {'pythonClassName': ['evil.Feature']},
     {'pythonClassName': TFDS + 'image_feature.Other'},
     {'python_class_name': 'evil.Feature'}, {'type': 'evil.Feature', 'content': {}},
     {'jsonFeature': {'json': '{"type": "evil.Feature"}'}},
     {'json_feature': {'json': '{"type": "evil.Feature"}'}},
-    {'sequence': [{'pythonClassName': 'evil.Feature'}]}], ids=str)
-def test_foreign_code_is_refused_in_every_spelling(data_dir, tmp_path, monkeypatch,
-                                                   feature):
+    {'sequence': [{'pythonClassName': 'evil.Feature'}]}]
+
+
+def test_foreign_code_is_refused_in_every_spelling(data_dir, tmp_path, monkeypatch):
   (tmp_path / 'evil.py').write_text('raise SystemExit("imported")')
   monkeypatch.syspath_prepend(str(tmp_path))
   path = opened(data_dir).path / 'features.json'
   features = json.loads(path.read_text())
-  features['featuresDict']['features']['added'] = feature
-  path.write_text(json.dumps(features))
-  with pytest.raises(errors.UserError, match='no feature of a prepared split'):
-    opened(data_dir)
+  for feature in FOREIGN:
+    features['featuresDict']['features']['added'] = feature
+    path.write_text(json.dumps(features))
+    with pytest.raises(errors.UserError, match='no feature of a prepared split'):
+      opened(data_dir)
   assert 'evil' not in sys.modules

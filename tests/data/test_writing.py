@@ -1,8 +1,11 @@
 """The records of images and the writer by themselves; `test_storage` reads back."""
 
+import dataclasses
+import io
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from attnmel_jax.data import archives as archives_lib
 from attnmel_jax.data import catalogue
@@ -49,17 +52,28 @@ def test_masks_of_attributes_go_before_superpixels(archives):
   assert record.encoded['dermo'] == writing.encode_png(dermo)
 
 
-def test_the_digest_tells_annotations_and_lesions_apart(archives):
-  example, contents = _example(archives)
-  bare = _record(example, contents)
-  example.lesion = _member('empty.png')
-  empty = _record(example, contents)
+def test_the_digest_is_of_pixels_maps_flags_label_id_and_group(archives):
+  def record(**changes):
+    example, contents = _example(archives)
+    for name, value in changes.pop('files', {}).items():
+      contents[name] = value
+    return _record(dataclasses.replace(example, **changes), contents)
+
+  bare = record()
+  image = np.array(Image.open(io.BytesIO(_example(archives)[1]['ISIC_train0.jpg'])))
+  assert record(files={'ISIC_train0.jpg': conftest.encode(image)}).digest == bare.digest
+  image[15, 20, 1] ^= 1
+  empty = record(lesion=_member('empty.png'))
   assert (bare.has_lesion, empty.has_lesion) == (False, True)
   assert bare.encoded == empty.encoded
-  example.group = 'HAM_1'
-  grouped = _record(example, contents)
-  assert (empty.group, grouped.group) == (example.id, 'HAM_1')
-  assert len({bare.digest, empty.digest, grouped.digest}) == 3
+  grouped = record(group='HAM_1')
+  assert (bare.group, grouped.group) == (bare.id, 'HAM_1')
+  others = [
+      empty, grouped, record(label=2), record(id='ISIC_x'), record(features=None),
+      record(files={'ISIC_train0.jpg': conftest.encode(image)}),
+      record(lesion=_member('full.png'),
+             files={'full.png': conftest.encode(conftest.BLOCK)})]
+  assert len({bare.digest, *(other.digest for other in others)}) == 1 + len(others)
 
 
 def test_every_bad_file_of_an_image_is_named_after_its_row(archives):
