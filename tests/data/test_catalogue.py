@@ -55,30 +55,26 @@ def test_columns_are_found_by_name():
       {}, ['has no column lesion_id'])
 
 
-@pytest.mark.parametrize('reader, text, expected, note', [
-    (catalogue.isic2016, 'A,Malign\n', {'A': -1}, "unknown label 'malign' of A"),
-    (catalogue.isic2016, 'A\n', {'A': -1}, "unknown label '' of A"),
-    (catalogue.isic2016, 'A,2\n', {'A': -1}, "unknown label '2' of A"),
-    (catalogue.isic2016, 'NaN,benign\n', {}, 'line 1 has no image id'),
-    (catalogue.isic2016, 'A,benign,1\n', {'A': -1}, 'line 1 has 3 cells, not 2'),
-    (catalogue.isic2016, 'A,benign\nA,malignant\n', {'A': 0}, 'duplicate id A'),
-    (catalogue.isic2017, HEADER_2017 + 'A,,0', {'A': -1}, "unknown label melanoma=''"),
-    (catalogue.isic2017, HEADER_2017 + 'A,1,1', {'A': -1}, 'A is both melanoma and'),
-    (catalogue.isic2017, HEADER_2017 + 'A,1,0\nA,0,0', {'A': 0}, 'duplicate id A'),
-    (isic2018, HEADER_2018 + 'A,0,0,0,0,0,0,0', {'A': -1}, 'A is none of MEL, NV, BCC'),
-    (isic2018, HEADER_2018 + 'A,1,0,0,0,1,0,0', {'A': -1}, 'A is both MEL and BKL'),
-    (isic2018, HEADER_2018 + 'A,1,0,x,0,0,0,0', {'A': -1}, "unknown label BCC='x'")])
-def test_wrong_labels_are_noted(reader, text, expected, note):
-  values, (found,) = _read(reader, text)
-  assert values == expected
-  assert note in found
-
-
-def test_an_image_without_a_lesion_is_noted():
-  for row in ('A', 'A,', 'A, ,histo', 'A,NaN,histo'):
-    text = f'image,lesion_id,diagnosis_confirm_type\n{row}\nB,HAM_1,histo\n'
-    assert _read(catalogue.isic2018_lesions, text) == (
-        {'A': '', 'B': 'HAM_1'}, ['no lesion_id of A'])
+def test_wrong_labels_are_noted():
+  for reader, text, expected, note in [
+      (catalogue.isic2016, 'A,Malign\n', {'A': -1}, "unknown label 'malign' of A"),
+      (catalogue.isic2016, 'A\n', {'A': -1}, "unknown label '' of A"),
+      (catalogue.isic2016, 'NaN,benign\n', {}, 'line 1 has no image id'),
+      (catalogue.isic2016, 'A,benign,1\n', {'A': -1}, 'line 1 has 3 cells, not 2'),
+      (catalogue.isic2016, 'A,benign\nA,malignant\n', {'A': 0}, 'duplicate id A'),
+      (catalogue.isic2017, HEADER_2017 + 'A,,0', {'A': -1}, "label melanoma=''"),
+      (catalogue.isic2017, HEADER_2017 + 'A,1,1', {'A': -1}, 'is both melanoma and'),
+      (catalogue.isic2017, HEADER_2017 + 'A,1,0\nA,0,0', {'A': 0}, 'duplicate id A'),
+      (isic2018, HEADER_2018 + 'A,0,0,0,0,0,0,0', {'A': -1}, 'A is none of MEL, NV,'),
+      (isic2018, HEADER_2018 + 'A,1,0,0,0,1,0,0', {'A': -1}, 'A is both MEL and BKL'),
+      (isic2018, HEADER_2018 + 'A,1,0,x,0,0,0,0', {'A': -1}, "unknown label BCC='x'"),
+      *((catalogue.isic2018_lesions,
+         f'image,lesion_id,diagnosis_confirm_type\n{row}\nB,HAM_1,histo\n',
+         {'A': '', 'B': 'HAM_1'}, 'no lesion_id of A')
+        for row in ('A', 'A, ,histo', 'A,NaN,histo'))]:
+    values, (found,) = _read(reader, text)
+    assert values == expected, text
+    assert note in found
 
 
 def _image(number) -> bytes:

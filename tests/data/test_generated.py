@@ -10,12 +10,11 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import generated
-from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
+from tests.data import conftest
 
 UNET = {'config': {'seed': 0, 'taps': ('a', 'b')}, 'best_step': 9, 'parameters': 'f00',
         'trained_on': ['ISIC_1', 'ISIC_2']}
-GEOMETRY = {'crop_ratio': 0.8, 'resize_size': 16}
 
 
 @dataclasses.dataclass
@@ -79,7 +78,7 @@ def test_finished_maps_are_kept_and_the_rest_is_made(split):
       'identity.json', 'index.json', 'ISIC_7.png', 'ISIC_8.png', 'ISIC_9.png'}
 
 
-def test_another_unet_takes_another_name(split):
+def test_maps_are_bound_to_their_unet_and_images(split):
   _write(split, rows=[0], finish=False)
   other = UNET | {'parameters': 'bad'}
   with pytest.raises(errors.UserError, match='another U-Net; use another --name'):
@@ -88,10 +87,6 @@ def test_another_unet_takes_another_name(split):
   _write(split)
   assert generated.open_maps(split, 'unet').unet['parameters'] == 'f00'
   assert generated.open_maps(split, 'other').unet['parameters'] == 'bad'
-
-
-def test_maps_are_bound_to_the_images_they_were_made_for(split):
-  _write(split)
   anew = dataclasses.replace(split, fingerprint='another')
   with pytest.raises(errors.UserError, match='other images .*generate_masks.py'):
     generated.open_maps(anew, 'unet')
@@ -118,20 +113,15 @@ def test_missing_and_unfinished_maps_name_the_command(split):
     _write(split, rows=[0], finish=False)
 
 
-def test_a_damaged_map_is_told(split):
+def test_damaged_maps_and_indices(split):
   _write(split)
   maps = generated.open_maps(split, 'unet')
   (maps.path / 'ISIC_8.png').unlink()
   with pytest.raises(errors.UserError, match='ISIC_8.png is missing or damaged'):
     maps.load(1)
-
-
-def test_an_index_of_other_images_is_damaged(split):
-  """Its ids would be names of files."""
-  _write(split)
-  path = generated.folder(split, 'unet') / 'index.json'
+  path = maps.path / 'index.json'
   index = json.loads(path.read_text())
-  for changed in (index | {'ids': ['../../evil', *index['ids'][1:]]},
+  for changed in (index | {'ids': ['../../evil', *index['ids'][1:]]},  # names of files
                   index | {'side': 1}, index | {'unet': []},
                   index | {'unet': index['unet'] | {'trained_on': 3}}):
     path.write_text(json.dumps(changed))
@@ -163,20 +153,17 @@ def test_states(split):
                          ) == 'foreign'
 
 
-def test_a_prepared_split_takes_them_in(source, tmp_path):
-  data_dir = tmp_path / 'data'
-  prepare.from_archives('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
-  split = storage.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+def test_a_prepared_split_takes_them_in(data_dir):
+  split = conftest.opened(data_dir)
   assert not split.has_generated.any()
-  values = np.random.default_rng(0).integers(0, 256, (len(split), 16, 16), np.uint8)
+  values = np.random.default_rng(0).integers(0, 256, (len(split), 24, 24), np.uint8)
   with generated.open_writer(split, 'unet', UNET) as writer:
     for row in range(len(split)):
       writer.write(row, values[row])
     writer.finish()
-  assert storage.available_splits('isic2017', data_dir=data_dir, **GEOMETRY) == (
-      'train', 'validation')
-  prepare.from_archives('isic2017', source=source, data_dir=data_dir, **GEOMETRY)
-  again = storage.open_split('isic2017', 'train', data_dir=data_dir, **GEOMETRY)
+  assert storage.available_splits(
+      'isic2017', data_dir=data_dir, **conftest.GEOMETRY) == ('train', 'validation')
+  again = conftest.opened(data_dir)
   assert 'generated' not in again.load(3)
   attached = generated.attach(again, 'unet')
   assert attached.has_generated.all()

@@ -95,37 +95,41 @@ def _full_size_names(backbone):
   return shapes
 
 
-@pytest.mark.parametrize('backbone', SHA)
-def test_a_full_size_file_fits(backbone):
-  # Arrays of one repeated number cost nothing.
-  weights = {name: np.broadcast_to(np.float32(.5), shape)
-             for name, shape in _full_size_names(backbone).items()}
-  variables, report = pretrained.apply_weights(
-      _shapes(_model('attnmel_cnn', backbone, width=1.)), weights, backbone=backbone)
-  loaded = [leaf for leaf in jax.tree.leaves(variables) if isinstance(leaf, jax.Array)]
-  assert len(loaded) == (26 if backbone == 'vgg16' else 26 + 52)
-  assert report.dropped == ('classifier.0', 'classifier.3', 'classifier.6')
-  assert report.new == ('classifier', 'gate_pool3', 'gate_pool4')
-
-
-@pytest.mark.parametrize('backbone', SHA)
-def test_torchvision_and_timm_naming_give_equal_logits(backbone, tmp_path):
-  weights = _weights(backbone)
-  images = jax.random.normal(jax.random.key(3), (2, 32, 32, 3))
-  logits = []
-  for name, tensors in (('tv', weights), ('timm', _timm(weights))):
-    loaded = pretrained.load_file(_save(tmp_path / f'{name}.safetensors', tensors))
+def test_a_full_size_file_fits():
+  for backbone, leaves in (('vgg16', 26), ('vgg16_bn', 26 + 52)):
+    # Arrays of one repeated number cost nothing.
+    weights = {name: np.broadcast_to(np.float32(.5), shape)
+               for name, shape in _full_size_names(backbone).items()}
     variables, report = pretrained.apply_weights(
-        _initial('vgg16', backbone), loaded, backbone=backbone)
-    assert report.loaded[-2:] == ('classifier.0', 'classifier.3')
-    assert report.dropped == ('classifier.6',)
-    assert report.new == ('classifier',)
-    logits.append(_model('vgg16', backbone).apply(variables, images, train=False)[0])
-  np.testing.assert_array_equal(*logits)
-  # The order of the dense input itself: torch flattens [C, 7, 7].
-  kernel = variables['params']['fc1']['kernel']
-  want = weights['classifier.0.weight'].reshape(-1, 64, 7, 7)
-  np.testing.assert_array_equal(kernel[5 * 49 + 2 * 7 + 4], want[:, 5, 2, 4])
+        _shapes(_model('attnmel_cnn', backbone, width=1.)), weights, backbone=backbone)
+    loaded = [leaf for leaf in jax.tree.leaves(variables)
+              if isinstance(leaf, jax.Array)]
+    assert len(loaded) == leaves
+    assert report.dropped == ('classifier.0', 'classifier.3', 'classifier.6')
+    assert report.new == ('classifier', 'gate_pool3', 'gate_pool4')
+
+
+def test_torchvision_and_timm_naming_give_equal_variables(tmp_path):
+  """Whose logits are PyTorch's: `test_golden`."""
+  for backbone in SHA:
+    weights, read = _weights(backbone), []
+    for name, tensors in (('tv', weights), ('timm', _timm(weights))):
+      loaded = pretrained.load_file(_save(tmp_path / f'{name}.safetensors', tensors))
+      variables, report = pretrained.apply_weights(
+          _initial('vgg16', backbone), loaded, backbone=backbone)
+      assert report.loaded[-2:] == ('classifier.0', 'classifier.3')
+      assert report.dropped == ('classifier.6',)
+      assert report.new == ('classifier',)
+      read.append(variables)
+    jax.tree.map(np.testing.assert_array_equal, *read)
+    np.testing.assert_array_equal(
+        variables['params']['backbone']['conv2_1']['kernel'],
+        weights[f'features.{golden_inputs.CONVOLUTIONS[backbone][2]}.weight'
+                ].transpose(2, 3, 1, 0))
+    # The order of the dense input itself: torch flattens [C, 7, 7].
+    kernel = variables['params']['fc1']['kernel']
+    want = weights['classifier.0.weight'].reshape(-1, 64, 7, 7)
+    np.testing.assert_array_equal(kernel[5 * 49 + 2 * 7 + 4], want[:, 5, 2, 4])
 
 
 def test_a_file_of_convolutions_alone_leaves_the_dense_layers_new(tmp_path):
@@ -141,44 +145,12 @@ def test_a_file_of_convolutions_alone_leaves_the_dense_layers_new(tmp_path):
   assert not report.dropped and len(report.lines()) == 2
   np.testing.assert_array_equal(
       variables['params']['fc1']['kernel'], before['params']['fc1']['kernel'])
-  np.testing.assert_array_equal(
-      variables['params']['backbone']['conv2_1']['kernel'],
-      half['features.5.weight'].transpose(2, 3, 1, 0).astype(np.float32))
-
-
-def _without(name):
-  return lambda weights: weights.pop(name)
-
-
-def _with(name, value):
-  return lambda weights: weights.update({name: value})
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (_without('features.10.bias'), 'lack features.10.bias'),
-    (_without('classifier.3.weight'), 'lack classifier.3.weight'),
-    (_with('features.99.weight', np.zeros(3)), 'hold unexpected features.99.weight'),
-    (_with('features.5.bias', np.zeros(8)), r'features.5.bias has shape \(8,\)'),
-    (_with('features.5.bias', np.full(16, np.nan)), 'features.5.bias holds a NaN'),
-])
-def test_bad_weights_are_named(spoil, message):
-  weights = _weights('vgg16')
-  spoil(weights)
-  with pytest.raises(errors.UserError, match=message) as caught:
-    pretrained.apply_weights(_initial('vgg16', 'vgg16'), weights, backbone='vgg16')
-  assert '\n' not in str(caught.value)
 
 
 def test_weights_of_another_backbone_are_recognised():
   for theirs, ours in (('vgg16', 'vgg16_bn'), ('vgg16_bn', 'vgg16')):
     with pytest.raises(errors.UserError, match=f'of {theirs}; set --config.backbone='):
       pretrained.apply_weights({'params': {}}, _weights(theirs), backbone=ours)
-
-
-def test_foreign_weights_name_what_is_missing():
-  with pytest.raises(errors.UserError, match=r'lack features.0.bias.*, \.\.\.; give'):
-    pretrained.apply_weights(_initial('vgg16_gap', 'vgg16'),
-                       {'bn1.running_mean': np.zeros(3)}, backbone='vgg16')
 
 
 def test_unreadable_files(tmp_path):
@@ -188,11 +160,6 @@ def test_unreadable_files(tmp_path):
   other.touch()
   with pytest.raises(errors.UserError, match='convert it to one of .safetensors, .pth'):
     pretrained.load_file(other)
-  damaged = tmp_path / 'damaged.safetensors'
-  damaged.write_bytes(b'nonsense')
-  with pytest.raises(errors.UserError, match='cannot be read') as caught:
-    pretrained.load_file(damaged)
-  assert '\n' not in str(caught.value)
 
 
 def _pretend_torch(monkeypatch, version):
@@ -202,15 +169,6 @@ def _pretend_torch(monkeypatch, version):
       raise importlib.metadata.PackageNotFoundError(name)
     return version
   monkeypatch.setattr(importlib.metadata, 'version', find)
-
-
-@pytest.mark.parametrize('version', [None, '2.5.1'])
-def test_pth_without_a_safe_torch(version, tmp_path, monkeypatch):
-  _pretend_torch(monkeypatch, version)
-  path = tmp_path / 'vgg16.pth'
-  path.touch()
-  with pytest.raises(errors.UserError, match='needs torch >= 2.6; pip install torch'):
-    pretrained.load_file(path)
 
 
 def test_pth_with_torch(tmp_path):
@@ -225,9 +183,6 @@ def test_pth_with_torch(tmp_path):
     np.testing.assert_array_equal(loaded[name], array)
   torch.save({'model': tensors}, path)
   with pytest.raises(errors.UserError, match='state_dict'):
-    pretrained.load_file(path)
-  torch.save(pathlib.PurePath, path)  # code, which weights_only refuses
-  with pytest.raises(errors.UserError, match='cannot be read'):
     pretrained.load_file(path)
 
 
