@@ -159,8 +159,9 @@ print(jax.config._read('jax_cuda_visible_devices'))
 
 
 @pytest.mark.parametrize(('changed', 'visible'), [
-    ({}, 'all'), ({'SLURM_STEP_NUM_NODES': '2'}, '0'),
-    ({'JAX_LOCAL_DEVICE_IDS': '0,2'}, '0,2')])
+    ({'JAX_LOCAL_DEVICE_IDS': '0,2'}, '0,2'),
+    pytest.param({}, 'all', marks=pytest.mark.slow),
+    pytest.param({'SLURM_STEP_NUM_NODES': '2'}, '0', marks=pytest.mark.slow)])
 def test_one_process_a_host_has_all_its_gpus_under_slurm(changed, visible):
   slurm = {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost',
            'SLURM_STEP_NUM_NODES': '1', 'SLURM_NTASKS': '1', 'SLURM_PROCID': '0',

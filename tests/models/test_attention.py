@@ -13,10 +13,14 @@ def _gate(norm, dtype=jnp.float32, width=6):
   return attention.Gate(width, norm, dtype)
 
 
-def _operands(getkey):
-  feature = jax.random.normal(getkey(), (2, 8, 12, 5))
-  guidance = jax.random.normal(getkey(), (2, 4, 6, 7))
-  return feature, guidance
+def _operands(channels=(5, 7)):
+  """Features, guidance and parameters of a gate, from numpy: nothing to compile."""
+  rng = np.random.default_rng(0)
+  feature = rng.standard_normal((2, 8, 12, channels[0]), np.float32)
+  guidance = rng.standard_normal((2, 4, 6, channels[1]), np.float32)
+  shapes = jax.eval_shape(_gate('sigmoid').init, jax.random.key(0), feature, guidance)
+  return feature, guidance, jax.tree.map(
+      lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes['params'])
 
 
 def _upsample(maps):
@@ -31,32 +35,28 @@ def _upsample(maps):
   return maps
 
 
-@pytest.mark.parametrize('norm', config_lib.GATE_NORMS)
-def test_map_and_pooled_feature(norm, getkey):
-  feature, guidance = _operands(getkey)
-  gate = _gate(norm)
-  params = gate.init(getkey(), feature, guidance)['params']
-  params['response']['bias'] += .3
-  got, pooled = gate.apply({'params': params}, feature, guidance)
-  w = jax.tree.map(np.asarray, params)
-  f, g = np.asarray(feature), np.asarray(guidance)
+def test_map_and_pooled_feature():
+  f, g, w = _operands()
   hidden = np.maximum(
       f @ w['feature']['kernel'] + _upsample(g @ w['guidance']['kernel']), 0)
   response = (hidden @ w['response']['kernel'])[..., 0] + w['response']['bias']
-  if norm == 'sigmoid':
-    want = 1 / (1 + np.exp(-response))
-    vector = (want[..., None] * f).mean((1, 2))
-  else:
-    want = np.exp(response) / np.exp(response).sum((1, 2), keepdims=True)
-    vector = (want[..., None] * f).sum((1, 2))
-    np.testing.assert_allclose(got.sum((1, 2)), 1, rtol=1e-5)
-  np.testing.assert_allclose(got, want, rtol=1e-4)
-  np.testing.assert_allclose(pooled, vector, rtol=1e-3, atol=1e-5)
+  for norm in config_lib.GATE_NORMS:
+    got, pooled = jax.jit(_gate(norm).apply)({'params': w}, f, g)
+    if norm == 'sigmoid':
+      want = 1 / (1 + np.exp(-response))
+      vector = (want[..., None] * f).mean((1, 2))
+    else:
+      want = np.exp(response) / np.exp(response).sum((1, 2), keepdims=True)
+      vector = (want[..., None] * f).sum((1, 2))
+      np.testing.assert_allclose(got.sum((1, 2)), 1, rtol=1e-5)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    np.testing.assert_allclose(pooled, vector, rtol=1e-3, atol=1e-5)
 
 
 def test_parameters_and_their_first_values(getkey):
   feature, guidance = jnp.zeros((1, 2, 2, 64)), jnp.zeros((1, 1, 1, 128))
-  params = _gate('sigmoid', width=256).init(getkey(), feature, guidance)['params']
+  params = jax.jit(_gate('sigmoid', width=256).init)(
+      getkey(), feature, guidance)['params']
   shapes = jax.tree.map(jnp.shape, params)
   assert shapes == {'feature': {'kernel': (64, 256)},
                     'guidance': {'kernel': (128, 256)},
@@ -68,15 +68,16 @@ def test_parameters_and_their_first_values(getkey):
   assert params['response']['bias'] == 0
 
 
-def test_bfloat16_projections_give_float32_maps(getkey):
-  feature, guidance = _operands(getkey)
-  params = _gate('sigmoid').init(getkey(), feature, guidance)
-  want, _ = _gate('sigmoid').apply(params, feature, guidance)
-  got, pooled = _gate('sigmoid', jnp.bfloat16).apply(params, feature, guidance)
+def test_bfloat16_projections_give_float32_maps():
+  feature, guidance, params = _operands()
+  params = jax.tree.map(lambda leaf: leaf / 3, params)
+  (want, _), (got, pooled) = (
+      jax.jit(_gate('sigmoid', dtype).apply)({'params': params}, feature, guidance)
+      for dtype in (jnp.float32, jnp.bfloat16))
   assert got.dtype == pooled.dtype == jnp.float32
   np.testing.assert_allclose(got, want, atol=.03)
 
 
-def test_unknown_norm(getkey):
+def test_unknown_norm():
   with pytest.raises(ValueError, match='tanh'):
-    _gate('tanh').init(getkey(), *_operands(getkey))
+    jax.eval_shape(_gate('tanh').init, jax.random.key(0), *_operands()[:2])

@@ -5,8 +5,6 @@ import re
 import jax
 from jax import export
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
@@ -16,9 +14,9 @@ SHAPES = [  # batch, height, width, channels, outputs
     (1, 1, 1, 1, 1),
     (2, 37, 41, 2, 2),
     (1, 5, 6, 128, 256),   # an odd height
-    (1, 2, 2, 128, 128),   # Winograd but for the kernel gradient: a single block
-    (1, 4, 6, 128, 256),   # from here on all three by Winograd
+    (1, 4, 6, 128, 256),   # Winograd from here on
     (6, 8, 10, 256, 130),  # whole images a tile
+    (1, 2, 2, 128, 128),   # a single block: the kernel gradient is the direct sum
     (3, 32, 46, 130, 256),  # one image a tile, for two are no divisor of three
     (1, 76, 58, 256, 128),  # strips of rows; 38 = 2 x 19 of them
     (1, 2, 2100, 128, 257),  # a row longer than a tile
@@ -58,8 +56,8 @@ def _by_hand(x, kernel, gradient):
 
 
 @pytest.mark.parametrize('shape', [
-    *SHAPES[:6],
-    *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[6:])])
+    *SHAPES[:5],
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[5:])])
 def test_value_and_gradients_are_exact_in_float64(shape, float64):
   operands = _operands(shape, jnp.float64)
   for got, want in zip(_pull_back(*operands), _by_hand(*operands), strict=True):
@@ -71,7 +69,7 @@ def test_winograd_rounds_no_worse_than_a_few_units_in_float32():
   x, kernel, gradient = _operands((1, 16, 16, 512, 512), jnp.float32)
   exact = _by_hand(x, kernel, gradient)[0]
   # Direct summation reaches about 4e-7 of the largest value.
-  error = np.abs(cpu_kernels.conv3x3(x, kernel) - exact).max()
+  error = np.abs(np.asarray(jax.jit(cpu_kernels.conv3x3)(x, kernel)) - exact).max()
   assert error < 2e-6 * np.abs(exact).max()
 
 
@@ -87,33 +85,24 @@ def test_bfloat16_sums_in_float32_and_stays_with_xla():
                                  atol=2**-8 * np.abs(want).max())
 
 
-def test_gradient_under_pmap_and_shard_map():
-  x, kernel, gradient = _operands((2, 8, 8, 128, 256), jnp.float32)
+def test_gradient_under_pmap():
+  x, kernel, gradient = _operands((2, 8, 10, 128, 256), jnp.float32)
   want = _by_hand(x, kernel, gradient)[2]
 
   def step(kernel, x, gradient):
     return jax.lax.psum(_pull_back(x, kernel, gradient)[2], 'batch')
 
-  by_pmap = jax.pmap(step, axis_name='batch', in_axes=(None, 0, 0), out_axes=None)(
+  got = jax.pmap(step, axis_name='batch', in_axes=(None, 0, 0), out_axes=None)(
       kernel, x[None], gradient[None])
-  mesh = Mesh(np.array(jax.local_devices()[:1]), ('batch',))
-  split = PartitionSpec('batch')
-  by_shard_map = jax.jit(jax.shard_map(
-      step, mesh=mesh, in_specs=(PartitionSpec(), split, split),
-      out_specs=PartitionSpec(), check_vma=False))(kernel, x, gradient)
-  np.testing.assert_allclose(by_pmap, want, rtol=1e-4, atol=1e-3)
-  np.testing.assert_allclose(by_shard_map, want, rtol=1e-4, atol=1e-3)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
 
 
 def test_gradient_lowers_for_every_platform():
-  operands = _operands((2, 8, 10, 128, 256), jnp.float32)
+  operands = _operands((1, 4, 6, 128, 256), jnp.float32)
   for platform, loops in (('cpu', True), ('cuda', False), ('tpu', False)):
     module = export.export(_pull_back, platforms=[platform])(*operands).mlir_module()
     # The loop over tiles is the CPU's alone.
     assert ('stablehlo.while' in module) == loops, platform
-  exported = export.export(_pull_back, platforms=['cpu', 'cuda', 'tpu'])(*operands)
-  for got, want in zip(exported.call(*operands), _pull_back(*operands), strict=True):
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
 def test_a_cpu_sees_the_one_form_of_convolution_that_is_fast_in_a_loop():
@@ -140,22 +129,19 @@ def test_a_program_for_batches_of_any_size_is_the_direct_sum():
         atol=1e-4)
 
 
-def test_max_pool_value_and_gradient(float64):
-  x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 6, 9, 3)))
-  pooled, pull = jax.vjp(cpu_kernels.max_pool2x2, x)
+def test_max_pool_value_and_gradient():
+  def pull_back(x):
+    pooled, pull = jax.vjp(lambda x: cpu_kernels.max_pool2x2(jax.nn.relu(x)), x)
+    return pooled, pull(jnp.ones_like(pooled))[0]
+
+  x = np.random.default_rng(1).standard_normal((2, 6, 9, 3), np.float32)
+  x[1, 2:4, 2:4, 0], x[1, 2:4, 2:4, 1] = [[1, 1], [0, -1]], -1  # a tie; all negative
+  pooled, gradient = jax.jit(pull_back)(x)
   assert pooled.shape == (2, 3, 4, 3)
   want = np.zeros(x.shape)
   for b, h, w, c in np.ndindex(*pooled.shape):
-    block = np.asarray(x[b, 2 * h:2 * h + 2, 2 * w:2 * w + 2, c])
-    assert pooled[b, h, w, c] == block.max()
-    row, column = np.unravel_index(block.argmax(), (2, 2))
-    want[b, 2 * h + row, 2 * w + column, c] = 1
-  np.testing.assert_array_equal(pull(jnp.ones_like(pooled))[0], want)
-
-
-def test_max_pool_ties_share_the_gradient_and_relu_drops_it():
-  x = jnp.array([[1., 1.], [0., -1.]]).reshape(1, 2, 2, 1)
-  gradient = jax.grad(lambda x: cpu_kernels.max_pool2x2(x).sum())
-  np.testing.assert_array_equal(gradient(x).ravel(), [.5, .5, 0, 0])
-  behind_relu = jax.grad(lambda x: cpu_kernels.max_pool2x2(jax.nn.relu(x)).sum())
-  np.testing.assert_array_equal(behind_relu(-jnp.abs(x)), jnp.zeros_like(x))
+    block = x[b, 2 * h:2 * h + 2, 2 * w:2 * w + 2, c]
+    assert pooled[b, h, w, c] == max(block.max(), 0)
+    largest = (block == block.max()) & (block > 0)  # ties share; ReLU drops the rest
+    want[b, 2 * h:2 * h + 2, 2 * w:2 * w + 2, c] = largest / max(largest.sum(), 1)
+  np.testing.assert_array_equal(gradient, want)

@@ -1,5 +1,6 @@
 """Parity with PyTorch, by arrays that make_golden.py made."""
 
+import functools
 import pathlib
 
 import jax
@@ -15,6 +16,7 @@ from tests.models import golden_inputs as inputs
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 SYSTEMS = [(model, backbone) for model in config_lib.CLASSIFIERS
            for backbone in inputs.CONVOLUTIONS]
+FAST = [('vgg16', 'vgg16'), ('attnmel_cnn', 'vgg16_bn')]  # all layers occur
 CONVOLUTION_NAMES = ('1_1', '1_2', '2_1', '2_2', '3_1', '3_2', '3_3', '4_1', '4_2',
                      '4_3', '5_1', '5_2', '5_3')
 # torch's kinds of arrays -> ours.
@@ -79,13 +81,15 @@ def _close(got, want, tolerance):
   np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * abs(want).max())
 
 
-@pytest.mark.parametrize(('model', 'backbone'), SYSTEMS)
+@pytest.mark.parametrize(('model', 'backbone'), [
+    pytest.param(*system, marks=() if system in FAST else pytest.mark.slow)
+    for system in SYSTEMS])
 def test_logits_and_maps_in_float32(model, backbone):
   golden = np.load(FOLDER / f'{model}-{backbone}.npz')
   variables = _variables(inputs.weights(model, backbone), backbone, jnp.float32)
   images = jnp.asarray(inputs.batch()['images'], jnp.float32)
-  logits, out = _model(model, backbone, 'float32').apply(
-      variables, images, train=False)
+  logits, out = jax.jit(functools.partial(
+      _model(model, backbone, 'float32').apply, train=False))(variables, images)
   _close(logits, golden['logits'], 1e-4)
   assert set(out['attention']) == set(golden) & {'pool3', 'pool4'}
   for tap, attention in out['attention'].items():

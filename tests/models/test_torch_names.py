@@ -40,24 +40,22 @@ def test_all_variables_come_back():
                    torch_names.from_torch(tensors, shapes, backbone), variables)
 
 
-@pytest.mark.parametrize(('name', 'backbone'), [
-    ('vgg16', 'vgg16_bn'), ('attnmel_cnn', 'vgg16_bn'),
-    ('attnmel_cnn', 'two_blocks_bn')])
-def test_pretrained_reads_them(name, backbone):
-  variables = _variables(name, backbone)
-  other = jax.tree.map(jnp.zeros_like, variables)
-  read, report = pretrained.apply_weights(
-      other, torch_names.to_torch(variables, backbone), backbone=backbone)
-  for collection in ('params', 'batch_stats'):
-    jax.tree.map(np.testing.assert_array_equal, read[collection]['backbone'],
-                 variables[collection]['backbone'])
-  if name == 'vgg16':
-    assert report.dropped == ('classifier.6',)
-    jax.tree.map(np.testing.assert_array_equal, read['params']['fc1'],
-                 variables['params']['fc1'])
-  else:
-    assert 'gate_pool3.feature' in report.dropped
-    assert not read['params']['classifier']['kernel'].any()
+def test_pretrained_reads_them():
+  for name, backbone in (('vgg16', 'vgg16_bn'), ('attnmel_cnn', 'two_blocks_bn')):
+    variables = _variables(name, backbone)
+    read, report = pretrained.apply_weights(
+        jax.tree.map(np.zeros_like, variables),
+        torch_names.to_torch(variables, backbone), backbone=backbone)
+    for collection in ('params', 'batch_stats'):
+      jax.tree.map(np.testing.assert_array_equal, read[collection]['backbone'],
+                   variables[collection]['backbone'])
+    if name == 'vgg16':
+      assert report.dropped == ('classifier.6',)
+      jax.tree.map(np.testing.assert_array_equal, read['params']['fc1'],
+                   variables['params']['fc1'])
+    else:
+      assert 'gate_pool3.feature' in report.dropped
+      assert not read['params']['classifier']['kernel'].any()
 
 
 def test_names_and_axes_are_pytorchs():
