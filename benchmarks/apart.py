@@ -1,4 +1,4 @@
-"""What is measured apart: an object in a fresh process, and how busy the others are.
+"""Measures in a fresh process, and how busy all other processes are.
 
   with apart.Process(speed.Ours, config, cache, shared=False) as process:
     process.call('start')

@@ -83,7 +83,7 @@ def consume(place: Callable[[], None], *, steps: int, step_seconds: float,
 
 
 def lines(measured: Mapping[str, Any]) -> list[str]:
-  """The numbers for people."""
+  """The numbers to print."""
   m = measured
   return [
       f'a device that takes {m["images_per_second"]:.0f} images/s (simulated), batches '

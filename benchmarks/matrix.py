@@ -45,7 +45,7 @@ def without_data(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config as it is measured: new weights and no data set.
 
   Raises:
-    UserError: a field of it cannot be right, or it is no classifier's.
+    UserError: a field is invalid, or the config is not of a classifier.
   """
   errors.check_choice('model', config['model'], config_lib.CLASSIFIERS)
   config = {**config, 'pretrained': '', 'rescale_pretrained': False, 'data_dir': ''}
@@ -108,7 +108,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
     config: of `without_data`.
     limits: of each series of measurements.
     against_torch: measure PyTorch too, in turns with ours.
-    say: called with what begins.
+    say: called with the name of each stage as it begins.
 
   Returns:
     What can be written as JSON; names end in the unit.
@@ -201,7 +201,7 @@ def read_cells(path: pathlib.Path) -> list[dict[str, Any]]:
   content = run_folder.read_json(path)
   if not isinstance(content, dict) or 'cells' not in content:
     raise errors.UserError(
-        f'{path} holds no benchmark; name another file, or remove it')
+        f'{path} is not a file of benchmarks; name another file, or remove it')
   return content['cells']
 
 
@@ -246,7 +246,7 @@ def machine_lines(cell: Mapping[str, Any]) -> list[str]:
 
 
 def lines(cell: Mapping[str, Any]) -> list[str]:
-  """A cell for people: a name, a number and its unit a line."""
+  """A cell to print: a name, a number and its unit on every line."""
   rows = [f'  {name:<28}{value}' for name, value in _quantities(cell)]
   return [title(cell['config']), *rows, *_warnings(cell), *_ratio_lines(cell)]
 
@@ -299,7 +299,7 @@ def is_disturbed(cell: Mapping[str, Any]) -> bool:
 def _warnings(cell):
   if not is_disturbed(cell):
     return []
-  text = '  warning: other processes were busy, so these numbers are not to be quoted'
+  text = '  warning: other processes were busy, so these numbers are unfit to quote'
   if cell['torch']:
     # Seen on two busy cores: a step of PyTorch took 3 to 8 times as long with two
     # threads as with one.
@@ -328,12 +328,12 @@ def _gib(count: int) -> str:
 
 
 def table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Many cells, one a line."""
+  """Many cells, one on each line."""
   names = (f'{"cell":<58}{"step [s]":>10}{"images/s":>10}{"of peak":>9}'
            f'{"memory [GiB]":>14}{"step/torch":>12}{"inference/torch":>17}')
   rows = [names, *(_table_row(cell) for cell in cells)]
   if any(map(is_disturbed, cells)):
-    rows.append('* other processes were busy: not to be quoted, ratios least of all')
+    rows.append('* other processes were busy: unfit to quote, above all the ratios')
   return rows
 
 

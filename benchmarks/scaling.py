@@ -54,7 +54,7 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *,
   Args:
     config: of `matrix.without_data`; its batch size is replaced.
     limits: of each measurement.
-    say: called with what begins.
+    say: called with the name of each stage as it begins.
   """
   rows = []
   for kind in ('weak', 'strong'):
@@ -81,7 +81,7 @@ def all_reduces(program: str) -> tuple[int, int]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """The rows for people; images/s also as a share of those of one device."""
+  """The rows to print; images/s also as a share of those of one device."""
   one = {row['scaling']: row['images_per_second'] for row in rows
          if row['devices'] == 1}
   lines = [f'{"scaling":<9}{"devices":>8}{"batch":>7}{"step [ms]":>11}'
@@ -93,4 +93,4 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f'{row["images_per_second"]:>10.4g}'
         f'{row["images_per_second"] / one[row["scaling"]]:>8.0%}'
         f'{row["all_reduces"]:>13}{row["all_reduced_bytes"] / 1e6:>11.3g}')
-  return [*lines, 'forced CPU devices share the cores: what they lose is overhead']
+  return [*lines, 'forced CPU devices share the cores: the loss is overhead']

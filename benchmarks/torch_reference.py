@@ -4,8 +4,8 @@
   loss = reference.step(batch)
   outputs = reference.predict(batch['image'])
 
-PyTorch is no requirement of this project: it is imported where it is used.
-Written as one would write it for speed there: channels-last tensors, library
+PyTorch is not required by this project: it is imported where it is used.
+Written for speed in PyTorch: channels-last tensors, library
 kernels, ReLU in place; autocast under bfloat16; on a GPU torch.compile, cuDNN's
 search for the fastest kernels and, under float32, products in TF32, which is what
 XLA's default precision takes there too. Images are augmented and normalised on

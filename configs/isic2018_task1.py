@@ -4,13 +4,13 @@
   python launch/main.py --config=configs/isic2018_task1.py
 
 A tenth of the training images tests, a tenth of the others chooses the checkpoint by
-its mean Jaccard index: few users have the masks of the official parts. Those are used
-with `--config.num_folds=1`.
+its mean Jaccard index: few users have the masks of the official splits, which
+`--config.num_folds=1` uses.
 
-The thesis says of its U-Net no more than that it learnt on these images. The recipe is
-ours: from scratch, cross entropy and Dice loss, 5,240 steps at batch 16. With momentum
-0.9 a learning rate of 0.1 moves as far as the 0.01 of nnU-Net (Isensee et al. 2021)
-does with 0.99.
+The thesis says only that its U-Net was trained on these images. The recipe is ours:
+from scratch, cross entropy and Dice loss, 5,240 steps at batch 16. With momentum 0.9 a
+learning rate of 0.1 moves as far as the 0.01 of nnU-Net (Isensee et al. 2021) does with
+0.99.
 """
 
 from configs import common
@@ -22,7 +22,7 @@ def get_config():
   config.dataset = 'isic2018_task1'
   config.positive = ()
   config.model = 'unet'
-  config.roi = 'lesion'  # the mask that it learns
+  config.roi = 'lesion'  # the masks that it is trained on
   config.crop_ratio = 1.0
   config.normalisation = 'isic2018'
   config.num_folds = 10

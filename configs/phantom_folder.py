@@ -1,11 +1,11 @@
-"""One's own photographs on the phantom ones of docs/tutorial.md, in a minute."""
+"""configs/folder.py on the synthetic photographs of docs/tutorial.md, in a minute."""
 
 from configs import demo
 from configs import folder
 
 
 def get_config():
-  """configs/folder.py on the budget of configs/demo.py, melanoma against the rest."""
+  """The budget of configs/demo.py, melanoma against the rest."""
   config = demo.slim(folder.get_config())
   config.data_dir = ''  # --data_dir of launch/prepare.py, as for real photographs
   config.positive = ('melanoma',)

@@ -373,7 +373,7 @@ def main(argv: list[str]) -> int:
   """Tries all, or those of --only; 0 if none survives."""
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--list', action='store_true', help='print them and end')
-  parser.add_argument('--only', default='', help='names, with commas between')
+  parser.add_argument('--only', default='', help='names, separated by commas')
   options = parser.parse_args(argv)
   chosen = [mutation for mutation in MUTATIONS
             if not options.only or mutation.name in options.only.split(',')]

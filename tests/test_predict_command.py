@@ -73,7 +73,7 @@ def test_an_ensemble_and_one_bad_file_among_good_ones(predict, home, tmp_path):
                  images=f'{home}/photos,{bad}')
   assert done.returncode == 1
   *_, first, last = done.stderr.splitlines()  # there may be lines of progress
-  assert first == f'{bad}: cannot be read: it is no JPEG, PNG or BMP'
+  assert first == f'{bad}: cannot be read: it is not a JPEG, PNG or BMP'
   assert last == ('error: 1 of 13 files could not be read; out/predictions.json lists '
                   'them')
   assert len(_rows(tmp_path / 'out' / 'predictions.csv')) == 12

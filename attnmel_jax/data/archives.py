@@ -28,8 +28,8 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import catalogue
 
-# What opening or reading a zip raises when its content is not whole. An
-# encrypted member raises RuntimeError, an unknown compression the last.
+# What opening or reading a damaged zip raises. An encrypted member raises
+# RuntimeError, an unknown compression the last.
 READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError,
                NotImplementedError)
 
@@ -112,7 +112,7 @@ def check_source(dataset: catalogue.Dataset, source: pathlib.Path) -> None:
       for role in dataset.files)
   if not source.is_dir():
     raise errors.UserError(
-        f'--source={source} is no folder; give the folder that holds {expected} '
+        f'--source={source} is not a folder; give the folder that holds {expected} '
         '(zips, or the folders they unpack to), or --source=download')
   if not any(find(dataset, split, source) for split in dataset.splits):
     raise errors.UserError(
@@ -250,14 +250,14 @@ class _Table:
 
 def _read_table(parse: Callable[[str, list[str]], dict[str, Any]], path: pathlib.Path,
                 reader: Reader, bad: list[str], ids: Iterable[str]) -> _Table:
-  """The values of a CSV, alone or in an archive; its header may be the whole story."""
+  """The values of a CSV, alone or in an archive; it may have a header alone."""
   notes: list[str] = []
   text, values = '', {}
   try:
     text = _table_text(path, reader)
     values = parse(text, notes)
   except csv.Error as error:
-    notes = [f'is no table ({error})']
+    notes = [f'is not a table ({error})']
   except (*READ_ERRORS, ValueError) as error:
     notes = [f'cannot be read ({reason(error)})']
   bad += [f'{path.name}: {note}' for note in notes]
@@ -350,14 +350,14 @@ def _read_entry(archive: zipfile.ZipFile, entry: str) -> bytes:
   if stat.S_ISLNK(info.external_attr >> 16):
     raise errors.Unusable('is a link; put the file itself into the archive')
   if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-    raise errors.Unusable('is packed by another method than deflate; pack it again')
+    raise errors.Unusable('is not compressed with deflate; compress it again')
   with _as_bad_zip(), archive.open(info) as file:
     return file.read(info.file_size + 1)  # to the end, where the CRC is compared
 
 
 @contextlib.contextmanager
 def _as_bad_zip() -> Iterator[None]:
-  """What zipfile raises besides for a damaged directory, as BadZipFile."""
+  """Turns what else zipfile raises for a damaged directory into BadZipFile."""
   try:
     yield
   except (ValueError, OverflowError, struct.error) as error:

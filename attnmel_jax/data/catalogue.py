@@ -1,7 +1,7 @@
 """The known data sets: official names of their archives, meaning of their tables.
 
-A reader of a table takes the text of a CSV and a list to which it adds notes of what
-is wrong with it ('duplicate id A'). Where a label is wrong, it is -1.
+A reader of a table takes the text of a CSV and a list, to which it appends what is
+wrong with it ('duplicate id A'). Where a label is wrong, it is -1.
 """
 
 from collections.abc import Callable
@@ -32,12 +32,12 @@ class Dataset(Schema):
 
   base_url: str
   splits: Mapping[str, str]     # split -> the word in file names
-  # images, labels, ... -> archive; without {split} it is one of training alone.
+  # images, labels, ... -> archive; one without {split} belongs to training alone.
   files: Mapping[str, str]
   required: tuple[str, ...]     # keys of `files`; a split without them is left out
   published: tuple[str, ...]    # keys of `files` that lie at `base_url`, those
                                 # that are required first
-  elsewhere: Mapping[str, str]  # key of `files` -> where else it is to be had
+  elsewhere: Mapping[str, str]  # key of `files` -> where else it is published
   # Archive -> (kind of file, pattern of its base name); the first match counts.
   members: Mapping[str, tuple[tuple[str, str], ...]]
   # (text, notes of what is wrong) -> label of every id, -1 where it is wrong;
@@ -59,11 +59,11 @@ class Dataset(Schema):
     return tuple(role for role in self.required if role in self.roles(split))
 
   def places(self, roles: Iterable[str]) -> str:
-    """'; to be had from <address>' for what lies somewhere official, else ''."""
+    """'; available from <address>' for what lies somewhere official, else ''."""
     places = [self.base_url if role in self.published else self.elsewhere.get(role)
               for role in roles]
     places = list(dict.fromkeys(place for place in places if place))
-    return f'; to be had from {" and ".join(places)}' if places else ''
+    return f'; available from {" and ".join(places)}' if places else ''
 
 
 def isic2016(text: str, bad: list[str]) -> dict[str, int]:

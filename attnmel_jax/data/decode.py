@@ -113,7 +113,7 @@ def open_image(data: bytes) -> Image.Image:
     raise errors.Unusable(
         f'has more than {Image.MAX_IMAGE_PIXELS} pixels') from error
   except UnidentifiedImageError as error:
-    raise errors.Unusable('cannot be read: it is no JPEG, PNG or BMP') from error
+    raise errors.Unusable('cannot be read: it is not a JPEG, PNG or BMP') from error
   except Exception as error:  # Pillow raises many kinds for a damaged file
     raise errors.Unusable('cannot be read: it is damaged') from error
   with contextlib.suppress(Exception):  # damaged EXIF turns nothing
@@ -227,9 +227,9 @@ def _attribute_table(features: bytes, attributes: Sequence[str]) -> np.ndarray:
   try:
     values = json.loads(features)
   except (ValueError, RecursionError) as error:
-    raise errors.Unusable('features are no JSON') from error
+    raise errors.Unusable('features are not JSON') from error
   if not isinstance(values, Mapping) or not values:
-    raise errors.Unusable('features are no JSON object of attributes')
+    raise errors.Unusable('features are not a JSON object of attributes')
   columns = {}
   for name, column in values.items():
     if name not in attributes:

@@ -57,7 +57,7 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise errors.UserError(f'{folder} cannot be made ({error.strerror}); choose '
+    raise errors.UserError(f'{folder} cannot be created ({error.strerror}); choose '
                            'another folder with --data_dir') from error
   for split in spec.splits:
     for role in [role for role in spec.published if role in spec.roles(split)]:
@@ -67,7 +67,7 @@ def fetch(dataset: str, *, data_dir: pathlib.Path, base_url: str | None
       except FileNotFoundError as error:
         print(f'{split}: {name} is not at {base_url} ({error})')
         if role in spec.required:
-          break  # the split will be left out, so the rest is of no use
+          break  # the split will be left out; skip its other archives
   for role in spec.elsewhere:
     print(f'{spec.files[role]} is not fetched{spec.places([role])}; put it into '
           f'{folder}')
@@ -82,11 +82,11 @@ def _check_url(base_url: str) -> str:
     url = urllib.parse.urlsplit(base_url)
     schemes = ('http', 'https') if url.hostname in _LOCAL else ('https',)
     safe = bool(url.hostname) and url.scheme in schemes
-  except ValueError:  # of brackets that do not close
+  except ValueError:  # unbalanced brackets
     safe = False
   if not safe:
     raise errors.UserError(f'{base_url} is not safe to download from; give --base_url '
-                           'an https:// address (http:// for localhost alone)')
+                           'an https:// address (http:// only for localhost)')
   return base_url.rstrip('/') + '/'
 
 
@@ -95,11 +95,11 @@ def fetch_file(url: str, path: pathlib.Path) -> None:
 
   Raises:
     FileNotFoundError: the server has no such file.
-    UserError: no connection, no space, or not a whole zip.
+    UserError: no connection, no space, or not a complete zip.
   """
   if path.exists():
     if _recorded_size(path) == path.stat().st_size:
-      print(f'{path.name}: downloaded already')
+      print(f'{path.name}: already downloaded')
       return
     path.rename(_part(path))  # not ours, or changed: compare with the server
   failures = 0
@@ -197,7 +197,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
     try:
       _check_url(newurl)
       if req.type == 'https' and not newurl.lower().startswith('https:'):
-        raise errors.UserError(f'{req.full_url} sends on to {newurl}, which is not '
+        raise errors.UserError(f'{req.full_url} redirects to {newurl}, which is not '
                                'safe to download from; choose another --base_url')
     except errors.UserError:
       fp.close()  # it holds the connection
@@ -216,8 +216,8 @@ def _check_zip(url: str, part: pathlib.Path) -> None:
     broken = str(error)
   if broken is not None:
     part.unlink()
-    raise errors.UserError(f'{url} is no whole zip ({broken}) and was removed; run '
-                           'the same command again, or choose another --base_url')
+    raise errors.UserError(f'{url} is not a complete zip ({broken}) and was removed; '
+                           'run the same command again, or choose another --base_url')
 
 
 def _part(path: pathlib.Path) -> pathlib.Path:

@@ -56,17 +56,17 @@ def read_splits(source: pathlib.Path, *, table: pathlib.Path, classes: Sequence[
     raise errors.UserError(f'--classes={",".join(classes)} names a class twice')
   for name in classes:
     if why := _bad_class(name):
-      raise errors.UserError(f'--classes: {name!r} {why}; call it otherwise')
+      raise errors.UserError(f'--classes: {name!r} {why}; rename it')
   if not source.is_dir():
-    raise errors.UserError(f'--source={source} is no folder; give the folder that the '
-                           'paths in the table start from')
+    raise errors.UserError(f'--source={source} is not a folder; give the folder that '
+                           'the paths in the table start from')
   rows = _read_table(table)
   named = {row['label'] for row in rows.values()} - {''}
   names = tuple(classes) or tuple(sorted(named))
   known = set(names)
-  _tell_similar_classes(table.name, collections.Counter(
+  _report_similar_classes(table.name, collections.Counter(
       row['label'] for row in rows.values() if row['label'] in known))
-  _tell_divided_groups(table.name, rows)
+  _report_divided_groups(table.name, rows)
   splits = {}
   origins: dict[str, str] = {}  # id -> its first row, in whatever split
   for split in catalogue.SPLITS:
@@ -91,13 +91,13 @@ def _bad_class(name: str) -> str:
   if not name:
     return 'is empty'
   if name in _TAKEN:
-    return 'is what another column of tables of predictions and scores is called'
+    return 'is the name of another column in tables of predictions and scores'
   if not name.isprintable():
-    return 'holds what does not print'
+    return 'holds unprintable characters'
   return 'has more than 100 characters' if len(name) > 100 else ''
 
 
-def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
+def _report_similar_classes(table: str, counts: Mapping[str, int]) -> None:
   """Prints which rare classes look like a misspelt one."""
   frequent = {name: n for name, n in counts.items() if n > _RARE}
   forms: dict[str, str] = {}  # without regard of case -> the first class of that form
@@ -107,14 +107,14 @@ def _tell_similar_classes(table: str, counts: Mapping[str, int]) -> None:
       if rare != name and (name == twin or (
           count * _RARE < often and _likeness(rare, name) >= _ALIKE)):
         print(f'{table}: the classes {rare!r} ({count}) and {name!r} ({often}) are '
-              'distinct; if one is misspelt, mend it, or name all with --classes')
+              'distinct; if one is misspelt, correct it, or name all with --classes')
 
 
 def _likeness(first: str, second: str) -> float:
   return difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
 
 
-def _tell_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> None:
+def _report_divided_groups(table: str, rows: Mapping[int, Mapping[str, str]]) -> None:
   """Prints which groups are in several splits: a run would stop on them."""
   first: dict[str, tuple[int, str]] = {}
   printed = set()
@@ -141,7 +141,7 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
     for row in reader:
       rows[reader.line_num] = row
   except (OSError, ValueError, csv.Error) as error:
-    reason = getattr(error, 'strerror', None) or 'it is no table in UTF-8'
+    reason = getattr(error, 'strerror', None) or 'it is not a table in UTF-8'
     raise errors.UserError(f'--table={table} cannot be read ({reason}); give a CSV '
                            f'with the columns {",".join(_COLUMNS)}') from error
   missing = [name for name in _REQUIRED if name not in columns]
@@ -164,7 +164,7 @@ def _read_table(table: pathlib.Path) -> dict[int, dict[str, str]]:
     print(f'{table.name}: not used: {", ".join(unused)}')
   known = {number: {name: catalogue.clean(row.get(name)) for name in _COLUMNS}
            for number, row in rows.items()}
-  for row in known.values():  # the files are called what they are called
+  for row in known.values():  # paths stay as the file system spells them
     row |= {name: catalogue.composed(row[name]) for name in ('label', 'group')}
   return {number: {**row, 'split': row['split'] or 'train'}
           for number, row in known.items()}
@@ -187,12 +187,12 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
     elif why := _bad_class(row['label']):
       bad.append(f'{origin}: label {row["label"]!r} {why}')
     if not row['group'].isprintable():
-      bad.append(f'{origin}: group {row["group"]!r} holds what does not print')
+      bad.append(f'{origin}: group {row["group"]!r} holds unprintable characters')
     if image is None:
       continue
     image_id = catalogue.composed(pathlib.PurePath(row['image']).stem)
     if not files.is_name(image_id):
-      bad.append(f'{origin}: the id {image_id!r} would name no file')
+      bad.append(f'{origin}: the id {image_id!r} cannot name a file')
     if image_id in origins:
       bad.append(f'{origin}: duplicate id {image_id}, also in {origins[image_id]}')
       continue
@@ -220,13 +220,13 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
   except errors.Unusable as error:
     bad.append(f'{origin}: {column} {row[column]} {error}')
   except ValueError:  # a NUL
-    bad.append(f'{origin}: {column} {row[column]!r} is no name of a file')
+    bad.append(f'{origin}: {column} {row[column]!r} is not a file name')
   return None
 
 
 def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str
              ) -> dict[str, str]:
-  """Of what the table says, and of the files: a change of either is seen."""
+  """Digests of the rows and of the files, so that a change of either is noticed."""
   said = [repr((example.id, example.label, example.group)) for example in examples]
   digests = {'table': _digest([repr(tuple(names)), *said])}
   for word, kind, members in (

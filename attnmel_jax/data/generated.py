@@ -78,7 +78,7 @@ def open_maps(split: storage.PreparedSplit, name: str) -> Maps:
              f'--dataset={split.dataset} --name={name}, with a U-Net of the same '
              'crop_ratio and resize_size')
   if not (path / 'index.json').is_file():
-    state = 'are not whole' if path.exists() else 'do not exist'
+    state = 'are incomplete' if path.exists() else 'do not exist'
     raise errors.UserError(
         f'the generated masks {path} {state}; make them with {command}')
   index = _read_json(path / 'index.json')
@@ -97,8 +97,8 @@ def open_maps(split: storage.PreparedSplit, name: str) -> Maps:
         f'folder and run {command}')
   if maps.ids != tuple(split.ids.tolist()) or maps.side != split.side:
     raise errors.UserError(
-        f'{path / "index.json"} is damaged: its images are not those that it names by '
-        f'their fingerprint; delete {path} and run {command}')
+        f'{path / "index.json"} is damaged: its images do not match their '
+        f'fingerprint; delete {path} and run {command}')
   return maps
 
 
@@ -117,19 +117,19 @@ def check_unseen(unet: Identity, ids: Sequence[str], tested: str) -> None:
 
   Args:
     unet: its identity.
-    ids: of images that are to be tested with what learns from its masks.
+    ids: of images that a run on its masks is to be tested on.
     tested: names them in the message.
   """
   shared = splits.shared_groups(unet['trained_on'], ids)
   if shared:
     raise errors.UserError(
         f'the U-Net was trained on {len(shared)} of {tested}, such as {shared[0]}: '
-        'what learns from its masks could not be tested on them; train a U-Net without '
-        'them, or test on other images')
+        'a run on its masks could not be tested on them; train a U-Net without them, '
+        'or test on other images')
 
 
 def state(split: storage.PreparedSplit, name: str, config: Mapping[str, Any]) -> str:
-  """How far a U-Net has come that a run of `config` trained.
+  """How far the U-Net that a run of `config` trained has drawn the maps.
 
   Returns:
     'new', 'begun', 'finished', or 'foreign' where the maps are of another U-Net or for
@@ -222,7 +222,7 @@ def _check_identity(path: pathlib.Path, identity: dict[str, Any]) -> None:
   if not (path / 'identity.json').exists():
     if any(path.iterdir()):
       raise errors.UserError(
-          f'{path} holds something else than generated masks; use another --name')
+          f'{path} holds something other than generated masks; use another --name')
     return
   found = _read_json(path / 'identity.json')
   if found.get('unet') != identity['unet']:

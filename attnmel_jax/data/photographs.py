@@ -43,7 +43,7 @@ class Decoded:
 
 
 def find(paths: Iterable[pathlib.Path], *, excluded: pathlib.Path) -> list[Photograph]:
-  """The photographs that are named, and those in the named folders and below.
+  """The named photographs, and those in the named folders and their subfolders.
 
   In folders, skips files without a picture's ending, hidden files, the superpixels
   of ISIC 2017 and folders of earlier results. Finds pictures in unsupported formats,
@@ -51,7 +51,7 @@ def find(paths: Iterable[pathlib.Path], *, excluded: pathlib.Path) -> list[Photo
 
   Args:
     paths: files and folders.
-    excluded: a folder that is not looked into, where results go.
+    excluded: a folder to skip: that of the results.
 
   Raises:
     UserError: a path does not exist, or there is no photograph.
@@ -65,12 +65,12 @@ def find(paths: Iterable[pathlib.Path], *, excluded: pathlib.Path) -> list[Photo
       chosen = [path]
     else:
       raise errors.UserError(
-          f'--images={path} does not exist; give folders or files, with commas between')
+          f'--images={path} does not exist; give folders or files, separated by commas')
     found |= dict.fromkeys(pathlib.Path(os.path.abspath(file)) for file in chosen)
   if not found:
     raise errors.UserError(
-        f'--images={",".join(map(str, paths))} holds no photograph; files that end in '
-        f'{", ".join(ENDINGS)} are looked for')
+        f'--images={",".join(map(str, paths))} holds no photograph, which would end '
+        f'in one of {", ".join(ENDINGS)}')
   return [Photograph(name, path)
           for name, path in zip(names(list(found)), found, strict=True)]
 

@@ -323,7 +323,7 @@ def _prefetch(get: Callable[[int], Any], numbers: range,
               store: ImageStore) -> Iterator[Any]:
   """Yields get(number) of all numbers, each made ahead in background threads.
 
-  However the iteration ends, the threads end with the batch they are at.
+  However the iteration ends, the threads stop after their current batch.
   """
   # Gathering from memory keeps up with one thread; decoding takes them all.
   threads = 1 if store.arrays is not None else min(os.cpu_count(), _MAX_THREADS)
@@ -413,5 +413,5 @@ def steps_per_pass(num_rows: int, batch_size: int) -> int:
   if not 1 <= batch_size <= num_rows:
     raise errors.UserError(
         f'batch_size={batch_size} does not fit the {num_rows} training rows; '
-        f'choose 1 ... {num_rows}')
+        f'choose 1 to {num_rows}')
   return num_rows // batch_size

@@ -86,7 +86,7 @@ def from_table(
     for split in prepared:
       if split not in splits:
         path = storage.folder(catalogue.FOLDER, split, data_dir, geometry)
-        print(f'{split}: kept from an earlier table; if it is not meant, delete {path}')
+        print(f'{split}: kept from an earlier table; delete {path} if unwanted')
     return schema, splits
 
   with archives.Reader() as reader:
@@ -135,7 +135,7 @@ def _refuse(problems: list[str], report: pathlib.Path) -> None:
   with contextlib.suppress(OSError):  # a full disk must not hide the message
     report.write_text('\n'.join(problems) + '\n', 'utf-8')
     more += f'; the full list is in {report}'
-  raise errors.UserError(f'{noun}: {"; ".join(problems[:_LISTED])}{more}; mend or '
+  raise errors.UserError(f'{noun}: {"; ".join(problems[:_LISTED])}{more}; correct or '
                          'remove them and prepare again')
 
 

@@ -124,7 +124,7 @@ def check_disjoint(kind: str, members: Mapping[str, Sequence[str]]) -> None:
         raise errors.UserError(
             f'{first} and {second} share {len(shared)} {kind}(s): {examples}; '
             f'use data without common {kind}s, or continue with '
-            '--config.allow_leakage=True, which every table will say')
+            '--config.allow_leakage=True, which every table will report')
 
 
 def shared_groups(a: Sequence[str], b: Sequence[str]) -> list[str]:
@@ -186,7 +186,7 @@ def _check_units(counts, labels, required, purpose, unit) -> None:
   rarest = available.argmin()
   if available[rarest] < required:
     raise errors.UserError(
-        f'{purpose} asks for at least {required} {unit} of every class, but '
+        f'{purpose} needs at least {required} {unit} of every class, but '
         f'class {labels[rarest]} has {available[rarest]}; choose fewer folds or '
         'add images')
 

@@ -36,7 +36,7 @@ class Backbone(NamedTuple):
     channels: of each map at width 1; its names, but for pool5, are the taps.
     torch_names: tensor of a PyTorch file -> collection and path in the module's
       variables, such as ('params', 'conv1_1', 'kernel').
-    class_layer: the layer of such a file that tells ImageNet's classes apart.
+    class_layer: the layer of such a file that predicts ImageNet's classes.
     dense_layers: its hidden dense layers -> ours, if it has any.
     renamed_layers: layers of the .safetensors file -> the names used above.
     pth: address of the ImageNet weights for PyTorch, whose name ends in the first

@@ -8,7 +8,7 @@
   logits, out = model.apply(variables, images, train=False)
   out['attention']['pool3']  # [B, H/8, W/8]
 
-  vgg16        VGG-16 with its dense layers and dropout; on its own backbones alone
+  vgg16        VGG-16 with its dense layers and dropout; only on VGG-16 backbones
   vgg16_gap    global average pooling instead of the dense layers
   mel_cnn      pool-5 and plain pooled taps, concatenated
   attnmel_cnn  pool-5 and taps pooled under an attention gate, concatenated

@@ -37,7 +37,7 @@ _PLAIN = contextvars.ContextVar('plain', default=False)
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-  """What is traced within it leaves convolutions to whoever runs the program.
+  """Programs traced within it leave convolutions to their runtime.
 
   For export: a batch of any size cannot be cut into tiles, and other runtimes
   have their own ways.
@@ -100,7 +100,7 @@ conv3x3.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
-  # It adds up sixteen matrices a tile, which two narrow sides do not pay for.
+  # It adds up sixteen matrices a tile, which does not pay with two narrow sides.
   pays = (_winograd_pays(x, gradient.shape[-1])
           and max(x.shape[-1], gradient.shape[-1]) >= 2 * _FEWEST_CHANNELS)
   return lax.platform_dependent(

@@ -36,7 +36,7 @@ class Conv3x3(nn.Module):
     Args:
       x: the maps.
       centred: the next layer subtracts the mean over the batch, and the bias with it;
-        its gradient is then set to 0, which it is, instead of being computed.
+        its gradient is then 0, and is not computed.
     """
     kernel = self.param(
         'kernel', nn.initializers.variance_scaling(2, 'fan_out', 'normal'),

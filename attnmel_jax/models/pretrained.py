@@ -147,7 +147,7 @@ def load_file(path: pathlib.Path) -> dict[str, np.ndarray]:
   readers = {'.safetensors': safetensors.numpy.load_file, '.pth': _load_pth}
   if not path.is_file():
     raise errors.UserError(
-        f'pretrained={path} is no file; give a .pth or .safetensors file, imagenet, '
+        f'pretrained={path} is not a file; give a .pth or .safetensors file, imagenet, '
         'or nothing')
   if path.suffix not in readers:
     raise errors.UserError(
@@ -184,7 +184,7 @@ def _load_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
   tensors = torch.load(path, map_location='cpu', weights_only=True)
   if not isinstance(tensors, Mapping) or not all(
       isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-    raise errors.UserError(f'pretrained={path} holds no plain dictionary of tensors; '
+    raise errors.UserError(f'pretrained={path} is not a plain dictionary of tensors; '
                            'save model.state_dict() alone')
   return {name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
           for name, tensor in tensors.items()}
@@ -282,7 +282,7 @@ def _check_names(found: set[str], wanted: set[str], backbone: str) -> None:
     return
   for other in config_lib.BACKBONES:
     if other != backbone and backbones.find(other).torch_names.keys() <= found:
-      raise errors.UserError(f'pretrained weights are of {other}; set '
+      raise errors.UserError(f'pretrained weights belong to {other}; set '
                              f'--config.backbone={other} or choose another file')
   for kind, names in (('lack', wanted - found), ('hold unexpected', found - wanted)):
     if names:

@@ -2,8 +2,8 @@
 
   python launch/grid.py --grid=configs/grids/table_3_4.py
 
-AttnMel-CNN-Lesion*, here AttnMel-CNN-Lesion-generated, learns from masks: a U-Net is
-trained on Task 1 first and draws them for all images.
+AttnMel-CNN-Lesion*, here AttnMel-CNN-Lesion-generated, is trained on masks that a
+U-Net draws for all images; the U-Net is trained on Task 1 first.
 """
 
 from configs.grids import common

@@ -120,7 +120,7 @@ def test_numbers_of_a_busy_machine_carry_a_warning(cell, compared):
   assert not any('warning' in line for line in matrix.lines(compared))
   cores = cell['machine']['cores']
   busy = cell | {'others_cores': 0.2 * cores}
-  assert any('not to be quoted' in line for line in matrix.lines(busy))
+  assert any('unfit to quote' in line for line in matrix.lines(busy))
   disturbed = compared | {'torch': compared['torch'] | {'others_cores': 0.2 * cores}}
   assert any('above all the ratios' in line for line in matrix.lines(disturbed))
   quiet, marked = matrix.table([compared, compared]), matrix.table([disturbed])

@@ -125,7 +125,7 @@ MASKS = {
         _refused('ISIC_train0_Segmentation.png: duplicate id ISIC_train0')),
     'features without end': (lambda archives: archives[FEATURES].update(
         {'ISIC_train0_features.json': b'[' * 100_000}),
-        _refused('ISIC_train0_superpixels.png: features are no JSON')),
+        _refused('ISIC_train0_superpixels.png: features are not JSON')),
     'features with a byte order mark': (lambda archives: archives[FEATURES].update(
         {'ISIC_train0_features.json':
          b'\xef\xbb\xbf' + archives[FEATURES]['ISIC_train0_features.json']}), SAME),
@@ -191,7 +191,7 @@ def _check(source, outcome, fingerprint, capsys) -> None:
       prepared(source, data_dir)
     message = str(caught.value)
     assert '\n' not in message
-    assert message.endswith('mend or remove them and prepare again')
+    assert message.endswith('correct or remove them and prepare again')
     # Besides the list of bad files nothing is left, in or out of the folder.
     assert _tree(root) - before == {'data', *(
         f'data/isic2017{name}' for name in ('', '/.lock', '/bad_files.txt'))}
@@ -253,7 +253,7 @@ ZIPS = {
     'a link': (_repacked(_linked), _refused(f'{JPG}: is a link')),
     'deflate': (_repacked(_nothing, compression=zipfile.ZIP_DEFLATED), SAME),
     'bzip2': (_repacked(_nothing, compression=zipfile.ZIP_BZIP2),
-              _refused(f'{JPG}: is packed by another method than deflate')),
+              _refused(f'{JPG}: is not compressed with deflate')),
     'a password': (_patched(6, 8, struct.pack('<H', 1)),
                    _refused(FIRST_ENTRY, 'is encrypted, password required')),
     'a wrong checksum': (_patched(14, 16, b'\0\0\0\0'),

@@ -191,7 +191,7 @@ def test_isic2018_needs_lesions_and_its_masks_are_elsewhere(
   assert f'{GROUPS_2018}: lesion of ISIC_0099, but no image' in str(caught.value)
   train_2018[GROUPS_2018] = groups
   _prepare('isic2018', train_2018, tmp_path)
-  assert (f'train: no lesion masks, {MASKS_2018} is not in --source; to be had from '
+  assert (f'train: no lesion masks, {MASKS_2018} is not in --source; available from '
           'https://doi.org/10.7910/DVN/DBW86T') in capsys.readouterr().out
   before = _open('isic2018', 'train', tmp_path).fingerprint
   train_2018[GROUPS_2018] = groups.replace(b'HAM_0', b'HAM_1')  # is other content

@@ -246,7 +246,7 @@ def test_superpixels_set_one_bit_an_attribute():
 
 def test_wrong_features_are_unusable():
   for features, message in [
-      (b'{', 'no JSON'), ([1], 'no JSON object'), ({}, 'no JSON object'),
+      (b'{', 'not JSON'), ([1], 'not a JSON object'), ({}, 'not a JSON object'),
       ({'z': [0]}, "name 'z'; known are a, b, c"),
       ({'a': 5}, "'a' are not all 0 or 1"), ({'a': [0, 2]}, "'a' are not all 0 or 1"),
       ({'a': ['0']}, "'a' are not all 0 or 1"), ({'a': [0], 'b': [0, 1]}, 'lengths'),

@@ -159,8 +159,8 @@ def test_what_cannot_be_resumed_starts_again(server, content, tmp_path):
 def test_a_damaged_zip_is_refused_and_removed(server, content, tmp_path):
   flipped = bytearray(content)
   flipped[len(content) // 2] ^= 1
-  for damaged, words in ((content[:-100], 'x.zip is no whole zip'),
-                         (bytes(flipped), r'no whole zip \(a.txt\)')):
+  for damaged, words in ((content[:-100], 'x.zip is not a complete zip'),
+                         (bytes(flipped), r'not a complete zip \(a.txt\)')):
     server.files['x.zip'] = damaged  # Content-Length agrees with it
     with pytest.raises(errors.UserError, match=words):
       download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
@@ -277,7 +277,7 @@ def test_a_redirection_from_https_to_http_is_refused(secure, tmp_path, monkeypat
   server, certificate = secure
   monkeypatch.setenv('SSL_CERT_FILE', str(certificate))
   asked = _redirect(monkeypatch, 'http://localhost:1/y.zip')
-  with pytest.raises(errors.UserError, match='sends on to http://localhost:1/y.zip'):
+  with pytest.raises(errors.UserError, match='redirects to http://localhost:1/y.zip'):
     download.fetch_file(f'https://localhost:{server.server_address[1]}/x.zip',
                         tmp_path / 'x.zip')
   assert asked == ['/x.zip']

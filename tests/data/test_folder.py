@@ -88,7 +88,7 @@ ROWS = [  # a change of the table, and what is bad about row k + 2
     ('photos/b.png', 'photos', 'labels.csv row 3: image photos is a folder'),
     ('photos/b.png', '/dev/zero', 'labels.csv row 3: image /dev/zero is no plain file'),
     ('photos/b.png', 'photos/b\0.png', "labels.csv row 3: image 'photos/b\\x00.png' is "
-     'no name of a file'),
+     'not a file name'),
     ('photos/b.png', 'NaN', 'labels.csv row 3: image is missing'),
     ('melanoma', 'NaN', "labels.csv row 3: label '' is missing"),
     ('photos/b', 'photos/a', 'labels.csv row 3: duplicate id a, also in labels.csv '
@@ -110,9 +110,9 @@ def test_errors_name_the_row(source):
 
 def test_what_no_class_and_no_id_can_be_called(source):
   for label, why in (
-      ('image', 'is what another column of tables'), ('mean', 'is what another column'),
-      ('a\x1b[31mb', 'holds what does not print'), ('a\0b', 'does not print'),
-      ('"a\nb"', 'holds what does not print'), ('x' * 101, 'has more than 100'),
+      ('image', 'is the name of another column'), ('mean', 'is the name of another'),
+      ('a\x1b[31mb', 'holds unprintable'), ('a\0b', 'unprintable'),
+      ('"a\nb"', 'holds unprintable'), ('x' * 101, 'has more than 100'),
       (None, 'is empty')):
     if label:
       problem, = _problems(source, f'image,label\nphotos/a.png,{label}\n')
@@ -122,7 +122,7 @@ def test_what_no_class_and_no_id_can_be_called(source):
       folder.read_splits(source, table=source / 'labels.csv',
                          classes=('a', (label or '').strip('"')), mask_kind='binary')
   (source / 'photos' / '..png').write_bytes((source / 'photos' / 'a.png').read_bytes())
-  assert "labels.csv row 2: the id '.' would name no file" in _problems(
+  assert "labels.csv row 2: the id '.' cannot name a file" in _problems(
       source, 'image,label\nphotos/..png,x\n')
 
 
@@ -157,7 +157,7 @@ def test_a_misspelt_class_and_a_divided_group_are_named(source, capsys):
   _problems(source, f'{TABLE}photos/d.png,Melanom,,patient1,test\n{rows}')
   assert capsys.readouterr().out.splitlines() == [
       "labels.csv: the classes 'Melanom' (1) and 'melanoma' (31) are distinct; if "
-      'one is misspelt, mend it, or name all with --classes',
+      'one is misspelt, correct it, or name all with --classes',
       'labels.csv rows 2 and 5: group patient1 is in train and test: a run on these '
       'splits aborts, because it would be scored on what it was trained on']
 
@@ -185,10 +185,10 @@ def test_two_columns_are_enough(source, tmp_path, capsys):
 def test_a_table_that_is_none_is_one_line(source):
   path = source / 'labels.csv'
   for content, message in [
-      (None, 'cannot be read'), (b'\xff\xfe\xff', 'no table in UTF-8'),
+      (None, 'cannot be read'), (b'\xff\xfe\xff', 'not a table in UTF-8'),
       (b'', 'has no column image and label'), (b'image,mask\n', 'has no column label'),
       (b'image,label\n', 'has no row'),
-      ('image,label\na.png,x\n'.encode('utf-16'), 'no table in UTF-8'),
+      ('image,label\na.png,x\n'.encode('utf-16'), 'not a table in UTF-8'),
       (b'image,label,label\na.png,x,y\n', 'has two columns label; remove one'),
       (b'image,label\nphotos/a,b.png,x\n', 'row 2 has more cells than the header'),
       (b'image,label\n"' + b'a' * 200_000 + b'",x\n', 'cannot be read'),
@@ -217,7 +217,7 @@ def test_only_what_changed_is_prepared_again(source, tmp_path, capsys):
   (source / 'labels.csv').write_text(TABLE.partition('photos/c')[0])
   capsys.readouterr()
   assert _prepare(source, tmp_path) == {'train': 2}
-  assert f'test: kept from an earlier table; if it is not meant, delete {path}' in (
+  assert f'test: kept from an earlier table; delete {path} if unwanted' in (
       capsys.readouterr().out)
 
 

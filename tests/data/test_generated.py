@@ -98,13 +98,13 @@ def test_what_is_not_ours_is_left_alone(split):
   folder = generated.folder(split, 'unet')
   folder.mkdir(parents=True)
   (folder / 'thesis.txt').write_text('all of it')
-  with pytest.raises(errors.UserError, match='something else'):
+  with pytest.raises(errors.UserError, match='something other'):
     _write(split)
   assert (folder / 'thesis.txt').exists()
 
 
 def test_missing_and_unfinished_maps_name_the_command(split):
-  for state in ('do not exist', 'are not whole'):
+  for state in ('do not exist', 'are incomplete'):
     with pytest.raises(errors.UserError) as caught:
       generated.open_maps(split, 'unet')
     message = str(caught.value)

@@ -103,6 +103,6 @@ def test_unusable_files_are_said_and_the_others_read_in_order(tmp_path, pixels):
   assert [item.photograph.path for item in done] == paths
   problems = {item.photograph.name: item.problem for item in done if item.problem}
   assert problems == {
-      'bad': 'cannot be read: it is no JPEG, PNG or BMP', 'pipe': 'is no plain file',
+      'bad': 'cannot be read: it is not a JPEG, PNG or BMP', 'pipe': 'is no plain file',
       'gone': 'cannot be read (No such file or directory)'}
   assert all(bool(item.squares) != bool(item.problem) for item in done)

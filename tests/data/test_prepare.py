@@ -104,7 +104,7 @@ def test_images_or_labels_alone_are_no_split(source, data_dir, capsys):
     content = (source / absent).read_bytes()
     (source / absent).unlink()
     assert prepared(source, data_dir) == {'validation': 4}
-    assert (f'train: left out, {absent} is not in {source}; to be had from '
+    assert (f'train: left out, {absent} is not in {source}; available from '
             'https://isic') in capsys.readouterr().out
     (source / absent).write_bytes(content)
   for path in source.glob('*Part3*'):
@@ -120,9 +120,9 @@ def test_absent_masks_are_named_and_can_come_later(source, data_dir, capsys):
   prepared(source, data_dir)
   place = 'https://isic-challenge-data.s3.amazonaws.com/2017/'
   assert capsys.readouterr().out.splitlines()[:2] == [
-      f'train: no lesion masks, {LESIONS} is not in --source; to be had from {place}',
-      f'train: no dermo masks, {FEATURES} or {ATTRIBUTES} is not in --source; to be '
-      f'had from {place}']
+      f'train: no lesion masks, {LESIONS} is not in --source; available from {place}',
+      f'train: no dermo masks, {FEATURES} or {ATTRIBUTES} is not in --source; '
+      f'available from {place}']
   assert not opened(data_dir).has_lesion.any()
   assert not opened(data_dir).has_dermo.any()
   (source / LESIONS).write_bytes(masks)
@@ -177,9 +177,10 @@ def test_bad_files_of_all_splits_are_reported_together(tmp_path, data_dir, archi
       'ISIC_train1_features.json: no superpixels of ISIC_train1',
       f'{LABELS}: label of ISIC_nobody, but no image of it',
       f"{LABELS}: unknown label seborrheic_keratosis='?' of ISIC_train2, not 0 or 1",
-      'ISIC_train3_attribute_globules.png: cannot be read: it is no JPEG, PNG or BMP',
+      'ISIC_train3_attribute_globules.png: cannot be read: it is not a JPEG, PNG or '
+      'BMP',
       'ISIC_train4.png: duplicate id ISIC_train4',
-      'ISIC_validation0.jpg: cannot be read: it is no JPEG, PNG or BMP'}
+      'ISIC_validation0.jpg: cannot be read: it is not a JPEG, PNG or BMP'}
   assert set(report.read_text().splitlines()) == expected
   assert all(line in str(caught.value) for line in expected)
 

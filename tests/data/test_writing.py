@@ -81,11 +81,12 @@ def test_every_bad_file_of_an_image_is_named_after_its_row(archives):
   contents['lesion.png'] = contents['ISIC_train0_superpixels.png'] = b''
   example.lesion, example.origin = _member('lesion.png'), 'labels.csv row 7'
   assert _record(example, contents).bad == tuple(
-      f'labels.csv row 7: {name}.png: cannot be read: it is no JPEG, PNG or BMP'
+      f'labels.csv row 7: {name}.png: cannot be read: it is not a JPEG, PNG or BMP'
       for name in ('lesion', 'ISIC_train0_superpixels'))
   contents['ISIC_train0.jpg'] = b''
   assert _record(example, contents).bad == (
-      'labels.csv row 7: ISIC_train0.jpg: cannot be read: it is no JPEG, PNG or BMP',)
+      'labels.csv row 7: ISIC_train0.jpg: cannot be read: it is not a JPEG, PNG or '
+      'BMP',)
 
 
 def _write(contents, stage) -> list[str]:
@@ -115,6 +116,6 @@ def test_several_shards_keep_the_order_of_the_examples(tmp_path, capsys, monkeyp
 def test_bad_files_are_returned_and_nothing_is_left(tmp_path):
   contents = {'a': b'', 'b': conftest.encode(np.zeros((8, 8), np.uint8)), 'c': b'?'}
   assert _write(contents, tmp_path) == [
-      f'{name}: cannot be read: it is no JPEG, PNG or BMP' for name in 'ac']
+      f'{name}: cannot be read: it is not a JPEG, PNG or BMP' for name in 'ac']
   assert not storage.folder('folder', 'train', tmp_path, SMALL).exists()
   assert _write({}, tmp_path) == ['images: holds no image']

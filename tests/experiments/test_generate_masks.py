@@ -129,7 +129,7 @@ def test_stopped_it_goes_on(drawn, monkeypatch):
   assert len(kept) == 20 and not (folder / 'index.json').exists()
   assert generate_masks.state(run_folder.read_config(run) | {'data_dir': str(data)},
                           dataset='isic2018', name='again') == 'begun'
-  with pytest.raises(errors.UserError, match='are not whole'):
+  with pytest.raises(errors.UserError, match='are incomplete'):
     task_lib.open_task(_classifier(data, generated_masks='again'))
   _generate(run, data, name='again')
   assert kept == {path: path.stat().st_mtime_ns for path in kept}

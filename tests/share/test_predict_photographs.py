@@ -68,7 +68,7 @@ def test_files_that_cannot_be_read_are_skipped_and_listed(run, originals, tmp_pa
   names, _ = _table(out / 'predictions.csv')
   assert names == ['a/1', 'b/1', '2']
   assert result.unreadable == [
-      (str(folder / 'a' / '0.jpg'), 'cannot be read: it is no JPEG, PNG or BMP')]
+      (str(folder / 'a' / '0.jpg'), 'cannot be read: it is not a JPEG, PNG or BMP')]
   # Two files of one name have a picture each.
   assert all((out / 'overlays' / f'{name}.png').is_file() for name in names)
   record = files.read_json(out / 'predictions.json')

@@ -128,5 +128,5 @@ def test_generated_maps_that_are_missing_damaged_or_foreign_are_refused(masks):
   with pytest.raises(errors.UserError, match='made for other images'):
     prepared_data.generated_maps(one, other, np.array([1]))
   (one.path / 'index.json').unlink()
-  with pytest.raises(errors.UserError, match='are not whole'):
+  with pytest.raises(errors.UserError, match='are incomplete'):
     prepared_data.generated_maps(one, data, np.array([1]))
