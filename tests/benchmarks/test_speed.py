@@ -26,6 +26,7 @@ def started():
   return ours, ours.start()
 
 
+@pytest.mark.slow
 def test_training_is_measured(started):
   ours, first = started
   assert 0 < first['compile_seconds'] < first['first_step_seconds']
@@ -44,6 +45,7 @@ def test_training_is_measured(started):
   assert cell['step_temporary_bytes'] > 8 * 32 * 32 * 4 * 4
 
 
+@pytest.mark.slow
 def test_a_slow_input_shows(started, monkeypatch):
   ours, _ = started
   batch = ours._batch
@@ -58,6 +60,7 @@ def test_a_slow_input_shows(started, monkeypatch):
   assert ours.train(LIMITS)['input_wait_share'] > 0.5
 
 
+@pytest.mark.slow
 def test_weights_stay_as_they_are_and_inference_is_measured(started):
   ours, _ = started
   before = jax.device_get(ours._state.params)
@@ -70,6 +73,7 @@ def test_weights_stay_as_they_are_and_inference_is_measured(started):
   assert inference['median'] < 1
 
 
+@pytest.mark.slow
 def test_the_arithmetic_agrees_with_a_count_by_hand(started):
   ours, _ = started
   # 3x3 kernels see 3 n - 2 taps along an axis of n positions, the rest is padding.
@@ -86,6 +90,7 @@ def test_the_arithmetic_agrees_with_a_count_by_hand(started):
   assert 1 < ours.flops_per_step() / (3 * 8 * flops) < 1.25
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_arithmetic_of_a_product_over_its_time(started, monkeypatch):
   ours, _ = started
   monkeypatch.setattr(speed, '_seconds', lambda run, wait, repeats: 0.5)
