@@ -149,12 +149,12 @@ def test_a_file_of_convolutions_alone_leaves_the_dense_layers_new(tmp_path):
 
 def test_weights_of_another_backbone_are_recognised():
   for theirs, ours in (('vgg16', 'vgg16_bn'), ('vgg16_bn', 'vgg16')):
-    with pytest.raises(errors.UserError, match=f'of {theirs}; set --config.backbone='):
+    with pytest.raises(errors.UserError, match=f'{theirs}; set --config.backbone='):
       pretrained.apply_weights({'params': {}}, _weights(theirs), backbone=ours)
 
 
 def test_unreadable_files(tmp_path):
-  with pytest.raises(errors.UserError, match='is no file'):
+  with pytest.raises(errors.UserError, match='is not a file'):
     pretrained.load_file(tmp_path / 'absent.pth')
   other = tmp_path / 'weights.bin'
   other.touch()
