@@ -95,17 +95,14 @@ def test_photographs_of_any_mode_keep_their_colours():
     assert difference.max() <= (20 if form == 'JPEG' else 0), (mode, options)
 
 
-def test_a_photograph_with_a_preview_is_its_first_picture():
+def test_previews_are_left_out_and_sixteen_bits_scaled():
   data = encode(Image.fromarray(NOISE), 'MPO', save_all=True, quality=95,
                 append_images=[Image.new('RGB', (40, 30))])
   square, _ = decode.read_image(data, GEOMETRY)
   np.testing.assert_array_equal(
       square, cropped(np.asarray(Image.open(io.BytesIO(data)))))
   assert square.std() > 10
-
-
-def test_sixteen_bits_are_scaled_not_clipped():
-  deep = np.full((30, 40), 32896, np.uint16)  # 128 * 257
+  deep = np.full((30, 40), 32896, np.uint16)  # 128 * 257: scaled, not clipped
   assert (decode.read_image(encode(deep), GEOMETRY)[0] == 128).all()
 
 

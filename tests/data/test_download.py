@@ -170,7 +170,7 @@ def test_a_damaged_zip_is_refused_and_removed(server, content, tmp_path):
   assert (tmp_path / 'x.zip').read_bytes() == content
 
 
-def test_no_connection_is_one_line(tmp_path):
+def test_no_connection_and_a_full_disk_are_one_line(tmp_path, monkeypatch):
   with Server() as closed:
     url = closed.url
   with pytest.raises(errors.UserError, match='check the connection') as caught:
@@ -178,15 +178,11 @@ def test_no_connection_is_one_line(tmp_path):
   assert '\n' not in str(caught.value)
   assert _names(tmp_path) == set()
 
-
-def test_a_full_disk_is_one_line(server, content, tmp_path, monkeypatch):
-  server.files['x.zip'] = content
-
   def receive(url, part):
     raise OSError(28, 'No space left on device')
   monkeypatch.setattr(download, '_receive', receive)
   with pytest.raises(errors.UserError, match='No space left on device'):
-    download.fetch_file(server.url + 'x.zip', tmp_path / 'x.zip')
+    download.fetch_file(url + 'x.zip', tmp_path / 'x.zip')
 
 
 def test_unsafe_addresses_are_refused(tmp_path):

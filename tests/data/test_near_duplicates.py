@@ -132,12 +132,12 @@ def test_no_phantom_image_looks_like_another():
 
 
 def test_correlations_are_those_of_numpy():
-  first, second = (_look(_photographs(5, seed)).small for seed in (3, 4))
-  second[4] = 7
-  found = near_duplicates.correlations(first, second)
+  first, second = (_look(_photographs(3, seed)).small for seed in (3, 4))
+  second[2] = 7
   expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1]
-              for a, b in zip(first[:4], second[:4], strict=True)]
-  np.testing.assert_allclose(found, [*expected, 0], atol=1e-6)
+              for a, b in zip(first[:2], second[:2], strict=True)]
+  np.testing.assert_allclose(
+      near_duplicates.correlations(first, second), [*expected, 0], atol=1e-6)
 
 
 def test_the_limit_is_a_limit():
