@@ -69,7 +69,9 @@ def main() -> None:
   check_flags()
   if AGAINST.value:
     matrix.check_torch()
-  config = command.require_config(CONFIG.value)
+  # No weights are loaded, so those of another width or backbone are no mistake.
+  config = command.require_config(
+      CONFIG.value, pretrained='', rescale_pretrained=False)
   limits = speed.Limits(STEPS.value, SECONDS.value)
   if SCALING.value:
     config = matrix.without_data(matrix.quick(config))

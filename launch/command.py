@@ -126,8 +126,8 @@ def _message(error: Exception) -> str:
   return text
 
 
-def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
-  """The value of --config, checked, as a plain dict.
+def require_config(config: config_dict.ConfigDict | None, **fixed) -> dict[str, Any]:
+  """The value of --config with the `fixed` fields, checked, as a plain dict.
 
   Raises:
     UserError: --config is not on the command line, or is not a config.
@@ -139,7 +139,7 @@ def require_config(config: config_dict.ConfigDict | None) -> dict[str, Any]:
     raise errors.UserError(
         f'get_config() of --config returns a {type(config).__name__}; it has to return '
         'an ml_collections.ConfigDict, as configs/common.py does')
-  fields = config.to_dict()
+  fields = config.to_dict() | fixed
   config_lib.check(fields)
   return fields
 
