@@ -10,8 +10,8 @@ import pytest
 
 # Pure functions that people call on their own arrays.
 MODULES = ('images', 'models.attention', 'training.losses', 'evaluation.attention_maps',
-           'evaluation.calibration', 'evaluation.cam', 'evaluation.hypothesis_tests',
-           'evaluation.metrics')
+           'evaluation.attention_scores', 'evaluation.bootstrap',
+           'evaluation.calibration', 'evaluation.metrics', 'evaluation.significance')
 
 
 @pytest.mark.parametrize('name', MODULES)

@@ -1,17 +1,19 @@
 """Sampling error of scores: percentile bootstrap over lesions, by class.
 
-  draws = statistics.bootstrap_draws(labels, groups, num_draws=2000, seed=0)
-  metric = functools.partial(statistics.draws_auc, labels=labels, scores=scores)
-  statistics.bootstrap_interval(metric, draws=draws, level=0.95)
+  draws = bootstrap.resample(labels, groups, num_draws=2000, seed=0)
+  metric = functools.partial(bootstrap.draws_auc, labels=labels, scores=scores)
+  values = bootstrap.values(metric, draws=draws)
+  bootstrap.percentile_interval(values, level=0.95)
 
 A draw is kept as the number of times that it takes each row, so that a metric is
-worked out for many draws at once, from one sort of the scores. A metric is any
+computed for many draws at once, from one sort of the scores. A metric is any
 function draws [D, N] -> [D]. Draws made once serve every metric and, on the same
-rows, every system: differences of `bootstrap_values` are then paired.
+rows, every system: differences of `values` are then paired.
 """
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -19,6 +21,10 @@ from attnmel_jax.evaluation import metrics
 
 # Cells of draws x rows that a metric sees at once: about 8 MiB as float64.
 _CELLS = 2**20
+# The value at which specificity is held to read sensitivity, and the reverse.
+OPERATING_POINT = 0.95
+# Fewer trained networks say nothing about how networks differ.
+FEWEST_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Interval:
   num_draws: int
 
 
-def bootstrap_draws(
+def resample(
     strata: np.ndarray, groups: np.ndarray, *, num_draws: int, seed: int) -> np.ndarray:
   """Draws whole groups with replacement, as many as there are, by stratum.
 
@@ -50,7 +56,7 @@ def bootstrap_draws(
   Returns:
     uint16 [D, N], how often each draw takes each row.
 
-  >>> draws = statistics.bootstrap_draws(
+  >>> draws = bootstrap.resample(
   ...     [0, 0, 1, 1, 1], ['a', 'b', 'c', 'c', 'd'], num_draws=2000, seed=0)
   >>> draws.shape, bool((draws[:, 2] == draws[:, 3]).all())  # one lesion
   ((2000, 5), True)
@@ -79,13 +85,13 @@ def bootstrap_draws(
   return draws
 
 
-def bootstrap_values(
+def values(
     metric: Callable[[np.ndarray], np.ndarray], *, draws: np.ndarray) -> np.ndarray:
   """The metric with every row taken once, then in each draw: float64 [1 + D].
 
   Args:
     metric: draws [D, N] -> [D]; row n counts draws[d, n] times in draw d.
-    draws: [D, N] from `bootstrap_draws`.
+    draws: [D, N] from `resample`.
   """
   num_draws, rows = draws.shape
   chunk = max(1, _CELLS // rows)
@@ -101,7 +107,7 @@ def percentile_interval(values: np.ndarray, *, level: float) -> Interval:
   bounds equal the estimate.
 
   Args:
-    values: [1 + D] from `bootstrap_values`, or a function of several such: the
+    values: [1 + D] from `values`, or a function of several such: the
       difference of two systems on the same draws has a paired interval.
     level: share of the draws inside the bounds, such as 0.95.
 
@@ -109,7 +115,7 @@ def percentile_interval(values: np.ndarray, *, level: float) -> Interval:
     The estimate and its bounds; nan where it is undefined, bounds also where it
     is undefined in some draw.
 
-  >>> statistics.percentile_interval(
+  >>> bootstrap.percentile_interval(
   ...     np.array([.5, 0, .25, .5, .75, 1]), level=0.5)
   Interval(estimate=0.5, low=0.25, high=0.75, num_draws=5)
   """
@@ -119,18 +125,11 @@ def percentile_interval(values: np.ndarray, *, level: float) -> Interval:
   return Interval(float(values[0]), float(low), float(high), len(values) - 1)
 
 
-def bootstrap_interval(
-    metric: Callable[[np.ndarray], np.ndarray], *, draws: np.ndarray, level: float,
-) -> Interval:
-  """`percentile_interval` of the `bootstrap_values` of `metric`."""
-  return percentile_interval(bootstrap_values(metric, draws=draws), level=level)
-
-
 def draws_auc(
     draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
   """`metrics.auc` in each of the draws [D, N] -> [D].
 
-  >>> statistics.draws_auc(
+  >>> bootstrap.draws_auc(
   ...     np.array([[1, 1, 1, 1], [0, 2, 1, 1]]), labels=[1, 0, 1, 0],
   ...     scores=[.9, .8, .7, .1]).round(2).tolist()
   [0.75, 0.33]
@@ -168,7 +167,7 @@ def draws_mean(
     values: [N]; those of rows outside `include` are not looked at.
     include: bool [N].
 
-  >>> statistics.draws_mean(
+  >>> bootstrap.draws_mean(
   ...     np.array([[1, 1, 1], [2, 0, 1]]), values=np.array([1, 0, 1]),
   ...     include=np.array([True, True, False])).tolist()
   [0.5, 1.0]
@@ -195,9 +194,17 @@ def draws_balanced_accuracy(
 def draws_sensitivity_at_specificity(
     draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray, specificity: float,
 ) -> np.ndarray:
-  """`curves.sensitivity_at_specificity` in each of the draws [D, N] -> [D].
+  """Largest sensitivity at no less than that specificity, in each draw: [D].
 
-  Every draw finds its own threshold. Exchange classes and sign for the reverse.
+  Every draw finds its own threshold, a point of its ROC curve: it is not what a
+  threshold chosen beforehand would give. Nothing is interpolated; 0 where only
+  calling nothing positive is specific enough.
+
+  Args:
+    draws: [D, N].
+    labels: [N] of 0 and 1, or bool; 1 is positive.
+    scores: [N], larger is more positive.
+    specificity: in [0, 1], such as 0.95.
   """
   positives, negatives = _counts_by_score(draws, labels, scores)
   true, false = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
@@ -205,6 +212,92 @@ def draws_sensitivity_at_specificity(
   kept = np.divide(total - false, total, where=total > 0, out=np.zeros_like(false))
   found = np.where(kept >= specificity, true, 0).max(axis=1)
   return np.where(total[:, 0] > 0, _ratio(found, true[:, -1]), np.nan)
+
+
+def draws_specificity_at_sensitivity(
+    draws: np.ndarray, *, labels: np.ndarray, scores: np.ndarray, sensitivity: float,
+) -> np.ndarray:
+  """`draws_sensitivity_at_specificity`, classes and the sign of scores exchanged."""
+  return draws_sensitivity_at_specificity(
+      draws, labels=~np.asarray(labels, bool), scores=-scores, specificity=sensitivity)
+
+
+# Scores that rank the rows of a binary task: functions of draws, labels and scores.
+RANKING: dict[str, Callable[..., np.ndarray]] = {
+    'ap': draws_average_precision,
+    'auc': draws_auc,
+    'sensitivity_at_95_specificity': functools.partial(
+        draws_sensitivity_at_specificity, specificity=OPERATING_POINT),
+    'specificity_at_95_sensitivity': functools.partial(
+        draws_specificity_at_sensitivity, sensitivity=OPERATING_POINT),
+}
+
+
+def draws_fold_average(
+    draws: np.ndarray, *, metric: Callable[..., np.ndarray], labels: np.ndarray,
+    scores: np.ndarray, folds: np.ndarray) -> np.ndarray:
+  """Mean over the folds of a score that ranks rows, in each of the draws: [D].
+
+  A fold without one of the two classes has no such score and is left out.
+
+  Args:
+    draws: [D, N].
+    metric: one of `RANKING`.
+    labels: [N] of 0 and 1, or bool.
+    scores: [N], comparable within a fold only.
+    folds: int [N].
+  """
+  labels = np.asarray(labels).astype(bool)
+  found = [
+      metric(draws[:, rows], labels=labels[rows], scores=scores[rows])
+      for rows in (folds == fold for fold in np.unique(folds))
+      if labels[rows].any() and not labels[rows].all()]
+  return np.mean(found, axis=0) if found else np.full(len(draws), np.nan)
+
+
+def error_source(num_seeds: int) -> str:
+  """What an interval over so many seeds includes, for the head of its column."""
+  if num_seeds < FEWEST_SEEDS:
+    return 'test sampling only'
+  return 'test sampling and seeds'
+
+
+def seed_draws(num_seeds: int, *, num_draws: int, seed: int) -> np.ndarray:
+  """How often each draw takes each of the seeds a system was trained with.
+
+  Systems with equally many seeds get the same draws: the i-th seeds of two
+  systems are drawn together. Under three seeds every draw takes each once.
+
+  Args:
+    num_seeds: S trained networks of a system.
+    num_draws: number D of draws.
+    seed: of the draws; the same for all systems.
+
+  Returns:
+    uint16 [D, S]; rows sum to S. Resampling few seeds understates their variance
+    by (S - 1) / S, as any bootstrap does.
+  """
+  if num_seeds < FEWEST_SEEDS:
+    return np.ones((num_draws, num_seeds), np.uint16)
+  rng = np.random.default_rng([seed, num_seeds])
+  return rng.multinomial(
+      num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_draws).astype(np.uint16)
+
+
+def average_seeds(values_of_seeds: np.ndarray, draws: np.ndarray) -> np.ndarray:
+  """A system's score, averaged over its seeds, as it is and in each draw.
+
+  Args:
+    values_of_seeds: [S, 1 + D], a row of `values` for each seed, all from the same
+      draws of test images.
+    draws: [D, S] from `seed_draws`.
+
+  Returns:
+    float64 [1 + D], for `percentile_interval` and `significance.paired_difference`.
+  """
+  shares = draws / draws.shape[1]
+  return np.concatenate([values_of_seeds[:, :1].mean(axis=0),
+                         np.sum(shares.T * values_of_seeds[:, 1:], axis=0)])
 
 
 def _counts_by_score(

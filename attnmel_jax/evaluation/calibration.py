@@ -14,8 +14,8 @@ import scipy.special
 
 from attnmel_jax.evaluation import metrics
 
-# A temperature outside stands for none: it is found where validation is told
-# apart without error (towards 0) or where probabilities tell nothing (infinity).
+# A temperature outside has no meaning: the fit runs there where validation is
+# classified without error (towards 0) or probabilities say nothing (infinity).
 COLDEST, HOTTEST = 0.05, 20.0
 
 # Of probabilities that float32 rounded to 0, before the logarithm.
@@ -42,8 +42,7 @@ def top_label(labels: np.ndarray, probabilities: np.ndarray
   Returns:
     Hits bool [N] and confidence float64 [N].
   """
-  probabilities = np.asarray(probabilities, np.float64)
-  labels = metrics.check_classes('labels', labels, probabilities.shape[1])
+  labels, probabilities = metrics.check_probabilities(labels, probabilities)
   return probabilities.argmax(axis=1) == labels, probabilities.max(axis=1)
 
 
@@ -52,9 +51,9 @@ def reliability(hits: np.ndarray, confidence: np.ndarray, *, num_bins: int
   """The reliability curve: accuracy against confidence.
 
   Args:
-    hits: [N] of 0 and 1, or bool: the event that was predicted did occur. Of a
-      binary task that is 'melanoma', of more classes `top_label`.
-    confidence: [N] in [0, 1], the probability that was given to the event.
+    hits: [N] of 0 and 1, or bool: whether the predicted event occurred. In a binary
+      task that is 'melanoma', with more classes see `top_label`.
+    confidence: [N] in [0, 1], the predicted probability of the event.
     num_bins: M bins (k/M, (k+1)/M]; 0 belongs to the first.
   """
   hits, confidence = metrics.check_binary(hits, confidence)
@@ -91,14 +90,14 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
   >>> round(calibration.log_loss(np.array([0]), np.array([[.5, .5]])), 4)
   0.6931
   """
-  labels = metrics.check_classes('labels', labels, probabilities.shape[1])
-  return float(-_logarithm(probabilities)[np.arange(len(labels)), labels].mean())
+  labels, probabilities = metrics.check_probabilities(labels, probabilities)
+  return _log_loss(labels, probabilities)
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
   """softmax(logits / temperature), from probabilities [N, K]; above 1 it softens.
 
-  The order of the classes within a row stays, and with two classes the order of
+  It keeps the order of the classes within a row and, with two classes, the order of
   the rows: neither accuracy nor AUC changes.
 
   >>> calibration.soften(np.array([[.8, .2]]), 2.0).round(4).tolist()
@@ -119,11 +118,10 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
   Returns:
     In [COLDEST, HOTTEST].
   """
-  probabilities = np.asarray(probabilities, np.float64)
-  labels = metrics.check_classes('labels', labels, probabilities.shape[1])
+  labels, probabilities = metrics.check_probabilities(labels, probabilities)
 
   def loss(log_temperature):
-    return log_loss(labels, soften(probabilities, np.exp(log_temperature)))
+    return _log_loss(labels, soften(probabilities, np.exp(log_temperature)))
 
   # Convex in 1 / temperature, so there is one minimum whatever the scale.
   found = scipy.optimize.minimize_scalar(
@@ -132,8 +130,9 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
   return float(np.exp(found.x))
 
 
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+  return float(-_logarithm(probabilities)[np.arange(len(labels)), labels].mean())
+
+
 def _logarithm(probabilities: np.ndarray) -> np.ndarray:
-  probabilities = np.asarray(probabilities, np.float64)
-  if not np.isfinite(probabilities).all():
-    raise ValueError('probabilities hold NaN or infinity')
-  return np.log(np.maximum(probabilities, _SMALLEST))
+  return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))

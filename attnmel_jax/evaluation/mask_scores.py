@@ -8,6 +8,7 @@
 import numpy as np
 
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import attention_scores
 
 # Observers differ, too; below this index the challenge counts a mask as failed.
 FAILED_BELOW = 0.65
@@ -47,7 +48,7 @@ def mask_jaccard(
   if not ((probabilities >= 0) & (probabilities <= 1)).all():
     raise ValueError('probabilities outside [0, 1] or NaN')
   masks = attention_maps.central(lesion, image_size) > 127
-  indices = attention_maps.jaccard(probabilities >= threshold, masks)
+  indices = attention_scores.jaccard(probabilities >= threshold, masks)
   return np.where(has_lesion, indices, np.nan)
 
 

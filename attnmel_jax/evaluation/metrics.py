@@ -1,12 +1,12 @@
-"""Scores of a classifier from collected labels and probabilities.
+"""Scores and curves of a classifier from collected labels and probabilities.
 
   threshold = metrics.youden_threshold(validation_labels, validation_scores)
   metrics.auc(labels, scores)
   metrics.sensitivity_specificity(labels, scores, threshold=threshold)
 
 Two rules hold throughout. What the data leave undefined (a class without an
-image) is `nan`, for a table to print as undefined. What cannot be meant (NaN or
-infinite scores, no rows, lengths that differ, labels out of range) raises
+image) is `nan`, for a table to print as undefined. Input that makes no sense (NaN
+or infinite scores, no rows, lengths that differ, labels out of range) raises
 ValueError: files are checked where they are read, so it is the caller's mistake.
 """
 
@@ -17,10 +17,30 @@ import sklearn.metrics
 
 
 class Operating(NamedTuple):
-  """Shares in [0, 1] of the positives and of the negatives that are told right."""
+  """Shares in [0, 1] of the positives and of the negatives classified correctly."""
 
   sensitivity: float
   specificity: float
+
+
+class RocCurve(NamedTuple):
+  """A point for each distinct score, highest first, after (0, 0)."""
+
+  false_positive_rate: np.ndarray  # [1 + U] in [0, 1], not decreasing
+  true_positive_rate: np.ndarray   # [1 + U] in [0, 1], not decreasing
+  thresholds: np.ndarray           # [1 + U], inf at (0, 0)
+
+
+class PrecisionRecallCurve(NamedTuple):
+  """A point for each distinct score, highest first.
+
+  It is a step function: between two points precision is that of the second,
+  which is how `average_precision` sums it up.
+  """
+
+  recall: np.ndarray      # [U] in [0, 1], not decreasing
+  precision: np.ndarray   # [U] in [0, 1]
+  thresholds: np.ndarray  # [U]
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -64,12 +84,41 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
   return float(sklearn.metrics.roc_auc_score(labels, scores))
 
 
+def roc_curve(labels: np.ndarray, scores: np.ndarray) -> RocCurve:
+  """The empirical ROC curve; `auc` is the area under its trapezoids.
+
+  Args:
+    labels: [N] of 0 and 1, or bool; 1 is positive.
+    scores: [N]; `score >= threshold` is positive.
+
+  Returns:
+    All points, those on straight lines too; no point where a class has no row.
+  """
+  labels, scores = check_binary(labels, scores)
+  if labels.all() or not labels.any():
+    return RocCurve(*np.empty((3, 0)))
+  return RocCurve(*sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False))
+
+
+def precision_recall_curve(
+    labels: np.ndarray, scores: np.ndarray) -> PrecisionRecallCurve:
+  """The empirical precision-recall curve; no point where a class has no row."""
+  labels, scores = check_binary(labels, scores)
+  if labels.all() or not labels.any():
+    return PrecisionRecallCurve(*np.empty((3, 0)))
+  precision, recall, thresholds = sklearn.metrics.precision_recall_curve(
+      labels, scores)
+  # scikit-learn has the lowest score first and adds the point (0, 1), which no
+  # threshold reaches.
+  return PrecisionRecallCurve(recall[-2::-1], precision[-2::-1], thresholds[::-1])
+
+
 def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
   """The threshold with the largest sensitivity + specificity - 1 (Youden 1950).
 
   `score >= threshold` is positive. The candidates are the scores themselves.
-  Among equally good ones the lowest wins, the one that misses fewest positives;
-  scores that tell nothing apart so call every row positive.
+  Among equally good ones the lowest wins, the one that misses fewest positives:
+  scores that separate nothing call every row positive.
 
   Returns:
     One of `scores`; nan where one of the two classes has no row.
@@ -116,36 +165,23 @@ def confusion_matrix(
   >>> metrics.confusion_matrix([0, 1, 1], [0, 1, 0], num_classes=2).tolist()
   [[1, 0], [1, 1]]
   """
-  labels = check_classes('labels', labels, num_classes)
-  predicted = check_classes('predicted', predicted, num_classes)
-  if len(labels) != len(predicted):
-    raise ValueError(f'{len(labels)} labels but {len(predicted)} predictions')
-  cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
-  return cells.reshape(num_classes, num_classes)
+  return sklearn.metrics.confusion_matrix(
+      check_classes('labels', labels, num_classes),
+      check_classes('predicted', predicted, num_classes), labels=range(num_classes))
 
 
-def recall_per_class(
-    labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> np.ndarray:
-  """[K] shares of each class that are predicted as it; nan for an absent class.
-
-  >>> metrics.recall_per_class([0, 1, 1], [0, 1, 0], num_classes=2).tolist()
-  [1.0, 0.5]
-  """
-  matrix = confusion_matrix(labels, predicted, num_classes=num_classes)
-  totals = matrix.sum(axis=1)
-  return np.divide(matrix.diagonal(), totals, where=totals > 0,
-                   out=np.full(num_classes, np.nan))
-
-
-def balanced_accuracy(
-    labels: np.ndarray, predicted: np.ndarray, *, num_classes: int) -> float:
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
   """Mean recall over the classes that have a row (the score of ISIC 2018).
 
-  >>> metrics.balanced_accuracy([0, 1, 1], [0, 1, 0], num_classes=2)
+  Args:
+    labels: int [N].
+    predicted: int [N].
+
+  >>> metrics.balanced_accuracy([0, 1, 1], [0, 1, 0])
   0.75
   """
-  recalls = recall_per_class(labels, predicted, num_classes=num_classes)
-  return float(np.nanmean(recalls))
+  return float(sklearn.metrics.recall_score(
+      labels, predicted, labels=np.unique(labels), average='macro'))
 
 
 def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -158,9 +194,9 @@ def one_vs_rest_auc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
   Returns:
     Shares in [0, 1]; nan for a class that is absent or the only one.
   """
-  num_classes = probabilities.shape[1]
-  labels = check_classes('labels', labels, num_classes)
-  return np.array([auc(labels == k, probabilities[:, k]) for k in range(num_classes)])
+  labels, probabilities = check_probabilities(labels, probabilities)
+  return np.array([auc(labels == k, column)
+                   for k, column in enumerate(probabilities.T)])
 
 
 def check_binary(
@@ -199,6 +235,23 @@ def check_classes(name: str, values: np.ndarray, num_classes: int) -> np.ndarray
     raise ValueError(f'{name} holds {values.min()} to {values.max()}, '
                      f'outside [0, {num_classes})')
   return values.astype(np.int64)
+
+
+def check_probabilities(
+    labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns labels as int64 [N] and probabilities as float64 [N, K].
+
+  Raises:
+    ValueError: no rows, shapes that do not fit, labels outside [0, K), or
+      probabilities that are NaN or outside [0, 1].
+  """
+  probabilities = np.asarray(probabilities, np.float64)
+  if probabilities.ndim != 2 or len(probabilities) != len(labels):
+    raise ValueError(f'probabilities {probabilities.shape} do not fit {len(labels)} '
+                     'labels')
+  if not ((probabilities >= 0) & (probabilities <= 1)).all():
+    raise ValueError('probabilities are NaN or outside [0, 1]')
+  return check_classes('labels', labels, probabilities.shape[1]), probabilities
 
 
 def _share(hits: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
-from attnmel_jax.evaluation import cam as cam_lib
+from attnmel_jax.evaluation import attention_maps
 
 # Name of the class activation map of melanoma, whatever is predicted.
 POSITIVE_CAM = 'cam_positive'
@@ -49,8 +49,8 @@ def eval_step(variables: Any, batch: dict[str, jax.Array], *, model: flax.linen.
   maps = {'attention': out['attention']}
   if cam:
     kernel = variables['params']['classifier']['kernel']
-    maps['cam'] = cam_lib.class_maps(out['features']['pool5'].astype(kernel.dtype),
-                                     kernel)
+    maps['cam'] = attention_maps.class_maps(
+        out['features']['pool5'].astype(kernel.dtype), kernel)
   if tta:
     back = images.inverse_dihedral(batch['element'])
     maps = jax.tree.map(lambda x: jax.vmap(images.dihedral)(x, back), maps)
@@ -127,7 +127,7 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
 def _activation_maps(maps: np.ndarray, probabilities: np.ndarray
                      ) -> dict[str, np.ndarray]:
   """[N, h, w, K] -> the map of the predicted class, and of the positive one."""
-  chosen = {'cam': cam_lib.of_classes(maps, probabilities.argmax(axis=1))}
+  chosen = {'cam': attention_maps.of_classes(maps, probabilities.argmax(axis=1))}
   if maps.shape[-1] == 2:
     chosen[POSITIVE_CAM] = maps[..., 1]
   return chosen

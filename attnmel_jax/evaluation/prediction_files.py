@@ -1,15 +1,29 @@
-"""Predictions, scores and attention maps on disk: whole or not at all.
+"""Predictions, scores and attention maps of single images on disk.
 
 `predictions/<split>.csv` has a row per image: `image`, `label` (a class name),
-then one probability per class, under the class's name. Numbers are written so
-that they come back as the same float64.
+then one probability per class, under the class's name.
+
+`predictions/<split>_images.csv` has what a comparison of runs needs to know of every
+image: `image`, `lesion_id` (the image's own id where lesions are not known), then
+one column for each score that an image has by itself, such as `jaccard_pool4`; a
+cell is empty where it has none. Differences between runs are then resampled by
+lesion, from run folders alone.
+
+`predictions/<split>_submission.csv` is in the form of the ISIC 2018 challenge's Task
+3. The official tool, `isic-challenge-scoring`, gives the same numbers for it as
+`score_summary.classification` does for the rows of `scored`.
+
+Files are written whole or not at all, and numbers so that they come back as the
+same float64.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import csv
 import dataclasses
 import io
+import math
 import os
 import pathlib
 import zipfile
@@ -19,8 +33,15 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax.data import catalogue
+
+# Of ISIC 2018 Task 3, in the order of its columns.
+CHALLENGE_CLASSES = catalogue.DATASETS['isic2018'].class_names
+# In the challenge's test set, but without weight in its score.
+_UNSCORED = ('ISIC_0035068',)
 
 _FIRST_COLUMNS = ('image', 'label')
+_FIRST_SCORE_COLUMNS = ('image', 'lesion_id')
 # Files may come from elsewhere, with fewer digits.
 _SUM_TOLERANCE = 1e-3
 _REMEDY = 'write the file again with launch/evaluate.py'
@@ -36,6 +57,20 @@ class PredictionTable:
   class_names: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageTable:
+  """One row an image, in the order of the file: that of the predictions."""
+
+  ids: np.ndarray                # str [N], all different
+  groups: np.ndarray             # str [N], lesion of each image
+  scores: dict[str, np.ndarray]  # float64 [N] by name; nan where undefined
+
+
+def scored(ids: Sequence[str]) -> np.ndarray:
+  """Which images count in a score: bool [N]; all but one test image of ISIC 2018."""
+  return ~np.isin(np.asarray(ids, str), _UNSCORED)
+
+
 def write_predictions(
     path: str | os.PathLike,
     ids: Sequence[str],
@@ -46,31 +81,36 @@ def write_predictions(
   """Writes ids [N], labels int [N] in [0, K), probabilities [N, K] as CSV.
 
   Raises:
-    ValueError: the arrays do not fit each other, or hold what `read_predictions`
-      would refuse.
+    ValueError: the arrays do not fit each other.
   """
-  ids, class_names = [str(name) for name in ids], tuple(class_names)
-  labels = np.asarray(labels)
-  probabilities = np.asarray(probabilities, np.float64)
-  if (labels.shape != (len(ids),)
-      or probabilities.shape != (len(ids), len(class_names))):
-    raise ValueError(f'{len(ids)} ids, labels {labels.shape}, probabilities '
-                     f'{probabilities.shape} and classes {class_names} do not fit')
-  if ids and not 0 <= labels.min() <= labels.max() < len(class_names):
-    raise ValueError(f'labels are not all in [0, {len(class_names)})')
-  if fault := _header_fault([*_FIRST_COLUMNS, *class_names]):
-    raise ValueError(fault)
-  seen: set[str] = set()
-  for row, name in enumerate(ids):
-    if fault := _row_fault(name, probabilities[row], seen):
-      raise ValueError(f'row {row}: {fault}')
-  with files.replacing(path) as file:
-    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow([*_FIRST_COLUMNS, *class_names])
-    for name, label, row in zip(ids, labels, probabilities.tolist(), strict=True):
-      writer.writerow([name, class_names[label], *map(repr, row)])
-    text.detach()
+  if probabilities.shape != (len(ids), len(class_names)):
+    raise ValueError(f'{len(ids)} ids, probabilities {probabilities.shape} and classes '
+                     f'{tuple(class_names)} do not fit')
+  rows = zip(ids, labels, np.asarray(probabilities, np.float64).tolist(), strict=True)
+  _write_csv(path, [*_FIRST_COLUMNS, *class_names],
+             ([name, class_names[label], *row] for name, label, row in rows))
+
+
+def write_submission(
+    path: str | os.PathLike, ids: Sequence[str], probabilities: np.ndarray) -> None:
+  """Writes ids [N] without extension and probabilities [N, 7] of CHALLENGE_CLASSES."""
+  rows = zip(ids, np.asarray(probabilities, np.float64).tolist(), strict=True)
+  _write_csv(path, ['image', *CHALLENGE_CLASSES], ([name, *row] for name, row in rows))
+
+
+def write_image_scores(path: str | os.PathLike, ids: Sequence[str],
+                       groups: Sequence[str], scores: Mapping[str, np.ndarray]
+                       ) -> None:
+  """Writes ids [N], groups [N] and scores name -> [N] as CSV.
+
+  Raises:
+    ValueError: the lengths differ.
+  """
+  columns = [['' if math.isnan(x) else x
+              for x in np.asarray(values, np.float64).tolist()]
+             for values in scores.values()]
+  _write_csv(path, [*_FIRST_SCORE_COLUMNS, *scores],
+             zip(ids, groups, *columns, strict=True))
 
 
 def read_predictions(path: str | os.PathLike) -> PredictionTable:
@@ -114,6 +154,34 @@ def read_predictions(path: str | os.PathLike) -> PredictionTable:
                      np.array(probabilities), class_names)
 
 
+def read_image_scores(path: str | os.PathLike) -> ImageTable:
+  """Reads what `write_image_scores` wrote.
+
+  Raises:
+    UserError: the file is absent or no such CSV, or a cell is no number.
+  """
+  try:
+    text = pathlib.Path(path).read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+    raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
+  header, *rows = csv.reader(io.StringIO(text, newline='')) if text else [[]]
+  if tuple(header[:2]) != _FIRST_SCORE_COLUMNS or not rows:
+    raise errors.UserError(
+        f'{path} holds no images under the columns image, lesion_id; {_REMEDY}')
+  if len({len(cells) for cells in [header, *rows]}) > 1:
+    raise errors.UserError(f'{path} has rows of different lengths; {_REMEDY}')
+  ids, groups, *columns = (np.array(column) for column in zip(*rows, strict=True))
+  if len(np.unique(ids)) < len(ids):
+    raise errors.UserError(f'{path} names an image twice; {_REMEDY}')
+  try:
+    values = [np.where(column == '', 'nan', column).astype(np.float64)
+              for column in columns]
+  except ValueError as error:
+    raise errors.UserError(f'{path}: {error}; {_REMEDY}') from error
+  return ImageTable(ids, groups, dict(zip(header[2:], values, strict=True)))
+
+
 def write_attention(
     path: str | os.PathLike, ids: Sequence[str], maps: Mapping[str, np.ndarray],
 ) -> None:
@@ -152,6 +220,17 @@ def read_attention(
       raise errors.UserError(f'{path}: map {name} {values.shape} does not belong to '
                              f'{len(ids)} images; {_REMEDY}')
   return ids, maps
+
+
+def _write_csv(path: str | os.PathLike, header: Sequence[str],
+               rows: Iterable[Sequence[str | float]]) -> None:
+  """Text and float64; `csv` writes a number so that it comes back as the same."""
+  with files.replacing(path) as file:
+    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows(rows)
+    text.detach()
 
 
 def _header_fault(header: Sequence[str]) -> str:

@@ -11,23 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import metrics
-from attnmel_jax.evaluation import paired
 
 # Of every interval in a summary or a table.
 LEVEL = 0.95
-# What sensitivity and specificity are held at, one for the other.
-OPERATING_POINT = 0.95
-# Of the reliability curve, as Guo et al. 2017 have it.
+# Of the reliability curve, as in Guo et al. 2017.
 NUM_BINS = 15
-# Of the threshold sweep; that of the thesis is among them.
-THRESHOLDS = np.arange(1, 20) / 20
 
 
-def classification_scores(
+def classification(
     labels: np.ndarray,
     probabilities: np.ndarray,
     *,
@@ -61,15 +55,9 @@ def classification_scores(
     `balanced_accuracy`, `auc_mean` (over the classes that have one), `recall` and
     `auc` by class name, `confusion_matrix` (row the true class).
   """
-  labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
-  num_classes = len(class_names)
-  if num_classes < 2 or probabilities.shape != (len(labels), num_classes):
-    raise ValueError(f'probabilities {probabilities.shape} do not fit {len(labels)} '
-                     f'labels and classes {tuple(class_names)}')
-  if num_classes > 2 and threshold is not None:
-    raise ValueError(f'threshold={threshold} has no meaning for {num_classes} classes')
-  labels = metrics.check_classes('labels', labels, num_classes)
-  draws = bootstrap.bootstrap_draws(labels, groups, num_draws=num_draws, seed=seed)
+  labels, probabilities = metrics.check_probabilities(labels, probabilities)
+  num_classes = probabilities.shape[1]
+  draws = bootstrap.resample(labels, groups, num_draws=num_draws, seed=seed)
   counts = np.bincount(labels, minlength=num_classes)
   result = {
       'n': len(labels),
@@ -84,44 +72,10 @@ def classification_scores(
   return result | {
       'calibration': _calibration(labels, probabilities, temperature), 'level': LEVEL,
       'num_draws': num_draws, 'seed': seed,
-      'error_source': paired.error_source(num_seeds=1)}
+      'error_source': bootstrap.error_source(num_seeds=1)}
 
 
-def attention_per_image(
-    maps: Mapping[str, np.ndarray],
-    lesion: np.ndarray,
-    has_lesion: np.ndarray,
-    *,
-    image_size: int,
-) -> dict[str, np.ndarray]:
-  """How well every map finds the lesion of every image.
-
-  Args:
-    maps: name -> [N, h, w].
-    lesion: uint8 [N, S, S].
-    has_lesion: bool [N].
-    image_size: side of the network's input, the centre of the S x S image.
-
-  Returns:
-    `jaccard_<name>`, `mass_<name>` and `pointing_<name>`, each [N], of each map and
-    of the baseline `all_ones`; nan where the image is not annotated, mass and
-    pointing also where its mask is empty after the crop.
-  """
-  maps = {**maps, 'all_ones': np.broadcast_to(
-      attention_maps.all_ones(1), (len(has_lesion), 1, 1))}
-  result = {}
-  for name, values in maps.items():
-    arguments = (values, lesion, has_lesion)
-    result |= {
-        f'jaccard_{name}': attention_maps.attention_jaccard(
-            *arguments, image_size=image_size, threshold=attention_maps.THRESHOLD),
-        f'mass_{name}': attention_maps.mass_inside(*arguments, image_size=image_size),
-        f'pointing_{name}': attention_maps.pointing_game(
-            *arguments, image_size=image_size)}
-  return result
-
-
-def attention_scores(
+def per_image_means(
     per_image: Mapping[str, np.ndarray],
     has_lesion: np.ndarray,
     *,
@@ -132,11 +86,11 @@ def attention_scores(
 ) -> dict[str, Any]:
   """Means over the annotated images, with bootstrap intervals.
 
-  Images without annotation are left out of the means and of the draws; an image
-  whose own score is undefined (nan) of the mean.
+  Images without annotation are left out of the means and of the draws, those whose
+  own score is undefined (nan) of its mean.
 
   Args:
-    per_image: name -> [N], from `attention_per_image` or of the same kind.
+    per_image: name -> [N], such as `attention_scores.per_image` gives.
     has_lesion: bool [N].
     labels: int [N], strata of the bootstrap.
     groups: [N] lesion of each row, or its id where lesions are not known.
@@ -150,7 +104,7 @@ def attention_scores(
   result: dict[str, Any] = {'n_annotated': int(annotated.sum())}
   if not annotated.any():
     return result | {name: _undefined() for name in per_image}
-  draws = bootstrap.bootstrap_draws(
+  draws = bootstrap.resample(
       np.asarray(labels)[annotated], np.asarray(groups)[annotated],
       num_draws=num_draws, seed=seed)
   for name, values in per_image.items():
@@ -160,42 +114,13 @@ def attention_scores(
   return result
 
 
-def threshold_sweep(
-    maps: Mapping[str, np.ndarray],
-    lesion: np.ndarray,
-    has_lesion: np.ndarray,
-    *,
-    image_size: int,
-) -> dict[str, list[float | None]]:
-  """`thresholds`, and the mean `jaccard_<name>` of each map [N, h, w] at each."""
-  annotated = np.asarray(has_lesion, bool)
-  result: dict[str, list[float | None]] = {'thresholds': THRESHOLDS.tolist()}
-  for name, values in maps.items():
-    sweep = attention_maps.threshold_sweep(
-        values, lesion, annotated, image_size=image_size, thresholds=THRESHOLDS)
-    result[f'jaccard_{name}'] = (
-        sweep[:, annotated].mean(axis=1).tolist() if annotated.any()
-        else [None] * len(THRESHOLDS))
-  return result
-
-
 def _binary(
     labels: np.ndarray, scores: np.ndarray, draws: np.ndarray,
     threshold: float | None) -> dict[str, Any]:
   positive = labels == 1
   result = {
-      'ap': _interval(functools.partial(
-          bootstrap.draws_average_precision, labels=positive, scores=scores), draws),
-      'auc': _interval(functools.partial(
-          bootstrap.draws_auc, labels=positive, scores=scores), draws),
-      'sensitivity_at_95_specificity': _interval(functools.partial(
-          bootstrap.draws_sensitivity_at_specificity, labels=positive, scores=scores,
-          specificity=OPERATING_POINT), draws),
-      # The reverse: classes and sign exchanged.
-      'specificity_at_95_sensitivity': _interval(functools.partial(
-          bootstrap.draws_sensitivity_at_specificity, labels=~positive,
-          scores=-scores, specificity=OPERATING_POINT), draws),
-  }
+      name: _interval(functools.partial(metric, labels=positive, scores=scores), draws)
+      for name, metric in bootstrap.RANKING.items()}
   if threshold is None or np.isnan(threshold):
     return result | {'threshold': None, 'sensitivity': _undefined(),
                      'specificity': _undefined()}
@@ -215,10 +140,10 @@ def _multiclass(
   predicted = probabilities.argmax(axis=1)
   recalls, aucs = np.empty((2, num_classes, 1 + len(draws)))
   for k in range(num_classes):
-    recalls[k] = bootstrap.bootstrap_values(functools.partial(
+    recalls[k] = bootstrap.values(functools.partial(
         bootstrap.draws_mean, values=predicted == labels, include=labels == k),
         draws=draws)
-    aucs[k] = bootstrap.bootstrap_values(functools.partial(
+    aucs[k] = bootstrap.values(functools.partial(
         bootstrap.draws_auc, labels=labels == k, scores=probabilities[:, k]),
         draws=draws)
   # Draws are stratified: a class that the rows hold is in every draw. One class
@@ -265,7 +190,7 @@ def _or_none(value: float) -> float | None:
 
 
 def _interval(metric, draws: np.ndarray) -> dict[str, float | None]:
-  return _bounds(bootstrap.bootstrap_values(metric, draws=draws))
+  return _bounds(bootstrap.values(metric, draws=draws))
 
 
 def _bounds(values: np.ndarray) -> dict[str, float | None]:

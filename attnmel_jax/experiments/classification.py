@@ -9,10 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import attention_scores
 from attnmel_jax.evaluation import calibration
-from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import image_tables
-from attnmel_jax.evaluation import lesion_baselines
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.evaluation import predict
@@ -30,11 +28,10 @@ def selection_score(predictions: predict.Predictions) -> tuple[str, float]:
   AUC for two classes, mean recall for more, as in the released code.
   """
   probabilities = predictions.probabilities
-  num_classes = probabilities.shape[1]
-  if num_classes == 2:
+  if probabilities.shape[1] == 2:
     return 'auc', metrics.auc(predictions.label, probabilities[:, 1])
   return 'balanced_accuracy', metrics.balanced_accuracy(
-      predictions.label, probabilities.argmax(axis=1), num_classes=num_classes)
+      predictions.label, probabilities.argmax(axis=1))
 
 
 def choose_threshold(predictions: predict.Predictions) -> float | None:
@@ -98,19 +95,19 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
   attention maps, `threshold_sweep`.
   """
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
-  rows = challenge.scored(part.ids) & ~np.isin(part.ids, sorted(without))
+  rows = prediction_files.scored(part.ids) & ~np.isin(part.ids, sorted(without))
   labels, groups = predictions.label[rows], part.groups[rows]
-  result = score_summary.classification_scores(
+  result = score_summary.classification(
       labels, predictions.probabilities[rows], class_names=class_names,
       groups=groups, threshold=threshold, temperature=temperature, **draws)
   if not predictions.attention:
     return result
-  result |= score_summary.attention_scores(
+  result |= score_summary.per_image_means(
       {name: values[rows] for name, values in per_image.values.items()},
       predictions.has_lesion[rows], labels=labels, groups=groups, **draws)
   return result | {
       'disc_radius': per_image.disc_radius,
-      'threshold_sweep': score_summary.threshold_sweep(
+      'threshold_sweep': attention_scores.threshold_sweep(
           {name: values[rows] for name, values in predictions.attention.items()},
           predictions.lesion[rows], predictions.has_lesion[rows],
           image_size=config['image_size'])}
@@ -128,13 +125,12 @@ def image_scores(predictions: predict.Predictions, part: task_lib.Part,
   lesion, has_lesion = predictions.lesion, predictions.has_lesion
   maps = dict(predictions.attention)
   positive = maps.pop(predict.POSITIVE_CAM, None)
-  result = score_summary.attention_per_image(
+  result = attention_scores.per_image(
       maps, lesion, has_lesion, image_size=image_size)
   if positive is not None:
-    result['jaccard_cam_released'] = attention_maps.released_jaccard(
-        positive, lesion, has_lesion, image_size=image_size,
-        threshold=attention_maps.THRESHOLD)
-  disc = lesion_baselines.best_disc(lesion, has_lesion, image_size=image_size)
+    result['jaccard_cam_released'] = attention_scores.released_jaccard(
+        positive, lesion, has_lesion, image_size=image_size)
+  disc = attention_scores.best_disc(lesion, has_lesion, image_size=image_size)
   result['jaccard_disc'] = disc.jaccard
   result['jaccard_otsu'] = _otsu_jaccard(lesion, has_lesion, part, image_size)
   return ImageScores(result, None if np.isnan(disc.radius) else disc.radius)
@@ -148,8 +144,8 @@ def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Par
   for i in np.flatnonzero(has_lesion):
     photograph = part.prepared.load(int(part.rows[i]))['image']
     seen = attention_maps.central(photograph[None], image_size)[0]
-    dark = lesion_baselines.otsu_mask(np.ascontiguousarray(seen))
-    result[i] = attention_maps.jaccard(dark[None], masks[[i]] > 127)[0]
+    dark = attention_scores.otsu_mask(np.ascontiguousarray(seen))
+    result[i] = attention_scores.jaccard(dark[None], masks[[i]] > 127)[0]
   return result
 
 
@@ -172,11 +168,11 @@ def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
   prediction_files.write_predictions(
       folder / 'predictions' / f'{name}.csv', part.ids, predictions.label,
       predictions.probabilities, class_names)
-  if tuple(class_names) == challenge.CLASSES:
-    challenge.write_submission(
+  if tuple(class_names) == prediction_files.CHALLENGE_CLASSES:
+    prediction_files.write_submission(
         folder / 'predictions' / f'{name}_submission.csv', part.ids,
         predictions.probabilities)
-  image_tables.write(
+  prediction_files.write_image_scores(
       folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups,
       per_image.values)
   if predictions.attention:

@@ -12,11 +12,11 @@ import numpy as np
 
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import attention_maps
-from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import mask_scores
 from attnmel_jax.evaluation import overlays
-from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import predict_masks
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import classification
@@ -74,8 +74,8 @@ def report(folder: pathlib.Path, split: str,
   name = classification.FILE_NAMES[split]
   per_image = {'jaccard': predictions.jaccard,
                'thresholded_jaccard': mask_scores.thresholded(predictions.jaccard)}
-  image_tables.write(folder / 'predictions' / f'{name}_images.csv', part.ids,
-                     part.groups, per_image)
+  prediction_files.write_image_scores(
+      folder / 'predictions' / f'{name}_images.csv', part.ids, part.groups, per_image)
   draw(folder / 'masks' / f'{name}.png', split, predictions, part)
   result = _score(per_image, part, np.ones(len(part.rows), bool), config)
   if near_duplicates:
@@ -90,12 +90,12 @@ def _score(per_image: Mapping[str, np.ndarray], part: task_lib.Part, rows: np.nd
   draws = {'num_draws': config['bootstrap_draws'], 'seed': config['bootstrap_seed']}
   alike = np.zeros(np.count_nonzero(rows), int)  # one stratum: no classes matter here
   return {'n': len(alike),
-          **score_summary.attention_scores(
+          **score_summary.per_image_means(
               {name: values[rows] for name, values in per_image.items()},
               part.prepared.has_lesion[part.rows][rows], labels=alike,
               groups=part.groups[rows], **draws),
           'level': score_summary.LEVEL, **draws,
-          'error_source': paired.error_source(num_seeds=1)}
+          'error_source': bootstrap.error_source(num_seeds=1)}
 
 
 def draw(path: pathlib.Path, split: str, predictions: predict_masks.MaskPredictions,

@@ -25,8 +25,8 @@ from attnmel_jax import errors
 from attnmel_jax.data import catalogue
 from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import run_predictions
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.evaluation import systems as systems_lib
 from attnmel_jax.experiments import classification
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
   run: run_reader.FinishedRun
   scores: run_reader.Scores
-  network: systems_lib.Run
+  network: run_predictions.Run
 
   @property
   def table(self) -> prediction_files.PredictionTable:
@@ -75,7 +75,7 @@ class Unit(NamedTuple):
 
   system: str
   members: tuple[Member, ...]  # one a fold
-  run: systems_lib.Run         # pooled
+  run: run_predictions.Run     # pooled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Group:
   split: str
   settings: Mapping[str, Any]   # the fields in which the runs agree
   units: dict[str, list[Unit]]  # by system, in the order of the thesis and of seeds
-  draws: systems_lib.Draws
+  draws: run_predictions.Draws
   number: int = 1               # among the groups of its task
   apart: str = ''               # why it is not part of the first of them
   _values: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict)
@@ -105,7 +105,7 @@ class Group:
     return [member for own in self.systems.values() for member in own]
 
   @property
-  def example(self) -> systems_lib.Run:
+  def example(self) -> run_predictions.Run:
     """One of the pooled runs: all have the same images."""
     return next(iter(self.units.values()))[0].run
 
@@ -171,7 +171,7 @@ class Group:
   def has(self, system: str, metric: str) -> bool:
     """Whether all runs of a system of the group have the score."""
     return system in self.units and all(
-        metric in systems_lib.metrics_of(unit.run) for unit in self.units[system])
+        metric in run_predictions.metrics_of(unit.run) for unit in self.units[system])
 
   def values(self, system: str, metric: str) -> np.ndarray:
     """The score, averaged over the seeds, as it is and in each draw: [1 + D]."""
@@ -182,7 +182,7 @@ class Group:
         found = np.mean([self.values(system, f'auc_{self.class_names[k]}')
                          for k in np.flatnonzero(self.counts)], axis=0)
       else:
-        found = systems_lib.bootstrap([unit.run for unit in self.units[system]],
+        found = run_predictions.score_in_draws([unit.run for unit in self.units[system]],
                                       metric, draws=self.draws)
       self._values[key] = found
     return self._values[key]
@@ -220,7 +220,7 @@ def gather(runs: Sequence[run_reader.FinishedRun], *, split: str,
     key = (scores.split, _alike(run), names.system_name(run.config), run.config['seed'])
     folds = seeds.setdefault(key, {})
     folds.setdefault(run.config['fold'], []).append((run, scores))
-  draws = systems_lib.Draws(
+  draws = run_predictions.Draws(
       num_draws=defaults['bootstrap_draws'], seed=defaults['bootstrap_seed'])
   found: list[tuple[tuple, Group]] = []
   for (chosen, alike, system, _), folds in sorted(seeds.items(), key=_place):
@@ -272,19 +272,19 @@ def _unit(system: str, folds: Mapping[int, Sequence[tuple]], left_out: list[str]
     return None
   try:
     return Unit(system, tuple(members),
-                systems_lib.pool([member.network for member in members]))
+                run_predictions.pool([member.network for member in members]))
   except errors.UserError as error:
     left_out += [f'{member.run.folder}: {error}' for member in members]
     return None
 
 
-def _read(run: run_reader.FinishedRun, scores: run_reader.Scores) -> systems_lib.Run:
+def _read(run: run_reader.FinishedRun, scores: run_reader.Scores) -> run_predictions.Run:
   """The predictions behind scores.
 
   Raises:
     UserError: they are missing or damaged, or of other classes than the summary.
   """
-  found = systems_lib.read(scores.folder, classification.FILE_NAMES[scores.split],
+  found = run_predictions.read(scores.folder, classification.FILE_NAMES[scores.split],
                            fold=run.config['fold'], threshold=run.summary['threshold'])
   classes = tuple(run.summary['class_names'])
   if tuple(found.predictions.class_names) != classes:
@@ -296,7 +296,7 @@ def _read(run: run_reader.FinishedRun, scores: run_reader.Scores) -> systems_lib
 
 
 def _join(found: list[tuple[tuple, Group]], key: tuple, unit: Unit,
-          draws: systems_lib.Draws) -> None:
+          draws: run_predictions.Draws) -> None:
   """Puts a unit into the group it belongs to, or a new one."""
   for other, group in found:
     if other == key and _same_images(group.example, unit.run):
@@ -306,9 +306,9 @@ def _join(found: list[tuple[tuple, Group]], key: tuple, unit: Unit,
   found.append((key, Group(key[0], settings, {unit.system: [unit]}, draws)))
 
 
-def _same_images(one: systems_lib.Run, other: systems_lib.Run) -> bool:
+def _same_images(one: run_predictions.Run, other: run_predictions.Run) -> bool:
   try:
-    systems_lib.check_same_images({'one': [one], 'other': [other]})
+    run_predictions.check_same_images({'one': [one], 'other': [other]})
   except errors.UserError:
     return False
   return True
@@ -344,7 +344,7 @@ def _why_apart(group: Group, first: Group) -> str:
   return 'other training or validation data (by their fingerprints)'
 
 
-def maps(run: systems_lib.Run) -> list[str]:
+def maps(run: run_predictions.Run) -> list[str]:
   """The maps that a run was scored with: taps by their depth, then the others."""
   found = [metric.removeprefix('jaccard_') for metric in run.images.scores
            if metric.startswith('jaccard_')]

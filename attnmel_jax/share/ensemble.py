@@ -18,7 +18,6 @@ from attnmel_jax import parallel
 from attnmel_jax.data import decode
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import calibration
-from attnmel_jax.evaluation import cam
 from attnmel_jax.experiments import build
 from attnmel_jax.share import trained
 
@@ -102,5 +101,6 @@ def _maps(outputs: Sequence[Mapping[str, Any]], classes: np.ndarray
       found.setdefault(name, []).append(values)
   for output in outputs:
     if 'cam' in output:
-      found.setdefault('cam', []).append(cam.of_classes(output['cam'], classes))
+      found.setdefault('cam', []).append(
+          attention_maps.of_classes(output['cam'], classes))
   return {name: np.mean(values, axis=0) for name, values in found.items()}

@@ -7,7 +7,6 @@ import scipy.stats
 import sklearn.metrics
 
 from attnmel_jax.evaluation import bootstrap
-from attnmel_jax.evaluation import curves
 
 
 def _ranked(seed, rows, share=0.3, decimals=2):
@@ -18,33 +17,35 @@ def _ranked(seed, rows, share=0.3, decimals=2):
   return labels, np.round(rng.normal(labels, 1.0), decimals)
 
 
-def _whole(draws):
-  return np.ones(draws.shape[1], bool)
+def _interval(metric, draws, level=0.95):
+  return bootstrap.percentile_interval(
+      bootstrap.values(metric, draws=draws), level=level)
 
 
-def test_draws_keep_the_size_of_every_stratum():
+def _mean(values, include=None):
+  include = np.ones(len(values), bool) if include is None else include
+  return functools.partial(bootstrap.draws_mean, values=values, include=include)
+
+
+def test_draws_are_with_replacement_within_strata_and_by_seed():
   strata = np.repeat([0, 1, 2], [50, 20, 7])
-  draws = bootstrap.bootstrap_draws(strata, np.arange(77), num_draws=100, seed=0)
-  assert draws.shape == (100, 77)
+  draw = functools.partial(bootstrap.resample, strata, np.arange(77), num_draws=4000)
+  draws = draw(seed=0)
   for stratum, size in enumerate([50, 20, 7]):
     assert (draws[:, strata == stratum].sum(axis=1) == size).all()
-  assert len(np.unique(draws, axis=0)) == 100
-
-
-def test_multiplicities_are_those_of_drawing_with_replacement():
-  draws = bootstrap.bootstrap_draws(
-      np.zeros(40), np.arange(40), num_draws=4000, seed=1).astype(float)
-  assert draws.mean() == 1
-  np.testing.assert_allclose(draws.mean(axis=0), 1, atol=0.08)
-  # A multinomial count: variance 1 - 1/m, P(0) = (1 - 1/m)^m.
-  assert draws.var(axis=0).mean() == pytest.approx(1 - 1 / 40, abs=0.01)
-  assert (draws == 0).mean() == pytest.approx((1 - 1 / 40)**40, abs=0.005)
+  # A multinomial count: mean 1, variance 1 - 1/m, P(0) = (1 - 1/m)^m.
+  own = draws[:, :50].astype(float)
+  np.testing.assert_allclose(own.mean(axis=0), 1, atol=0.08)
+  assert own.var(axis=0).mean() == pytest.approx(1 - 1 / 50, abs=0.01)
+  assert (own == 0).mean() == pytest.approx((1 - 1 / 50)**50, abs=0.005)
+  np.testing.assert_array_equal(draw(seed=0), draws)
+  assert (draw(seed=1) != draws).any()
 
 
 def test_groups_are_drawn_whole_and_within_their_class():
   groups = np.array(['b', 'a', 'b', 'c', 'd', 'c', 'c', 'e'])
   strata = np.array([1, 0, 1, 0, 1, 0, 0, 0])
-  draws = bootstrap.bootstrap_draws(strata, groups, num_draws=200, seed=2)
+  draws = bootstrap.resample(strata, groups, num_draws=200, seed=2)
   for group in 'abcde':
     rows = draws[:, groups == group]
     assert (rows == rows[:, :1]).all()
@@ -52,117 +53,105 @@ def test_groups_are_drawn_whole_and_within_their_class():
   by_group = draws[:, first]          # columns a, b, c, d, e
   assert (by_group[:, [0, 2, 4]].sum(axis=1) == 3).all()
   assert (by_group[:, [1, 3]].sum(axis=1) == 2).all()
-
-
-def test_groups_of_mixed_classes_form_a_stratum():
-  # p and q hold both classes; r and s one each: every draw holds both classes.
-  groups = np.array(['p', 'p', 'q', 'q', 'r', 's'])
-  strata = np.array([0, 1, 0, 1, 0, 1])
-  draws = bootstrap.bootstrap_draws(strata, groups, num_draws=50, seed=0)
+  # p and q hold both classes, r and s one each: every draw holds both classes.
+  draws = bootstrap.resample([0, 1, 0, 1, 0, 1], list('ppqqrs'), num_draws=50, seed=0)
   assert (draws[:, 0] == draws[:, 1]).all()
   assert (draws[:, 0] + draws[:, 2] == 2).all()
   assert (draws[:, 4:] == 1).all()
 
 
-def test_draws_depend_on_the_seed_alone():
-  strata, groups = np.repeat([0, 1], 30), np.arange(60)
-  make = functools.partial(bootstrap.bootstrap_draws, strata, groups, num_draws=20)
-  np.testing.assert_array_equal(make(seed=5), make(seed=5))
-  assert (make(seed=5) != make(seed=6)).any()
-
-
-@pytest.mark.parametrize('strata, groups, num_draws', [
-    ([0, 1], [0], 10), ([], [], 10), ([0, 1], [0, 1], 0)])
-def test_draws_of_nothing_raise(strata, groups, num_draws):
-  with pytest.raises(ValueError):
-    bootstrap.bootstrap_draws(strata, groups, num_draws=num_draws, seed=0)
+def test_draws_of_nothing_raise():
+  for strata, groups, num_draws in (([0, 1], [0], 10), ([], [], 10), ([0], [0], 0)):
+    with pytest.raises(ValueError):
+      bootstrap.resample(strata, groups, num_draws=num_draws, seed=0)
 
 
 @pytest.mark.parametrize('decimals', [0, 1, 8])
-def test_ranking_metrics_of_draws_match_scikit_learn_on_repeated_rows(decimals):
+def test_scores_of_draws_are_those_of_repeated_rows(decimals):
   labels, scores = _ranked(0, 90, decimals=decimals)
-  draws = bootstrap.bootstrap_draws(labels, np.arange(90) // 2, num_draws=25, seed=3)
-  auc = bootstrap.draws_auc(draws, labels=labels, scores=scores)
-  precision = bootstrap.draws_average_precision(draws, labels=labels, scores=scores)
+  predicted = scores > 0.3
+  draws = bootstrap.resample(labels, np.arange(90) // 2, num_draws=25, seed=3)
+  found = {name: metric(draws, labels=labels, scores=scores)
+           for name, metric in bootstrap.RANKING.items()}
+  balanced = bootstrap.draws_balanced_accuracy(
+      draws, labels=labels, predicted=predicted)
+  assert list(found) == ['ap', 'auc', 'sensitivity_at_95_specificity',
+                         'specificity_at_95_sensitivity']
   for d, draw in enumerate(draws):
     rows = np.repeat(np.arange(90), draw)
-    assert auc[d] == pytest.approx(
-        sklearn.metrics.roc_auc_score(labels[rows], scores[rows]), abs=1e-12)
-    assert precision[d] == pytest.approx(
-        sklearn.metrics.average_precision_score(labels[rows], scores[rows]), abs=1e-12)
+    false, true, _ = sklearn.metrics.roc_curve(
+        labels[rows], scores[rows], drop_intermediate=False)
+    expected = (sklearn.metrics.average_precision_score(labels[rows], scores[rows]),
+                sklearn.metrics.roc_auc_score(labels[rows], scores[rows]),
+                true[1 - false >= 0.95].max(), 1 - false[true >= 0.95].min())
+    assert [values[d] for values in found.values()] == pytest.approx(expected)
+    assert balanced[d] == pytest.approx(sklearn.metrics.balanced_accuracy_score(
+        labels[rows], predicted[rows]))
 
 
-def test_mean_of_draws_by_hand():
+@pytest.mark.parametrize('negatives', [20, 40, 60, 100, 140, 200, 460])
+def test_just_enough_specificity_is_enough(negatives):
+  # 5 % of the negatives lie above half of the positives: specificity is 0.95.
+  labels = np.repeat([1, 0], [2, negatives])
+  scores = np.zeros(negatives + 2)
+  scores[:2] = [3, 1]
+  scores[2:2 + negatives // 20] = 2
+  whole = np.ones((1, negatives + 2), np.uint16)
+  sensitivity, specificity = list(bootstrap.RANKING.values())[2:]
+  assert sensitivity(whole, labels=labels, scores=scores) == 1
+  assert specificity(whole, labels=1 - labels, scores=-scores) == 1
+
+
+def test_means_of_draws_by_hand():
   draws = np.array([[1, 1, 1, 1], [2, 0, 1, 5], [0, 0, 0, 4]], np.uint16)
   values = np.array([1.0, 0.0, 0.5, np.nan])
-  include = np.array([True, True, True, False])
   np.testing.assert_allclose(
-      bootstrap.draws_mean(draws, values=values, include=include),
+      _mean(values, np.array([True, True, True, False]))(draws),
       [0.5, 2.5 / 3, np.nan])
 
 
-def test_undefined_metrics_are_nan():
+def test_one_class_is_undefined():
   labels, scores = np.ones(5, bool), np.arange(5.0)
-  draws = bootstrap.bootstrap_draws(labels, np.arange(5), num_draws=10, seed=0)
-  for metric in (bootstrap.draws_auc, bootstrap.draws_average_precision):
+  draws = bootstrap.resample(labels, np.arange(5), num_draws=10, seed=0)
+  for metric in bootstrap.RANKING.values():
     for side in (labels, ~labels):
-      interval = bootstrap.bootstrap_interval(
-          functools.partial(metric, labels=side, scores=scores),
-          draws=draws, level=0.95)
-      assert np.isnan([interval.estimate, interval.low, interval.high]).all()
+      found = _interval(functools.partial(metric, labels=side, scores=scores), draws)
+      assert np.isnan([found.estimate, found.low, found.high]).all()
 
 
-def test_interval_is_the_quantiles_of_the_draws():
+def test_the_interval_is_the_quantiles_of_the_draws(monkeypatch):
   # Draw d takes row 0 d times and nothing else counts: the metric is d.
   draws = np.zeros((101, 3), np.uint16)
   draws[:, 0] = np.arange(101)
-  interval = bootstrap.bootstrap_interval(
-      lambda chosen: chosen[:, 0].astype(float), draws=draws, level=0.9)
-  assert interval == bootstrap.Interval(1.0, pytest.approx(5), pytest.approx(95), 101)
-
-
-def test_chunks_cover_every_draw_once(monkeypatch):
-  labels, scores = _ranked(1, 40)
-  draws = bootstrap.bootstrap_draws(labels, np.arange(40), num_draws=23, seed=0)
-  metric = functools.partial(bootstrap.draws_auc, labels=labels, scores=scores)
-  whole = bootstrap.bootstrap_interval(metric, draws=draws, level=0.95)
-  monkeypatch.setattr(bootstrap, '_CELLS', 5 * 40)
-  assert bootstrap.bootstrap_interval(metric, draws=draws, level=0.95) == whole
-
-
-def test_level_is_checked():
+  def metric(chosen):
+    return chosen[:, 0].astype(float)
+  expected = bootstrap.Interval(1.0, pytest.approx(5), pytest.approx(95), 101)
+  assert _interval(metric, draws, level=0.9) == expected
+  monkeypatch.setattr(bootstrap, '_CELLS', 7 * 3)  # in chunks of 7 draws
+  assert _interval(metric, draws, level=0.9) == expected
   with pytest.raises(ValueError, match='level=95'):
-    bootstrap.bootstrap_interval(
-        lambda draws: draws[:, 0], draws=np.ones((2, 2), np.uint16), level=95)
+    _interval(metric, draws, level=95)
 
 
-def test_interval_of_a_mean_matches_scipys_bootstrap():
+def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap():
   values = np.random.default_rng(4).exponential(size=80)
-  draws = bootstrap.bootstrap_draws(
-      np.zeros(80), np.arange(80), num_draws=8000, seed=0)
-  ours = bootstrap.bootstrap_interval(
-      functools.partial(bootstrap.draws_mean, values=values, include=_whole(draws)),
-      draws=draws, level=0.95)
+  draws = bootstrap.resample(np.zeros(80), np.arange(80), num_draws=8000, seed=0)
+  ours = _interval(_mean(values), draws)
   theirs = scipy.stats.bootstrap(
       (values,), np.mean, n_resamples=8000, method='percentile', vectorized=True,
       rng=np.random.default_rng(9)).confidence_interval
   # The bounds' own Monte Carlo error is about 0.005.
-  assert ours.low == pytest.approx(theirs.low, abs=0.02)
-  assert ours.high == pytest.approx(theirs.high, abs=0.02)
+  np.testing.assert_allclose([ours.low, ours.high], theirs, atol=0.02)
   assert ours.estimate == pytest.approx(values.mean())
 
 
-def test_interval_of_a_sensitivity_is_binomial():
+def test_the_interval_of_a_sensitivity_is_binomial():
   # 45 of 60: a draw's hits are Binomial(60, 0.75) whatever the negatives do.
   labels = np.repeat([True, False], [60, 140])
-  called = np.zeros(200, bool)
-  called[:45] = True
-  draws = bootstrap.bootstrap_draws(labels, np.arange(200), num_draws=5000, seed=0)
-  interval = bootstrap.bootstrap_interval(
-      functools.partial(bootstrap.draws_mean, values=called, include=labels),
-      draws=draws, level=0.95)
+  draws = bootstrap.resample(labels, np.arange(200), num_draws=5000, seed=0)
+  found = _interval(_mean(np.arange(200) < 45, labels), draws)
   expected = scipy.stats.binom(60, 0.75).ppf([0.025, 0.975]) / 60
-  np.testing.assert_allclose([interval.low, interval.high], expected, atol=1.01 / 60)
+  np.testing.assert_allclose([found.low, found.high], expected, atol=1.01 / 60)
 
 
 def test_whole_lesions_widen_the_interval():
@@ -170,28 +159,25 @@ def test_whole_lesions_widen_the_interval():
   values = np.repeat(np.random.default_rng(0).normal(size=50), 3)
 
   def width(groups):
-    draws = bootstrap.bootstrap_draws(np.zeros(150), groups, num_draws=4000, seed=0)
-    interval = bootstrap.bootstrap_interval(
-        functools.partial(bootstrap.draws_mean, values=values, include=_whole(draws)),
-        draws=draws, level=0.95)
-    return interval.high - interval.low
+    draws = bootstrap.resample(np.zeros(150), groups, num_draws=4000, seed=0)
+    found = _interval(_mean(values), draws)
+    return found.high - found.low
 
   by_lesion = width(np.arange(150) // 3)
   assert by_lesion == pytest.approx(2 * 1.96 * values.std() / np.sqrt(50), rel=0.06)
   assert by_lesion / width(np.arange(150)) == pytest.approx(np.sqrt(3), rel=0.06)
 
 
-def test_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
+def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
   # Two unit normals one deviation apart: the true area is Phi(1 / sqrt 2).
   truth = scipy.stats.norm.cdf(np.sqrt(0.5))
   covered = 0
   for seed in range(200):
-    labels, scores = _ranked(seed, 200, decimals=8)
-    draws = bootstrap.bootstrap_draws(labels, np.arange(200), num_draws=300, seed=seed)
-    interval = bootstrap.bootstrap_interval(
-        functools.partial(bootstrap.draws_auc, labels=labels, scores=scores),
-        draws=draws, level=0.9)
-    covered += interval.low <= truth <= interval.high
+    labels, scores = _ranked(seed, 100, decimals=8)
+    draws = bootstrap.resample(labels, np.arange(100), num_draws=100, seed=seed)
+    found = _interval(functools.partial(
+        bootstrap.draws_auc, labels=labels, scores=scores), draws, level=0.9)
+    covered += found.low <= truth <= found.high
   # 0.9 +- 3 standard errors of a share of 200.
   assert 0.9 - 0.064 <= covered / 200 <= 0.9 + 0.064
 
@@ -199,38 +185,58 @@ def test_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
 def test_two_thousand_draws_are_quick():
   labels, scores = _ranked(0, 600, decimals=8)
   start = time.process_time()
-  draws = bootstrap.bootstrap_draws(labels, np.arange(600), num_draws=2000, seed=0)
+  draws = bootstrap.resample(labels, np.arange(600), num_draws=2000, seed=0)
   for metric in (bootstrap.draws_auc, bootstrap.draws_average_precision):
-    bootstrap.bootstrap_interval(
-        functools.partial(metric, labels=labels, scores=scores),
-        draws=draws, level=0.95)
+    _interval(functools.partial(metric, labels=labels, scores=scores), draws)
   assert time.process_time() - start < 3
 
 
-def test_balanced_accuracy_of_draws_is_that_of_repeated_rows():
-  rng = np.random.default_rng(0)
-  labels = np.repeat([0, 1, 3], [30, 9, 5])
-  predicted = np.where(rng.random(44) < 0.6, labels, rng.integers(0, 4, 44))
-  draws = bootstrap.bootstrap_draws(labels, np.arange(44), num_draws=20, seed=0)
-  found = bootstrap.draws_balanced_accuracy(draws, labels=labels, predicted=predicted)
-  for draw, value in zip(draws, found, strict=True):
-    rows = np.repeat(np.arange(44), draw)
-    assert value == pytest.approx(sklearn.metrics.recall_score(
-        labels[rows], predicted[rows], labels=[0, 1, 3], average='macro'))
+def test_areas_are_averaged_over_the_folds():
+  # Each fold ranks well by itself, on a scale of its own.
+  rng, folds = np.random.default_rng(0), np.arange(90) % 3
+  labels = (rng.random(90) < 0.4).astype(int)
+  scores = rng.normal(labels, 0.7) + 5 * folds
+  draws = bootstrap.resample(labels * 3 + folds, np.arange(90), num_draws=20, seed=0)
 
+  def average(drawn, labels):
+    return bootstrap.draws_fold_average(
+        drawn, metric=bootstrap.draws_auc, labels=labels, scores=scores, folds=folds)
 
-# 63 negatives: two thirds are met exactly, 0.9 never.
-@pytest.mark.parametrize('specificity', [0.9, 2 / 3])
-@pytest.mark.parametrize('decimals', [0, 1, 8])
-def test_operating_points_of_draws_are_those_of_repeated_rows(decimals, specificity):
-  labels, scores = _ranked(2, 90, decimals=decimals)
-  draws = bootstrap.bootstrap_draws(labels, np.arange(90), num_draws=40, seed=0)
-  found = bootstrap.draws_sensitivity_at_specificity(
-      draws, labels=labels, scores=scores, specificity=specificity)
-  for draw, value in zip(draws, found, strict=True):
+  for draw, value in zip(draws, average(draws, labels), strict=True):
     rows = np.repeat(np.arange(90), draw)
-    assert value == pytest.approx(curves.sensitivity_at_specificity(
-        labels[rows], scores[rows], specificity=specificity))
-  undefined = bootstrap.draws_sensitivity_at_specificity(
-      draws, labels=np.ones(90), scores=scores, specificity=0.9)
-  assert np.isnan(undefined).all()
+    areas = [sklearn.metrics.roc_auc_score(labels[rows][folds[rows] == k],
+                                           scores[rows][folds[rows] == k])
+             for k in range(3)]
+    assert value == pytest.approx(np.mean(areas))
+  # A fold of one class is left out.
+  whole, labels = np.ones((1, 90), np.uint16), np.where(folds == 2, 1, labels)
+  expected = [sklearn.metrics.roc_auc_score(labels[folds == k], scores[folds == k])
+              for k in (0, 1)]
+  assert average(whole, labels) == pytest.approx(np.mean(expected))
+  assert np.isnan(average(whole, np.ones(90))).all()
+
+
+def test_three_seeds_are_resampled():
+  assert [bootstrap.error_source(n) for n in (1, 2, 3)] == [
+      'test sampling only', 'test sampling only', 'test sampling and seeds']
+  np.testing.assert_array_equal(
+      bootstrap.seed_draws(2, num_draws=4, seed=0), np.ones((4, 2)))
+  draws = bootstrap.seed_draws(5, num_draws=3000, seed=1)
+  assert (draws.sum(axis=1) == 5).all()
+  assert (draws == 0).mean() == pytest.approx(0.8**5, abs=0.01)
+  np.testing.assert_array_equal(draws, bootstrap.seed_draws(5, num_draws=3000, seed=1))
+
+
+def test_the_average_of_seeds():
+  values = np.array([[1.0, 10, 100], [2, 20, 200], [6, 60, 600]])
+  draws = np.array([[1, 1, 1], [0, 3, 0]])
+  np.testing.assert_allclose(bootstrap.average_seeds(values, draws), [3, 30, 200])
+  # Scores of seed s in any draw of images are mean + e_s: the error of their mean is
+  # that of the images and that of the seeds, (S - 1) / S of its variance.
+  images = np.random.default_rng(0).normal(0, 0.02, 20000)
+  seeds = np.array([-0.03, 0.0, 0.01, 0.04])
+  values = 0.8 + np.concatenate([[0], images]) + seeds[:, None]
+  found = bootstrap.average_seeds(
+      values, bootstrap.seed_draws(4, num_draws=20000, seed=0))
+  assert found[1:].std() == pytest.approx(
+      np.sqrt(0.02**2 + seeds.var() / 4), rel=0.03)

@@ -28,6 +28,11 @@ def test_reliability_by_hand():
   np.testing.assert_allclose(curve.accuracy, [0, 1, 0.5, 1])
   expected = (2 * 0.125 + 1 * 0.5 + 2 * 0.12505 + 0) / 6
   assert calibration.expected_error(curve) == pytest.approx(expected)
+  # Empty bins have no accuracy and no weight.
+  curve = calibration.reliability([1, 0], [0.9, 0.95], num_bins=5)
+  np.testing.assert_array_equal(curve.counts, [0, 0, 0, 0, 2])
+  assert np.isnan(curve.accuracy[:4]).all()
+  assert calibration.expected_error(curve) == pytest.approx(0.425)
 
 
 def test_reliability_is_scikit_learns_curve():
@@ -38,13 +43,6 @@ def test_reliability_is_scikit_learns_curve():
   filled = curve.counts > 0
   np.testing.assert_allclose(curve.accuracy[filled], accuracy)
   np.testing.assert_allclose(curve.confidence[filled], confidence)
-
-
-def test_empty_bins_count_for_nothing():
-  curve = calibration.reliability([1, 0], [0.9, 0.95], num_bins=5)
-  np.testing.assert_array_equal(curve.counts, [0, 0, 0, 0, 2])
-  assert np.isnan(curve.accuracy[:4]).all()
-  assert calibration.expected_error(curve) == pytest.approx(0.425)
 
 
 def test_top_label_by_hand():
@@ -79,44 +77,34 @@ def test_the_temperature_of_two_classes_is_a_logistic_slope():
       C=np.inf, fit_intercept=False, tol=1e-10).fit(margin[:, None], labels)
   assert 1 / calibration.fit_temperature(labels, probabilities) == pytest.approx(
       theirs.coef_[0, 0], rel=1e-4)
-
-
-def test_two_classes_keep_their_ranking():
-  labels, probabilities = _overconfident(200, classes=2)
   softer = calibration.soften(probabilities, 3.0)
   assert metrics.auc(labels, softer[:, 1]) == metrics.auc(labels, probabilities[:, 1])
-  np.testing.assert_allclose(softer.sum(axis=1), 1)
 
 
-def test_log_loss_is_scikit_learns():
+def test_log_loss_is_scikit_learns_and_finite_at_zero():
   labels, probabilities = _overconfident(50)
   assert calibration.log_loss(labels, probabilities) == pytest.approx(
       sklearn.metrics.log_loss(labels, probabilities, labels=range(3)))
+  labels, probabilities = np.array([0, 1, 1]), np.eye(2)[[0, 1, 0]]
+  assert np.isfinite(calibration.log_loss(labels, probabilities))
+  assert calibration.fit_temperature(labels, probabilities) > 1
 
 
-def test_validation_without_an_error_stops_at_the_coldest():
+def test_the_temperature_has_bounds():
   probabilities = np.array([[0.6, 0.4], [0.4, 0.6]])
-  assert calibration.fit_temperature(np.array([0, 1]), probabilities) == (
-      pytest.approx(calibration.COLDEST, rel=1e-3))
-  # And with errors only, at the hottest.
-  assert calibration.fit_temperature(np.array([1, 0]), probabilities) == (
-      pytest.approx(calibration.HOTTEST, rel=1e-3))
-
-
-def test_a_probability_of_zero_is_no_infinite_loss():
-  probabilities = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-  temperature = calibration.fit_temperature(np.array([0, 1, 1]), probabilities)
-  assert np.isfinite(calibration.log_loss(np.array([0, 1, 1]), probabilities))
-  assert temperature > 1
+  # Validation without an error, and with errors alone.
+  for labels, bound in ((np.array([0, 1]), 0.05), (np.array([1, 0]), 20)):
+    assert calibration.fit_temperature(labels, probabilities) == (
+        pytest.approx(bound, rel=1e-3))
 
 
 @pytest.mark.parametrize('call, message', [
     (lambda: calibration.reliability([1], [1.5], num_bins=5), 'confidence'),
     (lambda: calibration.reliability([1], [0.5], num_bins=0), 'num_bins=0'),
     (lambda: calibration.soften(np.full((1, 2), 0.5), 0.0), 'temperature=0'),
-    (lambda: calibration.fit_temperature(
-        np.array([0]), np.array([[np.nan, 0.5]])), 'NaN'),
-    (lambda: calibration.top_label(np.array([2]), np.full((1, 2), 0.5)), 'outside')])
-def test_what_cannot_be_meant_raises(call, message):
+    (lambda: calibration.fit_temperature([0], [[np.nan, 0.5]]), 'NaN'),
+    (lambda: calibration.log_loss([0], [[np.nan, 0.5]]), 'NaN'),
+    (lambda: calibration.top_label([2], np.full((1, 2), 0.5)), 'outside')])
+def test_what_makes_no_sense_raises(call, message):
   with pytest.raises(ValueError, match=message):
     call()

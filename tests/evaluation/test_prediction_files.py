@@ -1,46 +1,36 @@
-import errno
-import json
+import csv
 import os
 
 import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax import files
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import score_summary
 
-NAMES = ('nevus', 'melanoma')
+HEAD = 'image,label,nevus,melanoma\n'
 
 
-def _write(path, ids=('a', 'b'), labels=(0, 1), probabilities=((0.75, 0.25), (0, 1)),
-           class_names=NAMES):
+def test_predictions_come_back_exactly(tmp_path):
+  path = tmp_path / 'new' / 'val.csv'
   prediction_files.write_predictions(
-      path, ids, np.array(labels), np.array(probabilities), class_names)
-
-
-def test_the_file_is_a_plain_table(tmp_path):
-  _write(tmp_path / 'new' / 'test.csv')
-  assert (tmp_path / 'new' / 'test.csv').read_bytes() == (
-      b'image,label,nevus,melanoma\na,nevus,0.75,0.25\nb,melanoma,0.0,1.0\n')
-  assert os.listdir(tmp_path / 'new') == ['test.csv']
-
-
-@pytest.mark.parametrize('dtype', [np.float32, np.float64])
-def test_predictions_come_back_exactly(tmp_path, dtype):
+      path, ['a', 'b'], np.array([0, 1]), np.array([[0.75, 0.25], [0, 1]]),
+      ('nevus', 'melanoma'))
+  assert path.read_bytes() == HEAD.encode() + b'a,nevus,0.75,0.25\nb,melanoma,0.0,1.0\n'
+  assert os.listdir(path.parent) == ['val.csv']
   rng = np.random.default_rng(0)
   ids = [f'ISIC_{k:07d}' for k in range(200)] + ['with, comma', 'with "quotes"', 'ü']
   labels = rng.integers(3, size=203)
-  logits = rng.normal(0, 8, (203, 3))
-  probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-  probabilities = probabilities.astype(dtype)
-  path = tmp_path / 'val.csv'
-  _write(path, ids, labels, probabilities, ('A', 'B', 'C,D'))
-  found = prediction_files.read_predictions(path)
-  assert found.ids.tolist() == ids
-  assert found.class_names == ('A', 'B', 'C,D')
-  assert found.labels.dtype == np.int32
-  np.testing.assert_array_equal(found.labels, labels)
-  np.testing.assert_array_equal(found.probabilities, probabilities.astype(np.float64))
+  for dtype in (np.float32, np.float64):
+    probabilities = rng.dirichlet([0.1] * 3, 203).astype(dtype)
+    prediction_files.write_predictions(
+        path, ids, labels, probabilities, ('A', 'B', 'C,D'))
+    found = prediction_files.read_predictions(path)
+    assert found.ids.tolist() == ids
+    assert found.class_names == ('A', 'B', 'C,D')
+    assert found.labels.dtype == np.int32
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.probabilities, probabilities.astype(np.float64))
 
 
 @pytest.mark.parametrize('body, line, message', [
@@ -49,18 +39,16 @@ def test_predictions_come_back_exactly(tmp_path, dtype):
     ('image,label,nevus\na,nevus,1\n', 1, 'two or more classes'),
     ('image,label,nevus,nevus\na,nevus,1,0\n', 1, 'not all named and different'),
     ('image,label,nevus,\na,nevus,1,0\n', 1, 'not all named and different'),
-    ('image,label,nevus,melanoma\na,nevus,1,0\na,nevus,1,0\n', 3, "'a' occurs twice"),
-    ('image,label,nevus,melanoma\n,nevus,1,0\n', 2, 'no id'),
-    ('image,label,nevus,melanoma\na,naevus,1,0\n', 2,
-     "'naevus' is none of nevus, melanoma"),
-    ('image,label,nevus,melanoma\n\na,nevus,nan,0\n', 3, 'not all in'),
-    ('image,label,nevus,melanoma\na,nevus,1.5,-0.5\n', 2, 'not all in'),
-    ('image,label,nevus,melanoma\na,nevus,0.5,0.4\n', 2, 'sum to 0.9'),
-    ('image,label,nevus,melanoma\na,nevus,0.5,half\n', 2, "'half' in column melanoma"),
-    ('image,label,nevus,melanoma\na,nevus,0.5\n', 2, '3 cells under 4 columns'),
-    ('image,label,nevus,melanoma\na,nevus,0.5,0.5,0\n', 2, '5 cells under 4 columns'),
-    (f'image,label,nevus,melanoma\n{"a" * 200_000},nevus,1,0\n', 2, 'limit'),
-])
+    (HEAD + 'a,nevus,1,0\na,nevus,1,0\n', 3, "'a' occurs twice"),
+    (HEAD + ',nevus,1,0\n', 2, 'no id'),
+    (HEAD + 'a,naevus,1,0\n', 2, "'naevus' is none of nevus, melanoma"),
+    (HEAD + '\na,nevus,nan,0\n', 3, 'not all in'),
+    (HEAD + 'a,nevus,1.5,-0.5\n', 2, 'not all in'),
+    (HEAD + 'a,nevus,0.5,0.4\n', 2, 'sum to 0.9'),
+    (HEAD + 'a,nevus,0.5,half\n', 2, "'half' in column melanoma"),
+    (HEAD + 'a,nevus,0.5\n', 2, '3 cells under 4 columns'),
+    (HEAD + 'a,nevus,0.5,0.5,0\n', 2, '5 cells under 4 columns'),
+    (HEAD + f'{"a" * 200_000},nevus,1,0\n', 2, 'limit')])
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, body, line, message):
   path = tmp_path / 'test.csv'
   path.write_text(body)
@@ -72,72 +60,70 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, body, line, message):
   assert '\n' not in text
 
 
-def test_files_that_cannot_be_read(tmp_path):
-  with pytest.raises(errors.UserError, match='No such file'):
-    prediction_files.read_predictions(tmp_path / 'absent.csv')
-  (tmp_path / 'binary.csv').write_bytes(b'image\xff\xfe')
-  with pytest.raises(errors.UserError, match='not UTF-8'):
-    prediction_files.read_predictions(tmp_path / 'binary.csv')
-  (tmp_path / 'empty.csv').write_text('image,label,nevus,melanoma\n')
-  with pytest.raises(errors.UserError, match='has no rows'):
-    prediction_files.read_predictions(tmp_path / 'empty.csv')
-
-
-def test_rounded_files_from_a_spreadsheet_are_read(tmp_path):
+def test_files_from_elsewhere(tmp_path):
   path = tmp_path / 'test.csv'
-  path.write_bytes(
-      b'\xef\xbb\xbfimage,label,nevus,melanoma\r\na,nevus,0.3333,0.6664\r\n')
+  # Rounded, from a spreadsheet.
+  path.write_bytes(b'\xef\xbb\xbf' + HEAD.encode() + b'a,nevus,0.3333,0.6664\r\n')
   found = prediction_files.read_predictions(path)
   np.testing.assert_array_equal(found.probabilities, [[0.3333, 0.6664]])
+  for read in (prediction_files.read_predictions, prediction_files.read_image_scores):
+    with pytest.raises(errors.UserError, match='No such file.*launch/evaluate.py'):
+      read(tmp_path / 'absent.csv')
+    path.write_bytes(b'image\xff\xfe')
+    with pytest.raises(errors.UserError, match='not UTF-8'):
+      read(path)
+  path.write_text(HEAD)
+  with pytest.raises(errors.UserError, match='has no rows'):
+    prediction_files.read_predictions(path)
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'ids': ('a', 'a')}, "row 1: image 'a' occurs twice"),
-    ({'ids': ('a',)}, 'do not fit'),
-    ({'class_names': ('nevus',)}, 'do not fit'),
-    ({'class_names': ('nevus', 'label')}, 'not all named'),
-    ({'labels': (0, 2)}, r'not all in \[0, 2\)'),
-    ({'labels': (-1, 1)}, r'not all in \[0, 2\)'),
-    ({'probabilities': ((np.nan, 1), (0, 1))}, 'row 0'),
-    ({'probabilities': ((0.5, 0.6), (0, 1))}, 'sum to 1.1'),
-])
-def test_what_could_not_be_read_is_not_written(tmp_path, changes, message):
-  with pytest.raises(ValueError, match=message):
-    _write(tmp_path / 'test.csv', **changes)
+def test_scores_of_images_come_back_exactly(tmp_path):
+  path = tmp_path / 'test_images.csv'
+  scores = {'jaccard_pool4': np.array([1 / 3, np.nan, 1.0]),
+            'mass_pool4': np.array([0.1, np.nan, np.nan])}
+  prediction_files.write_image_scores(path, ['a', 'b', 'c'], ['x', 'x', 'c'], scores)
+  assert path.read_text() == (
+      'image,lesion_id,jaccard_pool4,mass_pool4\n'
+      'a,x,0.3333333333333333,0.1\nb,x,,\nc,c,1.0,\n')
+  table = prediction_files.read_image_scores(path)
+  assert table.ids.tolist() == ['a', 'b', 'c']
+  assert table.groups.tolist() == ['x', 'x', 'c']
+  np.testing.assert_equal(table.scores, scores)
+  prediction_files.write_image_scores(path, ['a', 'b'], ['a', 'b'], {})
+  assert prediction_files.read_image_scores(path).scores == {}
+
+
+@pytest.mark.parametrize('text, message', [
+    ('', 'holds no images'),
+    ('image,label\na,b\n', 'holds no images'),
+    ('image,lesion_id\n', 'holds no images'),
+    ('image,lesion_id,x\na,b\n', 'different lengths'),
+    ('image,lesion_id,x\na,b,high\n', "'high'"),
+    ('image,lesion_id\na,b\na,c\n', 'twice')])
+def test_a_damaged_table_of_scores_is_named(tmp_path, text, message):
+  path = tmp_path / 'images.csv'
+  path.write_text(text)
+  with pytest.raises(errors.UserError, match=message) as caught:
+    prediction_files.read_image_scores(path)
+  assert str(path) in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_what_does_not_fit_is_not_written(tmp_path):
+  path = tmp_path / 'a.csv'
+  for write in (
+      lambda: prediction_files.write_predictions(
+          path, ['a'], [0, 1], np.eye(2), ('x', 'y')),
+      lambda: prediction_files.write_predictions(
+          path, ['a', 'b'], [0, 1], np.eye(2), ('x',)),
+      lambda: prediction_files.write_image_scores(path, ['a', 'b'], ['a'], {}),
+      lambda: prediction_files.write_attention(
+          path, ['a'], {'pool3': np.zeros((2, 4, 4))}),
+      lambda: prediction_files.write_attention(
+          path, ['a'], {'ids': np.zeros((1, 4, 4))})):
+    with pytest.raises(ValueError):
+      write()
   assert not os.listdir(tmp_path)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-  path = tmp_path / 'file'
-  path.write_text('old')
-  with pytest.raises(KeyboardInterrupt), files.replacing(path) as file:
-    file.write(b'half')
-    assert path.read_text() == 'old'
-    raise KeyboardInterrupt
-  assert path.read_text() == 'old'
-  assert os.listdir(tmp_path) == ['file']
-
-
-def test_a_write_that_fails_names_the_file(tmp_path):
-  path = tmp_path / 'file'
-  path.write_text('old')
-  with (pytest.raises(OSError) as caught,
-        files.replacing(path)):
-    raise OSError(errno.ENOSPC, 'No space left on device')
-  assert caught.value.filename == str(path)
-  assert path.read_text() == 'old'
-  assert os.listdir(tmp_path) == ['file']
-
-
-def test_json_keeps_order_and_refuses_nan(tmp_path):
-  path = tmp_path / 'summary.json'
-  files.write_json(path, {'z': 1 / 3, 'a': {'low': None}})
-  assert json.loads(path.read_text()) == {'z': 1 / 3, 'a': {'low': None}}
-  assert list(json.loads(path.read_text())) == ['z', 'a']
-  before = path.read_text()
-  with pytest.raises(ValueError):
-    files.write_json(path, {'auc': float('nan')})
-  assert path.read_text() == before
 
 
 def test_attention_comes_back_exactly(tmp_path):
@@ -152,17 +138,6 @@ def test_attention_comes_back_exactly(tmp_path):
   for name, values in maps.items():
     assert found[name].dtype == np.float32
     np.testing.assert_array_equal(found[name], values)
-  assert os.listdir(path.parent) == ['test.npz']
-
-
-def test_attention_that_does_not_fit_is_refused(tmp_path):
-  with pytest.raises(ValueError, match=r'not \[1, h, w\]'):
-    prediction_files.write_attention(
-        tmp_path / 'a.npz', ['a'], {'pool3': np.zeros((2, 4, 4))})
-  with pytest.raises(ValueError, match='cannot be called'):
-    prediction_files.write_attention(
-        tmp_path / 'a.npz', ['a'], {'ids': np.zeros((1, 4, 4))})
-  assert not os.listdir(tmp_path)
 
 
 def test_damaged_attention_is_a_users_error(tmp_path):
@@ -174,7 +149,9 @@ def test_damaged_attention_is_a_users_error(tmp_path):
   whole = path.read_bytes()
   flipped = bytearray(whole)
   flipped[len(whole) // 2] ^= 255
-  for content in (b'', b'text', whole[:-30], bytes(flipped)):
+  np.save(tmp_path / 'b.npy', np.zeros(3))
+  for content in (b'', b'text', whole[:-30], bytes(flipped),
+                  (tmp_path / 'b.npy').read_bytes()):
     path.write_bytes(content)
     with pytest.raises(errors.UserError, match='damaged'):
       prediction_files.read_attention(path)
@@ -185,6 +162,65 @@ def test_damaged_attention_is_a_users_error(tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(errors.UserError, match=message):
       prediction_files.read_attention(path)
-  np.save(tmp_path / 'b.npy', np.zeros(3))
-  with pytest.raises(errors.UserError, match='damaged'):
-    prediction_files.read_attention(tmp_path / 'b.npy')
+
+
+def _challenge(seed, rows=140):
+  """Ids, labels and probabilities, the image without weight among them."""
+  rng = np.random.default_rng(seed)
+  ids = [f'ISIC_{35060 + i:07d}' for i in range(rows)]
+  assert 'ISIC_0035068' in ids
+  labels = rng.permutation(np.arange(rows) % 7)
+  # A large class and small ones, right about half the time.
+  labels[labels == 6] = np.where(rng.random((labels == 6).sum()) < 0.8, 1, 6)
+  logits = rng.normal(size=(rows, 7))
+  logits[np.arange(rows), labels] += 1.5
+  return ids, labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_a_submission_by_hand(tmp_path):
+  path = tmp_path / 'submission.csv'
+  row = [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125, 0.0]
+  prediction_files.write_submission(path, ['ISIC_1', 'ISIC_2'], [row, row[::-1]])
+  assert path.read_text() == (
+      'image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n'
+      'ISIC_1,0.5,0.25,0.125,0.0625,0.03125,0.03125,0.0\n'
+      'ISIC_2,0.0,0.03125,0.03125,0.0625,0.125,0.25,0.5\n')
+  found = prediction_files.scored(['ISIC_0035067', 'ISIC_0035068', 'ISIC_0035069'])
+  assert found.tolist() == [True, False, True]
+  assert prediction_files.scored([]).tolist() == []
+
+
+# pandas 2 warns of a method that the tool uses.
+@pytest.mark.filterwarnings('ignore')
+def test_the_official_tool_gives_the_same_scores(tmp_path):
+  official = pytest.importorskip(
+      'isic_challenge_scoring',
+      reason='the official scorer is not installed: tests/requirements.txt')
+  ids, labels, probabilities = _challenge(0)
+  prediction_files.write_submission(tmp_path / 'submission.csv', ids, probabilities)
+  with open(tmp_path / 'truth.csv', 'w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['image', *prediction_files.CHALLENGE_CLASSES])
+    for name, label in zip(ids, labels, strict=True):
+      writer.writerow([name, *np.eye(7)[label]])
+  theirs = official.ClassificationScore.from_file(
+      tmp_path / 'truth.csv', tmp_path / 'submission.csv',
+      official.ClassificationMetric.BALANCED_ACCURACY)
+
+  def ours(rows):
+    return score_summary.classification(
+        labels[rows], probabilities[rows], groups=np.array(ids)[rows], threshold=None,
+        class_names=prediction_files.CHALLENGE_CLASSES, temperature=None, num_draws=10,
+        seed=0)
+
+  found = ours(prediction_files.scored(ids))
+  assert found['n'] == len(ids) - 1
+  assert found['balanced_accuracy']['estimate'] == pytest.approx(
+      theirs.overall, abs=1e-12)
+  for name in prediction_files.CHALLENGE_CLASSES:
+    assert found['auc'][name]['estimate'] == pytest.approx(
+        theirs.per_category.loc[name, 'auc'], abs=1e-12)
+  assert found['auc_mean']['estimate'] == pytest.approx(
+      theirs.macro_average['auc'], abs=1e-12)
+  # And it is the image without weight that makes them equal.
+  assert ours(np.ones(len(ids), bool))['auc_mean'] != found['auc_mean']

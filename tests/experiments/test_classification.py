@@ -7,8 +7,6 @@ import types
 import numpy as np
 import pytest
 
-from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import predict
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import classification
@@ -130,7 +128,7 @@ def test_an_image_without_weight_in_the_challenge_is_not_scored():
 
 def test_seven_classes_are_written_as_a_submission_too(tmp_path):
   predictions = _predictions([0, 6], np.eye(7)[[0, 5]])
-  _write(tmp_path, 'test', predictions, _part('ab'), challenge.CLASSES)
+  _write(tmp_path, 'test', predictions, _part('ab'), prediction_files.CHALLENGE_CLASSES)
   lines = (tmp_path / 'predictions' / 'test_submission.csv').read_text().splitlines()
   assert lines[0] == 'image,MEL,NV,BCC,AKIEC,BKL,DF,VASC'
   assert lines[2] == 'b,0.0,0.0,0.0,0.0,0.0,1.0,0.0'
@@ -150,7 +148,8 @@ def test_the_scores_of_each_image_are_written(tmp_path):
   part = _part('abcd')
   part.groups = np.array(['x', 'x', 'c', 'd'])
   _write(tmp_path, 'validation', predictions, part)
-  table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
+  table = prediction_files.read_image_scores(
+      tmp_path / 'predictions' / 'val_images.csv')
   assert table.ids.tolist() == ['a', 'b', 'c', 'd']
   assert table.groups.tolist() == ['x', 'x', 'c', 'd']
   np.testing.assert_array_equal(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import predict_masks
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import segmentation
@@ -67,7 +67,8 @@ def test_scores_and_files_of_a_part(tmp_path):
   assert scores['jaccard']['estimate'] == pytest.approx(0.7)
   assert scores['thresholded_jaccard']['estimate'] == pytest.approx(1.6 / 3)
   assert 0.5 <= scores['jaccard']['low'] < 0.7 < scores['jaccard']['high'] <= 0.9
-  table = image_tables.read(tmp_path / 'predictions' / 'val_images.csv')
+  table = prediction_files.read_image_scores(
+      tmp_path / 'predictions' / 'val_images.csv')
   np.testing.assert_array_equal(table.scores['jaccard'], jaccard)
   np.testing.assert_array_equal(
       table.scores['thresholded_jaccard'], [0, 0.7, np.nan, 0.9])
@@ -93,7 +94,7 @@ def test_a_unet_leaves_all_its_files(segmenter):
   counts = {name: parts.count(name) for name in ('train', 'validation', 'test')}
   assert sum(counts.values()) == 40 and counts['test'] == summary['test']['n'] == 10
   assert summary['class_names'] == [] and summary['synthetic']
-  table = image_tables.read(folder / 'predictions' / 'test_images.csv')
+  table = prediction_files.read_image_scores(folder / 'predictions' / 'test_images.csv')
   assert summary['test']['jaccard']['estimate'] == pytest.approx(
       np.mean(table.scores['jaccard']))
   lines = [json.loads(line) for line in
@@ -111,8 +112,9 @@ def test_a_unet_scores_a_prepared_split(segmenter, tmp_path):
   folder, summary, data = segmenter
   again = evaluate.evaluate(folder, dataset='isic2018_task1', data_dir=str(data),
                             split='train', out=tmp_path, allow_leakage=False)
-  table = image_tables.read(tmp_path / 'predictions' / 'train_images.csv')
-  own = image_tables.read(folder / 'predictions' / 'test_images.csv')
+  table = prediction_files.read_image_scores(
+      tmp_path / 'predictions' / 'train_images.csv')
+  own = prediction_files.read_image_scores(folder / 'predictions' / 'test_images.csv')
   scored = dict(zip(table.ids, table.scores['jaccard'], strict=True))
   assert again['train']['n'] == 40
   np.testing.assert_allclose([scored[name] for name in own.ids], own.scores['jaccard'])

@@ -6,7 +6,7 @@ import pytest
 from attnmel_jax.data import generated
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
-from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.phantom import generate
 from attnmel_jax.report import groups as groups_lib
 from attnmel_jax.report import run_reader
@@ -17,7 +17,8 @@ from configs.grids import common as grid_systems
 from tests.report import run_folders
 
 SIDE, SEEN = 36, 32
-ISIC2018 = {'dataset': 'isic2018', 'positive': (), 'class_names': challenge.CLASSES}
+ISIC2018 = {'dataset': 'isic2018', 'positive': (),
+            'class_names': prediction_files.CHALLENGE_CLASSES}
 # Those of Table 3.2.
 SYSTEMS = {name: fields for name, fields in grid_systems.SYSTEMS.items()
            if fields['model'] != 'unet' and fields['roi'] != 'generated'}

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import files
-from attnmel_jax.evaluation import image_tables
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.report import groups
@@ -101,7 +100,8 @@ def write(folder: pathlib.Path, own, *, split='test', predictions=None, classes=
   tables = folder / 'predictions'
   prediction_files.write_predictions(
       tables / f'{name}.csv', ids, labels, probabilities, names)
-  image_tables.write(tables / f'{name}_images.csv', ids, lesions, scores)
+  prediction_files.write_image_scores(
+      tables / f'{name}_images.csv', ids, lesions, scores)
   if maps:
     prediction_files.write_attention(folder / 'attention' / f'{name}.npz', ids, maps)
   files.write_json(folder / 'config.json', own)

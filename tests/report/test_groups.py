@@ -118,7 +118,7 @@ def test_seeds_are_averaged_and_draws_shared(tmp_path):
   assert not group.has('VGG-16', 'auc')
   # The draws are those of the rows in the order of their ids.
   probabilities = group.systems['Mel-CNN'][0].table.probabilities[:, 1]
-  draws = bootstrap.bootstrap_draws(
+  draws = bootstrap.resample(
       labels, group.example.images.groups, num_draws=50, seed=0)
   rows = [np.repeat(np.arange(40), draw) for draw in draws]
   np.testing.assert_allclose(group.values('Mel-CNN', 'auc')[1:], [

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from attnmel_jax.evaluation import calibration
-from attnmel_jax.evaluation import curves
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.report import groups
@@ -19,14 +18,14 @@ class Curve(NamedTuple):
   y: np.ndarray
 
 
-def roc_curves(runs: Sequence[groups.Member], k: int) -> list[curves.RocCurve]:
+def roc_curves(runs: Sequence[groups.Member], k: int) -> list[metrics.RocCurve]:
   """Class k against the others, for each run that has both."""
-  found = [curves.roc_curve(one.table.labels == k, one.table.probabilities[:, k])
+  found = [metrics.roc_curve(one.table.labels == k, one.table.probabilities[:, k])
            for one in runs]
   return [curve for curve in found if len(curve.thresholds)]
 
 
-def average_roc(roc: Sequence[curves.RocCurve]) -> Curve:
+def average_roc(roc: Sequence[metrics.RocCurve]) -> Curve:
   """Vertical average (Fawcett 2006): the mean sensitivity at each false alarm rate.
 
   Nothing is sampled: all corners of all curves are kept, so the area under the
@@ -39,7 +38,7 @@ def average_roc(roc: Sequence[curves.RocCurve]) -> Curve:
   return Curve(np.repeat(x, 2), np.stack([before, after], axis=1).ravel())
 
 
-def _value(curve: curves.RocCurve, x: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+def _value(curve: metrics.RocCurve, x: np.ndarray, extreme: np.ufunc) -> np.ndarray:
   """The sensitivity at x; where the curve rises, its `extreme` there."""
   own, starts = np.unique(curve.false_positive_rate, return_index=True)
   lowest = np.minimum.reduceat(curve.true_positive_rate, starts)
@@ -61,7 +60,7 @@ def corners(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.r_[True, ~within, True]
 
 
-def average_precision_recall(found: Sequence[curves.PrecisionRecallCurve]) -> Curve:
+def average_precision_recall(found: Sequence[metrics.PrecisionRecallCurve]) -> Curve:
   """Mean precision at each recall, of step functions; its area is the mean AP.
 
   The value at x holds from the x before: `drawstyle='steps-pre'`.
@@ -74,15 +73,15 @@ def average_precision_recall(found: Sequence[curves.PrecisionRecallCurve]) -> Cu
 
 
 def precision_recall_curves(runs: Sequence[groups.Member], k: int
-                            ) -> list[curves.PrecisionRecallCurve]:
+                            ) -> list[metrics.PrecisionRecallCurve]:
   """Class k against the others, for each run that has both, without recall 0."""
   result = []
   for one in runs:
-    curve = curves.precision_recall_curve(
+    curve = metrics.precision_recall_curve(
         one.table.labels == k, one.table.probabilities[:, k])
     if len(curve.thresholds):
       kept = curve.recall > 0
-      result.append(curves.PrecisionRecallCurve(*(values[kept] for values in curve)))
+      result.append(metrics.PrecisionRecallCurve(*(values[kept] for values in curve)))
   return result
 
 

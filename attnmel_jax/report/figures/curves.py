@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
-from attnmel_jax.evaluation import curves
+from attnmel_jax.evaluation import metrics
 from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report.figures import curve_values
@@ -185,7 +185,7 @@ def precision_recall(group: groups.Group, axis: Axes) -> dict[str, str]:
   return says
 
 
-def draw_precision_recall(axis: Axes, found: Sequence[curves.PrecisionRecallCurve],
+def draw_precision_recall(axis: Axes, found: Sequence[metrics.PrecisionRecallCurve],
                           **how: Any) -> mpl_lines.Line2D:
   """One curve, the average of several, as the steps that AP sums."""
   curve = curve_values.average_precision_recall(found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.data import storage
-from attnmel_jax.evaluation import attention_maps
+from attnmel_jax.evaluation import attention_scores
 from attnmel_jax.evaluation import overlays
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
@@ -109,4 +109,5 @@ def jaccard(maps: np.ndarray, lesion: np.ndarray, has_lesion: np.ndarray) -> np.
 
   nan where the image is not annotated.
   """
-  return np.where(has_lesion, attention_maps.jaccard(maps > 127, lesion > 127), np.nan)
+  indices = attention_scores.jaccard(maps > 127, lesion > 127)
+  return np.where(has_lesion, indices, np.nan)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnmel_jax.evaluation import paired
+from attnmel_jax.evaluation import attention_scores
 from attnmel_jax.evaluation import score_summary
+from attnmel_jax.evaluation import significance
 from attnmel_jax.report import groups
 from attnmel_jax.report import names as names_lib
 from attnmel_jax.report.tables import captions
@@ -20,7 +21,6 @@ _BASELINES = {'all_ones': 'all ones', 'disc': 'centred disc',
               'otsu': 'Otsu\'s threshold'}
 # Ending of the name of a score by the released protocol.
 _RELEASED = '_released'
-_KINDS = {'jaccard': 'Jaccard', 'mass': 'mass inside', 'pointing': 'pointing game'}
 
 _NOTES = (
     'Always against the lesion mask after the centre crop, whatever prior trained.',
@@ -61,7 +61,7 @@ def scores(context: captions.Context) -> table_lib.Table | None:
     if entry.name not in _BASELINES:
       printed = published.get(entry.system, {}).get(entry.name.removesuffix(_RELEASED))
     cells = [_cell(group, entry, kind) if present else table_lib.NO_RUN
-             for kind in _KINDS]
+             for kind in attention_scores.SCORES]
     difference = table_lib.NOTHING
     if present and printed:
       difference = table_lib.number(
@@ -74,9 +74,9 @@ def scores(context: captions.Context) -> table_lib.Table | None:
   annotated = [f'{_annotated(group, own[0])} images are annotated.'] if group else []
   head = context.head('', _TITLE, *annotated, *_NOTES, *context.on_published,
                       series=_series(context))
+  first, *others = (score.title for score in attention_scores.SCORES.values())
   return table_lib.Table(
-      head, ('map', 'Jaccard', *columns, 'mass inside', 'pointing game',
-             'best threshold', 'Jaccard there'), rows)
+      head, ('map', first, *columns, *others, 'best threshold', 'Jaccard there'), rows)
 
 
 def compared(context: captions.Context) -> table_lib.Table | None:
@@ -92,7 +92,7 @@ def compared(context: captions.Context) -> table_lib.Table | None:
   if deepest is None:
     return None
   body = []
-  for kind, title in _KINDS.items():
+  for kind, score in attention_scores.SCORES.items():
     differences, against = {}, {}
     for entry in own:
       opposite = theirs.get(entry.name, deepest)
@@ -100,11 +100,11 @@ def compared(context: captions.Context) -> table_lib.Table | None:
                                    and _has(group, opposite, kind)):
         continue
       against[entry.label] = opposite.label
-      differences[entry.label] = paired.paired_difference(
+      differences[entry.label] = significance.paired_difference(
           _values(group, entry, kind), _values(group, opposite, kind),
           level=score_summary.LEVEL)
     tests = dict.fromkeys(differences, comparison.NO_TEST)
-    body += comparison.rows(title, against, differences, tests)
+    body += comparison.rows(score.title, against, differences, tests)
   head = context.head(
       'comparisons', f'All maps against those of {reference}', 'A map is compared with '
       'the same map of the reference; where it has none, with its deepest.',

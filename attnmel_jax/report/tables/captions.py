@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnmel_jax.evaluation import paired
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.report import groups
 from attnmel_jax.report.tables import published as published_lib
 from attnmel_jax.report.tables import table as table_lib
@@ -146,7 +146,8 @@ def _folds(group: groups.Group) -> list[str]:
 
 def _errors(group: groups.Group) -> str:
   """What the intervals hold."""
-  sources = {name: paired.error_source(len(own)) for name, own in group.units.items()}
+  sources = {name: bootstrap.error_source(len(own))
+             for name, own in group.units.items()}
   if len(set(sources.values())) == 1:
     numbers = sorted({len(own) for own in group.units.values()})
     seeds = ' or '.join(map(str, numbers))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from attnmel_jax.evaluation import folds as folds_lib
 from attnmel_jax.evaluation import metrics as metrics_lib
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.report import groups
@@ -195,9 +194,10 @@ def areas(context: captions.Context) -> table_lib.Table | None:
     of_folds = _fold_areas(units)
     if len(of_folds) == 1:
       continue
-    means = [folds_lib.average(row).mean for row in of_folds]
-    rows.append([table_lib.Cell(system), table_lib.Cell('spread over folds'), *(
-        _spread(folds_lib.average(column)) for column in (*of_folds.T, means))])
+    means = np.array([row[~np.isnan(row)].mean() for row in of_folds
+                      if not np.isnan(row).all()])
+    rows.append([table_lib.Cell(system), table_lib.Cell('spread over folds'),
+                 *map(_spread, (*of_folds.T, means))])
   head = context.head(
       'auc', 'Areas under ROC curves, each class against the rest',
       'The spread over folds is a standard deviation, with lowest and highest; folds '
@@ -223,10 +223,13 @@ def _fold_areas(units: Sequence[groups.Unit]) -> np.ndarray:
   return np.mean(found, axis=0)
 
 
-def _spread(found: folds_lib.FoldAverage) -> table_lib.Cell:
-  """Standard deviation, lowest and highest of the folds."""
-  if np.isnan(found.spread_over_folds):
+def _spread(of_folds: np.ndarray) -> table_lib.Cell:
+  """Standard deviation, lowest and highest of the folds that have an area.
+
+  It describes the folds and is no standard error: their training sets overlap.
+  """
+  known = of_folds[~np.isnan(of_folds)]
+  if len(known) < 2:
     return table_lib.NOTHING
-  return table_lib.Cell(
-      f'{found.spread_over_folds:.3f} ({found.lowest:.3f} to {found.highest:.3f})',
-      (found.spread_over_folds, found.lowest, found.highest))
+  spread, low, high = map(float, (known.std(ddof=1), known.min(), known.max()))
+  return table_lib.Cell(f'{spread:.3f} ({low:.3f} to {high:.3f})', (spread, low, high))

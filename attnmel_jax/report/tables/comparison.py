@@ -8,10 +8,9 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import bootstrap
-from attnmel_jax.evaluation import hypothesis_tests
-from attnmel_jax.evaluation import paired
+from attnmel_jax.evaluation import run_predictions
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.evaluation import systems
+from attnmel_jax.evaluation import significance
 from attnmel_jax.report import groups
 from attnmel_jax.report import names as names_lib
 from attnmel_jax.report.tables import captions
@@ -44,7 +43,7 @@ NO_TEST = OtherTest('–', float('nan'))
 
 
 def rows(score: str, against: Mapping[str, str],
-         differences: Mapping[str, paired.Difference],
+         differences: Mapping[str, significance.Difference],
          tests: Mapping[str, OtherTest]) -> list[list[table_lib.Cell]]:
   """The rows of one score: a family, which Holm adjusts as one.
 
@@ -54,8 +53,8 @@ def rows(score: str, against: Mapping[str, str],
     differences: row -> paired difference.
     tests: row -> the other test.
   """
-  own = hypothesis_tests.holm([d.p_value for d in differences.values()])
-  other = hypothesis_tests.holm([tests[name].p_value for name in differences])
+  own = significance.holm([d.p_value for d in differences.values()])
+  other = significance.holm([tests[name].p_value for name in differences])
   result = []
   for i, (name, difference) in enumerate(differences.items()):
     test = tests[name]
@@ -84,13 +83,14 @@ def of_systems(context: captions.Context) -> table_lib.Table | None:
     names = [system for system in group.units if group.has(system, metric)]
     if reference not in names or len(names) < 2:
       continue
-    found = paired.compare_with_reference(
-        {system: group.values(system, metric) for system in names},
-        reference=reference, level=score_summary.LEVEL)
+    differences = {
+        system: significance.paired_difference(
+            group.values(system, metric), group.values(reference, metric),
+            level=score_summary.LEVEL)
+        for system in names if system != reference}
     tests = {system: _test(group, metric, system, reference)
-             for system in found.differences}
-    body += rows(title, dict.fromkeys(found.differences, reference), found.differences,
-                 tests)
+             for system in differences}
+    body += rows(title, dict.fromkeys(differences, reference), differences, tests)
   notes = () if context.task.is_binary else (
       'DeLong\'s and McNemar\'s tests are of binary tasks alone.',)
   head = context.head('comparisons', f'All systems against {reference}', *notes)
@@ -157,16 +157,16 @@ def _test(group: groups.Group, metric: str, system: str, reference: str
     return OtherTest('clustered images', float('nan'))
 
 
-def _of_fixed(metric: str, a: systems.Run, b: systems.Run) -> OtherTest:
+def _of_fixed(metric: str, a: run_predictions.Run, b: run_predictions.Run) -> OtherTest:
   """DeLong's or McNemar's; UserError where a lesion has several images."""
   labels, groups = a.predictions.labels, a.images.groups
   pair = [run.predictions.probabilities[:, 1] for run in (a, b)]
   if metric == 'auc':
-    found = hypothesis_tests.delong(labels, *pair, groups=groups)
+    found = significance.delong(labels, *pair, groups=groups)
     defined = not np.isnan(found.p_value)
     text = f'DeLong, s.e. {found.standard_error:.3f}' if defined else 'undefined'
     return OtherTest(text, found.p_value)
-  by_class = hypothesis_tests.mcnemar(
+  by_class = significance.mcnemar(
       labels, *pair, threshold_a=float(a.thresholds[0]),
       threshold_b=float(b.thresholds[0]), groups=groups)
   own = by_class.positives if metric == 'sensitivity' else by_class.negatives

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
 
-# Names of scores, as `evaluation.systems` has them, and of the columns of a table.
+# Names of scores, as in `evaluation.run_predictions`, and of the columns of a table.
 TITLES = {
     'ap': 'AP', 'auc': 'AUC', 'balanced_accuracy': 'balanced accuracy',
     'sensitivity': 'sensitivity', 'specificity': 'specificity',
@@ -25,7 +25,7 @@ class Row(NamedTuple):
   """One published system."""
 
   name: str
-  scores: Mapping[str, str]  # by name of `evaluation.systems`, as printed
+  scores: Mapping[str, str]  # by name of `evaluation.run_predictions`, as printed
   ticks: Mapping[str, bool]
 
 

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import sklearn.metrics
 
-from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report.figures import confusion
 from tests.report import conftest
 from tests.report import drawn
@@ -65,5 +65,6 @@ def test_files_and_tables(make_run, grouped, tmp_path):
     table = [row for row in csv.DictReader(file) if row['system'] == 'Mel-CNN']
   one = classes.systems['Mel-CNN'][0].table
   np.testing.assert_array_equal(
-      [[int(row[name]) for name in challenge.CLASSES] for row in table],
+      [[int(row[name]) for name in prediction_files.CHALLENGE_CLASSES]
+       for row in table],
       sklearn.metrics.confusion_matrix(one.labels, one.probabilities.argmax(axis=1)))

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from attnmel_jax.evaluation import curves
-from attnmel_jax.evaluation import image_tables
+from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import systems
+from attnmel_jax.evaluation import run_predictions
 from attnmel_jax.report import groups
 from attnmel_jax.report.figures import curve_values
 from tests.report import conftest
@@ -20,9 +19,9 @@ def _member(rows, *, seed=0, fold=0, threshold=0.5):
   names = tuple(f'class {k}' for k in range(probabilities.shape[1]))
   run = types.SimpleNamespace(config={'seed': seed, 'fold': fold},
                               summary={'threshold': threshold})
-  return groups.Member(run, None, systems.Run(
+  return groups.Member(run, None, run_predictions.Run(
       prediction_files.PredictionTable(ids, labels, probabilities, names),
-      image_tables.ImageTable(ids, ids, {}),
+      prediction_files.ImageTable(ids, ids, {}),
       np.full(len(ids), fold),
       np.full(len(ids), np.nan if threshold is None else threshold)))
 
@@ -52,8 +51,8 @@ def test_the_area_under_the_average_is_the_average_area():
 
 
 def test_the_vertical_average_by_hand():
-  straight = curves.RocCurve(*np.array([[0., 1.], [0., 1.], [np.inf, 0.5]]))
-  steps = curves.RocCurve(*np.array(
+  straight = metrics.RocCurve(*np.array([[0., 1.], [0., 1.], [np.inf, 0.5]]))
+  steps = metrics.RocCurve(*np.array(
       [[0., 0., 0.5, 0.5, 1.], [0., 0.6, 0.6, 1., 1.], [np.inf, 4, 3, 2, 1]]))
   curve = curve_values.average_roc([straight, steps])
   np.testing.assert_allclose(curve.x, [0, 0, 0.5, 0.5, 1, 1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from attnmel_jax.evaluation import challenge
+from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.report.figures import multiclass_curves
 from tests.report import conftest
 from tests.report import drawn
@@ -28,7 +28,7 @@ def test_curves_and_areas_are_those_of_scikit_learn(classes):
   figure = multiclass_curves.roc(classes)
   assert len(figure.axes) == 7
   for k, axis in enumerate(figure.axes):
-    assert axis.get_title() == f'{challenge.CLASSES[k]} (10)'
+    assert axis.get_title() == f'{prediction_files.CHALLENGE_CLASSES[k]} (10)'
     written = [text.get_text() for text in axis.get_legend().get_texts()]
     expected = []
     for (one,) in classes.systems.values():

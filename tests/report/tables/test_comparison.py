@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.stats
 
-from attnmel_jax.evaluation import paired
+from attnmel_jax.evaluation import significance
 from attnmel_jax.report.tables import comparison
 from attnmel_jax.report.tables import published
 from attnmel_jax.report.tables import table as table_lib
@@ -130,7 +130,7 @@ def test_a_system_alone_has_nothing_to_be_compared_with(tmp_path):
 
 
 def test_columns_without_use_are_left_out():
-  difference = paired.Difference(0.5, 0.25, 0.75, float('nan'))
+  difference = significance.Difference(0.5, 0.25, 0.75, float('nan'))
   body = comparison.rows('s', {'a': 'b'}, {'a': difference},
                          {'a': comparison.NO_TEST})
   (row,) = run_folders.texts(comparison.table(HEAD, body))

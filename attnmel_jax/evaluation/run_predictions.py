@@ -1,15 +1,21 @@
-"""Trained systems on the same images, from the files of their run folders.
+"""The predictions of trained runs of the same images, and their scores in draws.
 
-  runs = {'Mel-CNN': [systems.read(folder, 'test', threshold=0.4) for folder in ...],
-          'AttnMel-CNN': [...]}
-  systems.check_same_images(runs)
-  draws = systems.Draws(num_draws=2000, seed=0)
-  values = {name: systems.bootstrap(own, 'auc', draws=draws)
-            for name, own in runs.items()}
-  bootstrap.percentile_interval(values['Mel-CNN'], level=0.95)
-  paired.compare_with_reference(values, reference='Mel-CNN', level=0.95)
+  system = [run_predictions.read(folder, 'test', fold=0, threshold=0.4)
+            for folder in folders_of_its_seeds]
+  run_predictions.check_same_images({'Mel-CNN': system, 'AttnMel-CNN': other})
+  draws = run_predictions.Draws(num_draws=2000, seed=0)
+  values = run_predictions.score_in_draws(system, 'auc', draws=draws)
+  bootstrap.percentile_interval(values, level=0.95)
 
-The folds of a cross-validation are pooled to one run of a seed first, by `pool`.
+In a cross-validation each image is predicted by the one network that did not see
+its fold; `pool` makes one run of the folds of a seed. Recalls count correct answers,
+so those of all folds are pooled. Areas under curves compare probabilities with each
+other, and networks of two folds are not on one scale: they are computed within each
+fold and averaged.
+
+The folds' training sets overlap, so the spread of a score over the folds is no
+standard error, and there is no unbiased one (Bengio & Grandvalet 2004). Intervals
+come from the draws of the pooled images.
 """
 
 from collections.abc import Callable
@@ -22,27 +28,9 @@ import pathlib
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import bootstrap as bootstrap_lib
-from attnmel_jax.evaluation import challenge
-from attnmel_jax.evaluation import folds as folds_lib
-from attnmel_jax.evaluation import image_tables
-from attnmel_jax.evaluation import paired
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import prediction_files
-from attnmel_jax.evaluation import score_summary as scores_lib
 
-# Scores that rank the images of a binary task.
-_RANKING = {
-    'ap': bootstrap_lib.draws_average_precision,
-    'auc': bootstrap_lib.draws_auc,
-    'sensitivity_at_95_specificity': functools.partial(
-        bootstrap_lib.draws_sensitivity_at_specificity,
-        specificity=scores_lib.OPERATING_POINT),
-    # The reverse: classes and sign exchanged.
-    'specificity_at_95_sensitivity': lambda draws, *, labels, scores: (
-        bootstrap_lib.draws_sensitivity_at_specificity(
-            draws, labels=~labels, scores=-scores,
-            specificity=scores_lib.OPERATING_POINT)),
-}
 # Scores of a binary task at the threshold that was chosen on validation.
 _AT_THRESHOLD = ('sensitivity', 'specificity', 'balanced_accuracy')
 
@@ -55,7 +43,7 @@ class Run:
   """
 
   predictions: prediction_files.PredictionTable
-  images: image_tables.ImageTable
+  images: prediction_files.ImageTable
   folds: np.ndarray       # int [N], whose network predicted the row
   thresholds: np.ndarray  # float64 [N], that network's; nan where it has none
 
@@ -69,7 +57,7 @@ def read(folder: pathlib.Path, name: str, *, fold: int, threshold: float | None)
     folder: that holds predictions/.
     name: of the part, as in the names of its files.
     fold: of the network; 0 without a cross-validation.
-    threshold: from which on class 1 is called, chosen on validation; None where
+    threshold: chosen on validation; class 1 is predicted from there on. None where
       there is none.
 
   Raises:
@@ -77,14 +65,14 @@ def read(folder: pathlib.Path, name: str, *, fold: int, threshold: float | None)
   """
   path = folder / 'predictions' / f'{name}.csv'
   table = prediction_files.read_predictions(path)
-  images = image_tables.read(path.with_name(f'{name}_images.csv'))
+  images = prediction_files.read_image_scores(path.with_name(f'{name}_images.csv'))
   if not np.array_equal(table.ids, images.ids):
     raise errors.UserError(
         f'{path} and {name}_images.csv beside it hold other images or orders; write '
         'both again with launch/evaluate.py')
   run = Run(table, images, np.full(len(table.ids), fold),
             np.full(len(table.ids), np.nan if threshold is None else threshold))
-  return _rows(run, challenge.scored(table.ids))
+  return _rows(run, prediction_files.scored(table.ids))
 
 
 def pool(runs: Sequence[Run]) -> Run:
@@ -95,19 +83,36 @@ def pool(runs: Sequence[Run]) -> Run:
   Raises:
     UserError: an image is in two folds, or the folds have other classes.
   """
-  pooled = folds_lib.pool([run.predictions for run in runs])
-  order = np.argsort(np.concatenate([run.predictions.ids for run in runs]))
+  first = runs[0]
+  for run in runs:
+    if run.predictions.class_names != first.predictions.class_names:
+      raise errors.UserError(
+          f'fold {run.folds[0]} has the classes '
+          f'{", ".join(run.predictions.class_names)}, fold {first.folds[0]} '
+          f'{", ".join(first.predictions.class_names)}; pool folds of one experiment')
+  ids = np.concatenate([run.predictions.ids for run in runs])
+  unique, counts = np.unique(ids, return_counts=True)
+  if (counts > 1).any():
+    raise errors.UserError(
+        f'{unique[counts > 1][0]} and {np.count_nonzero(counts > 1) - 1} other images '
+        'are tested in more than one fold; pool each fold of one experiment once')
+  order = np.argsort(ids)
 
   def together(arrays):
-    return np.concatenate(arrays)[order]
+    return np.concatenate(list(arrays))[order]
 
-  shared = [name for name in runs[0].images.scores
+  shared = [name for name in first.images.scores
             if all(name in run.images.scores for run in runs)]
-  images = image_tables.ImageTable(
-      pooled.table.ids, together([run.images.groups for run in runs]),
-      {name: together([run.images.scores[name] for run in runs]) for name in shared})
-  return Run(pooled.table, images, together([run.folds for run in runs]),
-             together([run.thresholds for run in runs]))
+  return Run(
+      prediction_files.PredictionTable(
+          ids[order], together(run.predictions.labels for run in runs),
+          together(run.predictions.probabilities for run in runs),
+          first.predictions.class_names),
+      prediction_files.ImageTable(
+          ids[order], together(run.images.groups for run in runs),
+          {name: together(run.images.scores[name] for run in runs)
+           for name in shared}),
+      together(run.folds for run in runs), together(run.thresholds for run in runs))
 
 
 def check_same_images(systems: Mapping[str, Sequence[Run]]) -> None:
@@ -129,11 +134,11 @@ def check_same_images(systems: Mapping[str, Sequence[Run]]) -> None:
 
 
 def metrics_of(run: Run) -> tuple[str, ...]:
-  """Names of what `bootstrap` can work out for a run."""
+  """Names of the scores that `score_in_draws` can compute for a run."""
   names = run.predictions.class_names
   if len(names) == 2:
     decided = not np.isnan(run.thresholds).any()
-    own = (*_RANKING, *(_AT_THRESHOLD if decided else ()))
+    own = (*bootstrap.RANKING, *(_AT_THRESHOLD if decided else ()))
   else:
     own = ('balanced_accuracy', 'auc_mean', *(f'recall_{name}' for name in names),
            *(f'auc_{name}' for name in names))
@@ -148,15 +153,15 @@ class Draws:
     self._made: dict[tuple, np.ndarray] = {}
 
   def of(self, strata: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`bootstrap_lib.bootstrap_draws` of strata [N] and groups [N]: uint16 [D, N]."""
+    """`bootstrap.resample` of strata [N] and groups [N]: uint16 [D, N]."""
     key = (tuple(strata.tolist()), tuple(groups.tolist()))
     if key not in self._made:
-      self._made[key] = bootstrap_lib.bootstrap_draws(
+      self._made[key] = bootstrap.resample(
           strata, groups, num_draws=self.num_draws, seed=self.seed)
     return self._made[key]
 
 
-def bootstrap(runs: Sequence[Run], metric: str, *, draws: Draws) -> np.ndarray:
+def score_in_draws(runs: Sequence[Run], metric: str, *, draws: Draws) -> np.ndarray:
   """A system's score, averaged over its seeds, as it is and in each draw.
 
   Lesions are resampled, by class, and by fold where no lesion is in two; with three
@@ -171,11 +176,11 @@ def bootstrap(runs: Sequence[Run], metric: str, *, draws: Draws) -> np.ndarray:
     draws: the same for all systems.
 
   Returns:
-    float64 [1 + D], for `bootstrap.percentile_interval` and `comparisons`.
+    float64 [1 + D], for `bootstrap.percentile_interval` and `significance`.
   """
   values = [_values(run, metric, draws) for run in runs]
-  return paired.average_seeds(
-      np.stack(values), paired.seed_draws(
+  return bootstrap.average_seeds(
+      np.stack(values), bootstrap.seed_draws(
           len(runs), num_draws=draws.num_draws, seed=draws.seed))
 
 
@@ -186,7 +191,7 @@ def _rows(run: Run, rows: np.ndarray) -> Run:
       prediction_files.PredictionTable(
           table.ids[rows], table.labels[rows], table.probabilities[rows],
           table.class_names),
-      image_tables.ImageTable(
+      prediction_files.ImageTable(
           images.ids[rows], images.groups[rows],
           {name: values[rows] for name, values in images.scores.items()}),
       run.folds[rows], run.thresholds[rows])
@@ -199,12 +204,12 @@ def _values(run: Run, metric: str, draws: Draws) -> np.ndarray:
     if not len(run.folds):
       return np.full(1 + draws.num_draws, np.nan)
     function = functools.partial(
-        bootstrap_lib.draws_mean, values=run.images.scores[metric],
+        bootstrap.draws_mean, values=run.images.scores[metric],
         include=np.ones(len(run.folds), bool))
   else:
     function = _classification(run, metric)
   drawn = draws.of(_strata(run), run.images.groups)
-  return bootstrap_lib.bootstrap_values(function, draws=drawn)
+  return bootstrap.values(function, draws=drawn)
 
 
 def _strata(run: Run) -> np.ndarray:
@@ -214,16 +219,16 @@ def _strata(run: Run) -> np.ndarray:
   if len(pairs) > len(np.unique(run.images.groups)):
     # Lesions in the same few folds would be strata of one or two, hardly resampled.
     return labels
-  return folds_lib.strata(labels, run.folds)
+  return labels * (run.folds.max() + 1) + run.folds
 
 
 def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]:
   """The function draws [D, N] -> [D] of a score of the predictions."""
   labels = run.predictions.labels
   probabilities, names = run.predictions.probabilities, run.predictions.class_names
-  if metric in _RANKING:
+  if metric in bootstrap.RANKING:
     return functools.partial(
-        folds_lib.draws_average, metric=_RANKING[metric], labels=labels,
+        bootstrap.draws_fold_average, metric=bootstrap.RANKING[metric], labels=labels,
         scores=probabilities[:, 1], folds=run.folds)
   if len(names) == 2:
     predicted = (probabilities[:, 1] >= run.thresholds).astype(labels.dtype)
@@ -231,7 +236,7 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
     predicted = probabilities.argmax(axis=1)
   if metric == 'balanced_accuracy':
     return functools.partial(
-        bootstrap_lib.draws_balanced_accuracy, labels=labels, predicted=predicted)
+        bootstrap.draws_balanced_accuracy, labels=labels, predicted=predicted)
   if metric == 'auc_mean':
     areas = [_area(run, k) for k in np.unique(labels)]
     return lambda drawn: np.mean([area(drawn) for area in areas], axis=0)
@@ -242,12 +247,12 @@ def _classification(run: Run, metric: str) -> Callable[[np.ndarray], np.ndarray]
   else:
     k = names.index(metric.removeprefix('recall_'))
   return functools.partial(
-      bootstrap_lib.draws_mean, values=predicted == labels, include=labels == k)
+      bootstrap.draws_mean, values=predicted == labels, include=labels == k)
 
 
 def _area(run: Run, k: int) -> Callable[[np.ndarray], np.ndarray]:
   """Of class k against the rest, averaged over the folds."""
   return functools.partial(
-      folds_lib.draws_average, metric=bootstrap_lib.draws_auc,
+      bootstrap.draws_fold_average, metric=bootstrap.draws_auc,
       labels=run.predictions.labels == k,
       scores=run.predictions.probabilities[:, k], folds=run.folds)

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 
@@ -7,7 +8,8 @@ import scipy.stats
 import sklearn.metrics
 
 from attnmel_jax import errors
-from attnmel_jax.evaluation import hypothesis_tests
+from attnmel_jax.evaluation import bootstrap
+from attnmel_jax.evaluation import significance
 
 # Albumin, total protein, K-G score and benefit from surgery of the patients with
 # ovarian cancer that have all three measured: DeLong, DeLong & Clarke-Pearson,
@@ -23,15 +25,95 @@ OVARIAN = np.fromstring("""
 3.6 6.6 5 1""", sep=' ').reshape(-1, 4)
 
 
-def _pair(seed, rows=60, decimals=8, share=0.3):
+def _pair(seed, rows=60, decimals=8, lift=0.0):
+  """Labels and two systems that find the same images hard."""
   rng = np.random.default_rng(seed)
-  labels = np.arange(rows) < share * rows
+  labels = np.arange(rows) < 0.3 * rows
   common = rng.normal(labels, 1)
-  return labels, *(np.round(common + rng.normal(0, 0.7, (2, rows)), decimals))
+  a, b = np.round(common + rng.normal(0, 0.4, (2, rows)), decimals)
+  return labels, a + lift * labels, b
+
+
+def _draws(labels, number, seed=0):
+  return bootstrap.resample(
+      labels, np.arange(len(labels)), num_draws=number, seed=seed)
+
+
+def _auc_values(labels, scores, draws):
+  return bootstrap.values(
+      functools.partial(bootstrap.draws_auc, labels=labels, scores=scores),
+      draws=draws)
+
+
+def test_a_difference_by_hand():
+  a = np.array([5.0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  found = significance.paired_difference(a, np.full(11, 1.5), level=0.8)
+  # Draws -0.5, 0.5, ..., 8.5: one of ten is not above 0.
+  assert found.estimate == 3.5
+  assert (found.low, found.high) == pytest.approx((0.4, 7.6))
+  assert found.p_value == pytest.approx(2 * 2 / 11)
+  turned = significance.paired_difference(np.full(11, 1.5), a, level=0.8)
+  assert turned.p_value == found.p_value
+  assert turned.low == pytest.approx(-found.high)
+  assert significance.paired_difference(a, a, level=0.95) == (0, 0, 0, 1)
+  # An undefined draw leaves no bounds.
+  found = significance.paired_difference(
+      np.array([1.0, 1, np.nan, 1]), np.zeros(4), level=0.95)
+  assert found.estimate == 1
+  assert np.isnan(found[1:]).all()
+  with pytest.raises(ValueError, match='not paired'):
+    significance.paired_difference(np.zeros(4), np.zeros(5), level=0.95)
+
+
+@pytest.mark.parametrize('lift', [0.0, 0.3])
+def test_the_bootstrap_agrees_with_delong(lift):
+  labels, a, b = _pair(0, rows=300, lift=lift)
+  draws = _draws(labels, 3000)
+  values_a = _auc_values(labels, a, draws)
+  found = significance.paired_difference(
+      values_a, _auc_values(labels, b, draws), level=0.95)
+  delong = _delong(labels, a, b)
+  assert found.estimate == pytest.approx(delong.difference)
+  assert (found.high - found.low) / (2 * 1.96) == pytest.approx(
+      delong.standard_error, rel=0.08)
+  assert found.p_value == pytest.approx(delong.p_value, abs=0.06)
+  # Unpaired, the interval would be a good deal wider.
+  unpaired = significance.paired_difference(
+      values_a, _auc_values(labels, b, _draws(labels, 3000, seed=1)), level=0.95)
+  assert unpaired.high - unpaired.low > 1.5 * (found.high - found.low)
+
+
+def test_both_reject_equal_systems_as_often_as_they_say():
+  drawn, delong = [], []
+  draws = _draws(_pair(0, rows=120)[0], 300)
+  for seed in range(200):
+    labels, a, b = _pair(seed, rows=120)
+    drawn.append(significance.paired_difference(
+        *(_auc_values(labels, s, draws) for s in (a, b)), level=0.95).p_value)
+    delong.append(_delong(labels, a, b).p_value)
+  # 0.1 +- 3 standard errors of a share of 200.
+  for p_values in (drawn, delong):
+    assert 0.1 - 0.064 <= np.mean(np.array(p_values) <= 0.1) <= 0.1 + 0.064
+
+
+def test_a_difference_of_means_is_that_of_the_paired_t_test():
+  # A Jaccard index is a mean over the images.
+  rng = np.random.default_rng(3)
+  a = rng.beta(4, 3, 200)
+  b = np.clip(a + rng.normal(-0.02, 0.1, 200), 0, 1)
+  draws = bootstrap.resample(np.zeros(200), np.arange(200), num_draws=4000, seed=0)
+  values = [bootstrap.values(functools.partial(
+      bootstrap.draws_mean, values=v, include=np.ones(200, bool)), draws=draws)
+            for v in (a, b)]
+  found = significance.paired_difference(*values, level=0.95)
+  assert found.estimate == pytest.approx(np.mean(a - b))
+  np.testing.assert_allclose(
+      [found.low, found.high],
+      scipy.stats.ttest_rel(a, b).confidence_interval(0.95), atol=0.0015)
 
 
 def _delong(labels, a, b):
-  return hypothesis_tests.delong(labels, a, b, groups=np.arange(len(labels)))
+  return significance.delong(labels, a, b, groups=np.arange(len(labels)))
 
 
 def _by_definition(labels, a, b):
@@ -73,13 +155,6 @@ def test_delong_is_the_definition_over_all_pairs(decimals):
   assert found.auc_b == pytest.approx(sklearn.metrics.roc_auc_score(labels, b))
 
 
-def test_delong_rejects_equal_systems_as_often_as_it_says():
-  p_values = [_delong(*_pair(seed, rows=150)).p_value for seed in range(300)]
-  # 0.1 +- 3 standard errors of a share of 300.
-  assert 0.1 - 0.052 <= np.mean(np.array(p_values) < 0.1) <= 0.1 + 0.052
-  assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
-
-
 def test_delong_at_its_limits():
   labels, a, b = _pair(1)
   same = _delong(labels, a, np.exp(a))
@@ -93,7 +168,7 @@ def test_delong_at_its_limits():
 
 
 def _mcnemar(labels, a, b, threshold_a=0.5, threshold_b=0.5):
-  return hypothesis_tests.mcnemar(
+  return significance.mcnemar(
       labels, a, b, threshold_a=threshold_a, threshold_b=threshold_b,
       groups=np.arange(len(labels)))
 
@@ -137,26 +212,18 @@ def test_mcnemar_uses_the_threshold_of_each_system():
   assert found.negatives[:2] == (0, 1)
 
 
-@pytest.mark.parametrize('test', [_delong, _mcnemar])
-def test_more_than_two_classes_are_refused(test):
-  with pytest.raises(errors.UserError, match='binary.*3 classes.*paired bootstrap'):
-    test(np.array([0, 1, 2]), np.zeros(3), np.zeros(3))
-
-
-def test_clustered_images_are_refused():
-  labels, scores, groups = np.array([0, 1, 0, 1]), np.arange(4.0), list('abca')
-  with pytest.raises(errors.UserError,
-                     match="DeLong's test.* 1 of 4 .*paired bootstrap over lesions"):
-    hypothesis_tests.delong(labels, scores, scores, groups=np.array(groups))
-  with pytest.raises(errors.UserError,
-                     match="McNemar's test.* 1 of 4 .*paired bootstrap over lesions"):
-    hypothesis_tests.mcnemar(labels, scores, scores, threshold_a=0.5,
-                             threshold_b=0.5, groups=np.array(groups))
-  with pytest.raises(ValueError, match='do not fit'):
-    hypothesis_tests.delong(labels, scores, scores, groups=np.arange(3))
-
-
-def test_a_threshold_that_nobody_could_choose_is_a_bug():
+def test_what_the_tests_refuse():
+  labels, scores = np.array([0, 1, 0, 1]), np.arange(4.0)
+  groups = np.array(list('abca'))
+  mcnemar = functools.partial(significance.mcnemar, threshold_a=0.5, threshold_b=0.5)
+  for name, test in (('DeLong', significance.delong), ('McNemar', mcnemar)):
+    with pytest.raises(errors.UserError,
+                       match=f"{name}'s test.* 1 of 4 .*paired bootstrap over lesions"):
+      test(labels, scores, scores, groups=groups)
+    with pytest.raises(errors.UserError, match='binary.*3 classes.*paired bootstrap'):
+      test(np.array([0, 1, 2, 0]), scores, scores, groups=np.arange(4))
+    with pytest.raises(ValueError, match='do not fit'):
+      test(labels, scores, scores, groups=np.arange(3))
   with pytest.raises(ValueError, match='thresholds are nan'):
     _mcnemar(np.array([0, 1]), np.zeros(2), np.zeros(2), threshold_a=math.nan)
 
@@ -175,19 +242,19 @@ def test_holm_is_closed_testing():
   rng = np.random.default_rng(0)
   for number in (1, 2, 5, 7):
     p_values = np.round(rng.random(number)**3, 2)
-    found = hypothesis_tests.holm(p_values)
+    found = significance.holm(p_values)
     np.testing.assert_allclose(found.adjusted, _closed_testing(p_values))
     assert found.number == number
 
 
 def test_holm_by_hand():
   # 4 x .005, then the larger of that and 3 x .01, 2 x .03, 1 x .04.
-  found = hypothesis_tests.holm([0.01, 0.04, 0.03, 0.005])
+  found = significance.holm([0.01, 0.04, 0.03, 0.005])
   np.testing.assert_allclose(found.adjusted, [0.03, 0.06, 0.06, 0.02])
   # One that could not be made is not counted.
-  found = hypothesis_tests.holm([0.01, math.nan, 0.04])
+  found = significance.holm([0.01, math.nan, 0.04])
   np.testing.assert_allclose(found.adjusted, [0.02, math.nan, 0.04])
   assert found.number == 2
-  assert hypothesis_tests.holm([]).number == 0
+  assert significance.holm([]).number == 0
   with pytest.raises(ValueError, match='not all in'):
-    hypothesis_tests.holm([0.5, 1.5])
+    significance.holm([0.5, 1.5])

@@ -6,11 +6,10 @@ import sklearn.metrics
 
 from attnmel_jax import errors
 from attnmel_jax.evaluation import bootstrap
-from attnmel_jax.evaluation import image_tables
-from attnmel_jax.evaluation import paired
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.evaluation import run_predictions
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.evaluation import systems
+from attnmel_jax.evaluation import significance
 
 BINARY = ('other', 'melanoma')
 SEVEN = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
@@ -28,25 +27,26 @@ def _run(seed, class_names=BINARY, rows=120, quality=1.5):
   jaccard = rng.beta(4, 4, rows)
   jaccard[::7] = np.nan
   threshold = 0.4 if count == 2 else np.nan
-  return systems.Run(
+  return run_predictions.Run(
       prediction_files.PredictionTable(ids, labels, probabilities, class_names),
-      image_tables.ImageTable(ids, np.repeat(ids[::2], 2), {'jaccard_cam': jaccard}),
+      prediction_files.ImageTable(
+          ids, np.repeat(ids[::2], 2), {'jaccard_cam': jaccard}),
       np.zeros(rows, int), np.full(rows, threshold))
 
 
 def _bootstrap(runs, metric, *, num_draws, seed):
-  return systems.bootstrap(
-      runs, metric, draws=systems.Draws(num_draws=num_draws, seed=seed))
+  return run_predictions.score_in_draws(
+      runs, metric, draws=run_predictions.Draws(num_draws=num_draws, seed=seed))
 
 
 def _summary(run):
   table = run.predictions
-  found = score_summary.classification_scores(
+  found = score_summary.classification(
       table.labels, table.probabilities, class_names=table.class_names,
       groups=run.images.groups,
       threshold=0.4 if len(table.class_names) == 2 else None, temperature=None,
       num_draws=200, seed=3)
-  return found | score_summary.attention_scores(
+  return found | score_summary.per_image_means(
       run.images.scores, ~np.isnan(run.images.scores['jaccard_cam']),
       labels=table.labels, groups=run.images.groups, num_draws=200, seed=3)
 
@@ -55,7 +55,7 @@ def _summary(run):
 def test_one_run_has_the_intervals_of_its_summary(class_names, number):
   run = _run(0, class_names)
   summary = _summary(run)
-  names = systems.metrics_of(run)
+  names = run_predictions.metrics_of(run)
   assert len(names) == number
   for name in names:
     if name == 'balanced_accuracy' and len(class_names) == 2:
@@ -81,13 +81,14 @@ def test_seeds_are_averaged_and_resampled():
 
 def test_systems_are_compared_on_the_same_draws():
   runs = {'reference': [_run(0)], 'twin': [_run(0)], 'better': [_run(1, quality=4)]}
-  systems.check_same_images(runs)
+  run_predictions.check_same_images(runs)
   values = {name: _bootstrap(own, 'auc', num_draws=200, seed=0)
             for name, own in runs.items()}
-  found = paired.compare_with_reference(values, reference='reference', level=0.95)
-  assert found.differences['twin'] == (0, 0, 0, 1)
-  assert found.differences['better'].low > 0
-  assert found.number == 2
+  twin, better = (
+      significance.paired_difference(values[name], values['reference'], level=0.95)
+      for name in ('twin', 'better'))
+  assert twin == (0, 0, 0, 1)
+  assert better.low > 0
 
 
 def test_other_images_are_not_compared():
@@ -102,17 +103,17 @@ def test_other_images_are_not_compared():
       dataclasses.replace(other, folds=other.folds + 1)]
   for run in changed:
     with pytest.raises(errors.UserError, match='B was not scored .* of A'):
-      systems.check_same_images({'A': [first], 'B': [other, run]})
+      run_predictions.check_same_images({'A': [first], 'B': [other, run]})
 
 
-def test_an_unknown_metric_names_those_there_are():
+def test_a_score_that_a_run_lacks():
   with pytest.raises(errors.UserError, match="'jaccard_pool4'.*'auc'.*'jaccard_cam'"):
     _bootstrap([_run(0)], 'jaccard_pool4', num_draws=10, seed=0)
-
-
-def test_a_score_that_no_image_has_is_undefined():
+  run = dataclasses.replace(_run(0), thresholds=np.full(120, np.nan))
+  assert not {'sensitivity', 'specificity', 'balanced_accuracy'} & set(
+      run_predictions.metrics_of(run))
   run = _run(0)
-  run.images.scores['jaccard_cam'][:] = np.nan
+  run.images.scores['jaccard_cam'][:] = np.nan  # no image has it
   assert np.isnan(_bootstrap([run], 'jaccard_cam', num_draws=10, seed=0)).all()
 
 
@@ -121,8 +122,9 @@ def _write(folder, run, ids):
   prediction_files.write_predictions(
       folder / 'predictions' / 'test.csv', ids, table.labels, table.probabilities,
       table.class_names)
-  image_tables.write(folder / 'predictions' / 'test_images.csv', table.ids,
-                     run.images.groups, run.images.scores)
+  prediction_files.write_image_scores(
+      folder / 'predictions' / 'test_images.csv', table.ids, run.images.groups,
+      run.images.scores)
 
 
 def test_a_run_is_read_without_the_image_that_has_no_weight(tmp_path):
@@ -132,7 +134,7 @@ def test_a_run_is_read_without_the_image_that_has_no_weight(tmp_path):
   run = dataclasses.replace(
       run, predictions=dataclasses.replace(run.predictions, ids=ids))
   _write(tmp_path, run, ids)
-  found = systems.read(tmp_path, 'test', fold=2, threshold=0.3)
+  found = run_predictions.read(tmp_path, 'test', fold=2, threshold=0.3)
   assert found.folds.tolist() == [2] * 119
   assert found.thresholds.tolist() == [0.3] * 119
   kept = np.arange(120) != 5
@@ -142,19 +144,15 @@ def test_a_run_is_read_without_the_image_that_has_no_weight(tmp_path):
   np.testing.assert_array_equal(found.images.groups, run.images.groups[kept])
   np.testing.assert_array_equal(
       found.images.scores['jaccard_cam'], run.images.scores['jaccard_cam'][kept])
-
-
-def test_files_of_other_images_are_refused(tmp_path):
-  run = _run(0)
-  _write(tmp_path, run, run.predictions.ids[::-1])
+  _write(tmp_path, run, ids[::-1])
   with pytest.raises(errors.UserError, match='other images or orders'):
-    systems.read(tmp_path, 'test', fold=0, threshold=None)
+    run_predictions.read(tmp_path, 'test', fold=0, threshold=None)
 
 
 def _fold(run, fold, rows, *, threshold):
   """The rows of a run as the part that one network of a cross-validation tests."""
   table, images = run.predictions, run.images
-  return systems.Run(
+  return run_predictions.Run(
       dataclasses.replace(table, ids=table.ids[rows], labels=table.labels[rows],
                           probabilities=table.probabilities[rows]),
       dataclasses.replace(
@@ -167,7 +165,7 @@ def test_folds_are_pooled_for_shares_and_averaged_for_ranks():
   whole = _run(0)
   lesions = np.arange(120) // 2
   parts = [np.flatnonzero(lesions % 5 == k)[::-1] for k in (0, 3)]
-  pooled = systems.pool([
+  pooled = run_predictions.pool([
       _fold(whole, 3, parts[1], threshold=0.2),
       _fold(whole, 0, parts[0], threshold=0.7)])
   rows = np.flatnonzero(np.isin(lesions % 5, (0, 3)))
@@ -197,18 +195,22 @@ def test_folds_are_pooled_for_shares_and_averaged_for_ranks():
       np.nanmean(whole.images.scores['jaccard_cam'][rows]))
 
 
-def test_without_a_threshold_nothing_is_called():
-  run = dataclasses.replace(_run(0), thresholds=np.full(120, np.nan))
-  assert not {'sensitivity', 'specificity', 'balanced_accuracy'} & set(
-      systems.metrics_of(run))
+def test_folds_that_cannot_be_pooled():
+  whole = _run(0)
+  first = _fold(whole, 0, np.arange(10), threshold=0.2)
+  with pytest.raises(errors.UserError, match='i008 and 1 other images'):
+    run_predictions.pool([first, _fold(whole, 1, np.arange(8, 20), threshold=0.2)])
+  other = _fold(_run(0, ('x', 'y')), 1, np.arange(10, 20), threshold=0.2)
+  with pytest.raises(errors.UserError, match='fold 1 has the classes x, y, fold 0'):
+    run_predictions.pool([first, other])
 
 
 def test_draws_are_made_once():
-  draws = systems.Draws(num_draws=5, seed=1)
+  draws = run_predictions.Draws(num_draws=5, seed=1)
   labels, groups = np.array([0, 1, 0, 1]), np.array(list('abcd'))
   first = draws.of(labels, groups)
   assert draws.of(labels.copy(), groups) is first
-  np.testing.assert_array_equal(first, bootstrap.bootstrap_draws(
+  np.testing.assert_array_equal(first, bootstrap.resample(
       labels, groups, num_draws=5, seed=1))
   assert draws.of(labels, np.array(list('abcc'))) is not first
 

@@ -1,14 +1,16 @@
-"""Tests of whether two systems differ on the same images.
+"""Whether two systems differ on the same images: intervals, tests, adjustment.
 
-  hypothesis_tests.delong(labels, scores_a, scores_b, groups=ids)
-  hypothesis_tests.mcnemar(labels, scores_a, scores_b, threshold_a=0.4,
-                           threshold_b=0.3, groups=ids)
-  hypothesis_tests.holm(p_values)
+  significance.paired_difference(values_a, values_b, level=0.95)
+  significance.delong(labels, scores_a, scores_b, groups=ids)
+  significance.mcnemar(labels, scores_a, scores_b, threshold_a=0.4, threshold_b=0.3,
+                       groups=ids)
+  significance.holm(p_values)
 
-DeLong's and McNemar's tests take every image for an independent case and compare
-two fixed sets of predictions: one trained network against another, never the
-predictions of several seeds in a row. `comparisons.paired_difference` needs
-neither, and compares any score.
+The paired bootstrap works for every score of `bootstrap.values`: draws of test
+images are the same for all systems, so whatever makes an image hard for both
+cancels in the difference. DeLong's and McNemar's tests treat images as independent
+and compare two fixed sets of predictions: one trained network with another, never
+the predictions of several seeds in a row.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,17 @@ import numpy as np
 import scipy.stats
 
 from attnmel_jax import errors
+from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import metrics
+
+
+class Difference(NamedTuple):
+  """A score of one system less that of another, on the same images."""
+
+  estimate: float
+  low: float
+  high: float
+  p_value: float  # two-sided, before any adjustment
 
 
 class DeLong(NamedTuple):
@@ -32,7 +44,7 @@ class DeLong(NamedTuple):
 
 
 class McNemar(NamedTuple):
-  """Images that only one of two systems tells right, and the exact p-value."""
+  """Images that only one of two systems classifies correctly; the exact p-value."""
 
   only_a: int
   only_b: int
@@ -51,6 +63,35 @@ class Holm(NamedTuple):
 
   adjusted: np.ndarray  # float64 [M]; nan where the p-value was nan
   number: int           # of comparisons, those without a p-value left out
+
+
+def paired_difference(
+    values_a: np.ndarray, values_b: np.ndarray, *, level: float) -> Difference:
+  """Score a - score b, with a percentile interval over paired draws.
+
+  The p-value is the one that belongs to the interval: twice the smaller share of
+  draws on one side of 0, counting the data as a draw more (Davison & Hinkley
+  1997, sections 4.2 and 5.4).
+
+  Args:
+    values_a: [1 + D] from `bootstrap.values` or `bootstrap.average_seeds`.
+    values_b: [1 + D] of the other system, from the same draws of images.
+    level: of the interval.
+
+  Returns:
+    The difference; nan where it is undefined, bounds and p-value also where it is
+    undefined in some draw.
+  """
+  if values_a.shape != values_b.shape:
+    raise ValueError(f'values {values_a.shape} and {values_b.shape} are not paired')
+  differences = values_a - values_b
+  interval = bootstrap.percentile_interval(differences, level=level)
+  drawn = differences[1:]
+  if np.isnan(drawn).any():
+    return Difference(interval.estimate, interval.low, interval.high, float('nan'))
+  tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
+  p_value = min(1.0, float(2 * (tail + 1) / (len(drawn) + 1)))
+  return Difference(interval.estimate, interval.low, interval.high, p_value)
 
 
 def delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *,
@@ -72,8 +113,8 @@ def delong(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *,
   Raises:
     UserError: a lesion has several images, or the task is not binary.
 
-  >>> hypothesis_tests.delong([0, 0, 1, 1], [.1, .4, .35, .8], [.1, .2, .3, .4],
-  ...                         groups=['a', 'b', 'c', 'd']).difference
+  >>> significance.delong([0, 0, 1, 1], [.1, .4, .35, .8], [.1, .2, .3, .4],
+  ...                     groups=['a', 'b', 'c', 'd']).difference
   -0.25
   """
   _check_test('DeLong\'s test', labels, groups)
@@ -102,8 +143,8 @@ def mcnemar(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *,
             ) -> McNemarByClass:
   """McNemar's exact test, on the positives and on the negatives.
 
-  Of the images that just one system tells right, each system has half if they are
-  equally good: a binomial test (McNemar 1947).
+  Of the images that only one system classifies correctly, each system has half if
+  they are equally good: a binomial test (McNemar 1947).
 
   Args:
     labels: [N] of 0 and 1, or bool.
@@ -143,12 +184,12 @@ def holm(p_values: Sequence[float]) -> Holm:
   A family is all comparisons with the named reference in one table and metric.
   An adjusted value at most alpha rejects with a family-wise error of alpha,
   however the tests depend on each other. A comparison that could not be made
-  (nan) takes no part.
+  (nan) is left out.
 
   Raises:
     ValueError: a p-value is not in [0, 1].
 
-  >>> hypothesis_tests.holm([.01, .04, .03]).adjusted.round(4).tolist()
+  >>> significance.holm([.01, .04, .03]).adjusted.round(4).tolist()
   [0.03, 0.06, 0.06]
   """
   values = np.asarray(p_values, np.float64)
@@ -169,12 +210,12 @@ def _check_test(test: str, labels: np.ndarray, groups: np.ndarray) -> None:
   if len(classes := np.unique(labels)) > 2:
     raise errors.UserError(
         f'{test} compares two systems on a binary task, and there are {len(classes)} '
-        'classes here; use the paired bootstrap (comparisons.paired_difference)')
+        'classes here; use the paired bootstrap (significance.paired_difference)')
   if clustered := len(groups) - len(np.unique(groups)):
     raise errors.UserError(
-        f'{test} takes images for independent, but {clustered} of {len(groups)} show '
-        'a lesion that another image shows already; use the paired bootstrap over '
-        'lesions (comparisons.paired_difference)')
+        f'{test} treats images as independent, but {clustered} of {len(groups)} show '
+        'a lesion that another image already shows; use the paired bootstrap over '
+        'lesions (significance.paired_difference)')
 
 
 def _placements(labels: np.ndarray, scores: np.ndarray
