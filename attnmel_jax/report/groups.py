@@ -182,8 +182,8 @@ class Group:
         found = np.mean([self.values(system, f'auc_{self.class_names[k]}')
                          for k in np.flatnonzero(self.counts)], axis=0)
       else:
-        found = run_predictions.score_in_draws([unit.run for unit in self.units[system]],
-                                      metric, draws=self.draws)
+        found = run_predictions.score_in_draws(
+            [unit.run for unit in self.units[system]], metric, draws=self.draws)
       self._values[key] = found
     return self._values[key]
 
@@ -278,14 +278,16 @@ def _unit(system: str, folds: Mapping[int, Sequence[tuple]], left_out: list[str]
     return None
 
 
-def _read(run: run_reader.FinishedRun, scores: run_reader.Scores) -> run_predictions.Run:
+def _read(run: run_reader.FinishedRun, scores: run_reader.Scores
+          ) -> run_predictions.Run:
   """The predictions behind scores.
 
   Raises:
     UserError: they are missing or damaged, or of other classes than the summary.
   """
-  found = run_predictions.read(scores.folder, classification.FILE_NAMES[scores.split],
-                           fold=run.config['fold'], threshold=run.summary['threshold'])
+  found = run_predictions.read(
+      scores.folder, classification.FILE_NAMES[scores.split],
+      fold=run.config['fold'], threshold=run.summary['threshold'])
   classes = tuple(run.summary['class_names'])
   if tuple(found.predictions.class_names) != classes:
     raise errors.UserError(

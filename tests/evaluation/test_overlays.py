@@ -116,7 +116,7 @@ def test_pdf_for_print(tmp_path):
 
 def test_neither_pyplots_global_state_nor_jax_is_loaded():
   code = ('import sys\n'
-          'from attnmel_jax.evaluation import overlays, scores\n'
+          'from attnmel_jax.evaluation import overlays, score_summary\n'
           'assert not {"matplotlib.pyplot", "jax"} & set(sys.modules)')
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 

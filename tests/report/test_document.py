@@ -28,6 +28,7 @@ def runs(tmp_path):
   score = {'estimate': 0.625, 'low': 0.5, 'high': 0.75}
   files.write_json(unet / 'summary.json', {
       'best': {'step': 9}, 'synthetic': False, 'class_names': [], 'threshold': 0.5,
+      'temperature': None,
       'leakage': {'found': []}, 'fingerprints': {},
       'trained_on': {'n': 1, 'groups': 1, 'class_counts': {}},
       'validation': {'n': 5, 'jaccard': score, 'thresholded_jaccard': score}})
