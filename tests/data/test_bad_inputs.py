@@ -116,6 +116,8 @@ MASKS = {
     'white below a transparent surround': (
         _mask(encode(np.dstack([BLOCK | 255] * 3 + [BLOCK]))),
         _noticed(BORDERS, MASK)),
+    'empty': (_mask(encode(BLOCK * 0)), _noticed(
+        'train: lesion masks without a lesion, kept as annotated and empty: 2')),
     'of 0 and 1': (_mask(encode(BLOCK // 255)),
                    _noticed('train: masks of 0 and 1, scaled to 0 and 255: 1', MASK)),
     'a JPEG': (_mask(encode(BLOCK, 'JPEG', quality=95)), SAME),
