@@ -4,6 +4,8 @@ Images are [..., H, W, C] or, where a docstring says maps, [..., H, W]. All
 functions are traceable and differentiable where that has a meaning.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,25 @@ NORMALISATIONS = {
     'isic2018': ((0.7560, 0.5222, 0.5431), (0.0909, 0.1248, 0.1400)),
     'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+  """What a network is shown of a prepared image.
+
+  Attributes:
+    image_size: side of the crop, in pixels.
+    normalisation: key of NORMALISATIONS.
+    dtype: of images, losses and maps: float32 or float64.
+  """
+
+  image_size: int
+  normalisation: str
+  dtype: jnp.dtype
+
+  def normalise(self, images: jax.Array) -> jax.Array:
+    """See `normalise`."""
+    return normalise(images, self.normalisation, self.dtype)
 
 
 def normalise(images: jax.Array, normalisation: str, dtype=jnp.float32) -> jax.Array:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
-import functools
 from typing import Any
 
 import flax
@@ -32,48 +31,57 @@ class Predictions:
   has_lesion: np.ndarray            # bool [N]
 
 
-def eval_step(variables: Any, batch: dict[str, jax.Array], *, model: flax.linen.Module,
-              normalisation: str, dtype: jnp.dtype, image_size: int, cam: bool,
-              tta: bool) -> dict[str, Any]:
-  """Probabilities [B, K] and maps of the centre crop, on one device.
+# (variables, logits, out) -> what is kept: values of an image, and maps over it.
+Take = Callable[[Any, jax.Array, dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 
-  With `cam`, `cam` [B, h, w, K] holds the class activation maps. With `tta` each
-  image is seen under the symmetry `batch['element']`, int [B], and its maps are
-  turned back.
+
+def take_classes(variables: Any, logits: jax.Array, out: dict[str, Any]
+                 ) -> tuple[dict[str, Any], dict[str, Any]]:
+  """`probabilities` [B, K], and `attention` [B, h, w] by tap."""
+  del variables
+  return {'probabilities': jax.nn.softmax(logits)}, {'attention': out['attention']}
+
+
+def take_classes_and_cam(variables: Any, logits: jax.Array, out: dict[str, Any]
+                         ) -> tuple[dict[str, Any], dict[str, Any]]:
+  """`take_classes`, and the class activation maps of VGG-16-GAP, `cam` [B, h, w, K]."""
+  values, maps = take_classes(variables, logits, out)
+  kernel = variables['params']['classifier']['kernel']
+  features = out['features']['pool5'].astype(kernel.dtype)
+  return values, maps | {'cam': attention_maps.class_maps(features, kernel)}
+
+
+def eval_step(variables: Any, batch: dict[str, jax.Array], *, model: flax.linen.Module,
+              take: Take, input: images.Input, tta: bool) -> dict[str, Any]:
+  """What a model says of the centre crops of uint8 images, on one device.
+
+  Args:
+    variables: of the model.
+    batch: `image` uint8 [B, S, S, 3] and, with tta, `element` int [B].
+    model: returns logits, out.
+    take: what to keep of them.
+    input: crop, normalisation and type of the images.
+    tta: each image is seen under the symmetry `element`, and its maps are turned back.
   """
-  image = images.centre_crop(batch['image'], image_size)
+  image = images.centre_crop(batch['image'], input.image_size)
   if tta:
     image = jax.vmap(images.dihedral)(image, batch['element'])
-  logits, out = model.apply(
-      variables, images.normalise(image, normalisation, dtype), train=False)
-  maps = {'attention': out['attention']}
-  if cam:
-    kernel = variables['params']['classifier']['kernel']
-    maps['cam'] = attention_maps.class_maps(
-        out['features']['pool5'].astype(kernel.dtype), kernel)
+  logits, out = model.apply(variables, input.normalise(image), train=False)
+  values, maps = take(variables, logits, out)
   if tta:
     back = images.inverse_dihedral(batch['element'])
     maps = jax.tree.map(lambda x: jax.vmap(images.dihedral)(x, back), maps)
-  return {'probabilities': jax.nn.softmax(logits), **maps}
+  return {**values, **maps}
 
 
-def make_step(model: flax.linen.Module, *, normalisation: str, dtype: jnp.dtype,
-              image_size: int, cam: bool, tta: bool
-              ) -> Callable[[Any, Any], dict[str, Any]]:
+def on_devices(step: Callable[[Any, Any], dict[str, Any]], *, tta: bool
+               ) -> Callable[[Any, Any], dict[str, Any]]:
   """`eval_step` on all local devices, compiled once for all batches of a size.
 
-  Args:
-    model: of a classifier.
-    normalisation: of the images.
-    dtype: of the images.
-    image_size: side of the centre crop.
-    cam: class activation maps too; the model is VGG-16-GAP.
-    tta: test-time augmentation, eight times the work: probabilities (after the
-      softmax, not logits) and maps are averaged over the 8 flips and rotations.
+  With `tta`, at eight times the work, it gives the mean over the eight flips and
+  rotations: of probabilities (after the softmax, not of logits) and of maps.
   """
-  one_view = parallel.apply(functools.partial(
-      eval_step, model=model, normalisation=normalisation, dtype=dtype,
-      image_size=image_size, cam=cam, tta=tta))
+  one_view = parallel.apply(step)
   return average_views(one_view) if tta else one_view
 
 
@@ -84,17 +92,42 @@ def average_views(one_view: Callable[[Any, Any], dict[str, Any]]
   # One compiled step and eight calls: eight views in one program would take eight
   # times the memory, or a loop, in which XLA is slow on the CPU.
   def average(variables, batch):
-    shape = batch['image'].shape[:2]  # [devices, B / devices]
-    views = [one_view(variables, batch | {'element': np.full(shape, e, np.int32)})
+    shape = batch['image'].shape[:-3]  # [devices, B / devices], or [B] on one
+    views = [one_view(variables, batch | {'element': jnp.full(shape, e, jnp.int32)})
              for e in range(8)]
     return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *views)
 
   return average
 
 
+def on_batch(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
+             image: np.ndarray) -> dict[str, Any]:
+  """What a step of `on_devices` gives for images uint8 [B, S, S, 3], in numpy."""
+  return parallel.unshard(step(variables, parallel.shard({'image': image})))
+
+
+def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+  """Arrays of all batches and processes as one, in the order of the global batches.
+
+  Args:
+    parts: arrays [B, ...] of each batch of this process, `valid` among them; at least
+      one batch.
+  """
+  merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+  return parallel.gather_batches(merged, len(parts[0]['valid']))
+
+
+def check_finite(finite: bool) -> None:
+  """Raises UserError unless all predicted probabilities were finite."""
+  if not finite:
+    raise errors.UserError(
+        'predicted probabilities are not finite: the training diverged; lower '
+        'learning_rate and start in a new workdir')
+
+
 def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
             batches: Iterable[dict[str, np.ndarray]]) -> Predictions:
-  """Runs `step` over padded evaluation batches and drops the padding.
+  """Runs a classifier's step over padded evaluation batches and drops the padding.
 
   With several processes each gives its part of every batch, and gets all predictions.
 
@@ -104,21 +137,15 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
   """
   parts = []
   for batch in batches:
-    outputs = parallel.unshard(
-        step(variables, parallel.shard({'image': batch['image']})))
     kept = {name: batch[name]
             for name in ('index', 'label', 'lesion', 'has_lesion', 'valid')}
-    parts.append(outputs | kept)
+    parts.append(on_batch(step, variables, batch['image']) | kept)
   if not parts:
     raise ValueError('nothing to predict: no batches')
-  merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-  merged = parallel.gather_batches(merged, len(parts[0]['valid']))
+  merged = join(parts)
   valid = merged.pop('valid')
   merged = jax.tree.map(lambda x: x[valid], merged)
-  if not np.isfinite(merged['probabilities']).all():
-    raise errors.UserError(
-        'predicted probabilities are not finite: the training diverged; lower '
-        'learning_rate and start in a new workdir')
+  check_finite(np.isfinite(merged['probabilities']).all())
   if 'cam' in merged:
     merged['attention'] |= _activation_maps(merged.pop('cam'), merged['probabilities'])
   return Predictions(**merged)

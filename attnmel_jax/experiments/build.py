@@ -1,11 +1,10 @@
-"""A named system: its model, its first variables and its compiled steps."""
+"""A config -> model, first variables, steps, schedule and numbers of the step."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
 import functools
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +14,10 @@ from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
-from attnmel_jax.models import classifiers
+from attnmel_jax.experiments import methods
 from attnmel_jax.models import pretrained
-from attnmel_jax.models import unet
+from attnmel_jax.training import augment
+from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
 
@@ -32,18 +32,9 @@ def loss_dtype(config: Mapping[str, Any]) -> jnp.dtype:
   return jnp.dtype('float64' if config['dtype'] == 'float64' else 'float32')
 
 
-def create_model(config: Mapping[str, Any], num_classes: int, *, remat: bool
-                 ) -> flax.linen.Module:
-  """The Flax module that the config names; `remat` matters to gradients alone."""
-  if config['model'] == 'unet':
-    return unet.UNet(depth=unet.DEPTH, width=config['width'],
-                     dtype=jnp.dtype(config['dtype']), axis_name=parallel.AXIS)
-  return classifiers.create(
-      config['model'], num_classes=num_classes, backbone=config['backbone'],
-      width=config['width'], taps=tuple(config['taps']),
-      gate_width=config['gate_width'], gate_norm=config['gate_norm'],
-      dropout_rate=config['dropout_rate'], dtype=config['dtype'],
-      axis_name=parallel.AXIS, remat=remat)
+def input_of(config: Mapping[str, Any]) -> images.Input:
+  """What the network is shown of an image."""
+  return images.Input(config['image_size'], config['normalisation'], loss_dtype(config))
 
 
 def variable_shapes(config: Mapping[str, Any], num_classes: int) -> Any:
@@ -57,7 +48,7 @@ def count_parameters(variables: Any) -> int:
 
 
 def _initialiser(config, num_classes):
-  model = create_model(config, num_classes, remat=False)
+  model = methods.of(config).create_model(config, num_classes, remat=False)
   size = config['image_size']
   blank = jnp.zeros((1, size, size, 3), loss_dtype(config))
   return lambda key: model.init(key, blank, train=False)
@@ -74,7 +65,7 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
       rescale pretrained layers.
 
   Returns:
-    The variables and what to tell the user, line by line.
+    The variables, and notes for the user.
   """
   variables = jax.jit(_initialiser(config, num_classes))(
       jax.random.key(config['seed']))
@@ -88,25 +79,36 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
       variables, pretrained.load_file(path), backbone=config['backbone'])
   notes = [f'weights from {path}', *report.lines()]
   if config['rescale_pretrained']:
-    image = images.normalise(
-        images.centre_crop(jnp.asarray(sample()), config['image_size']),
-        config['normalisation'], loss_dtype(config))
+    image = input_of(config).normalise(
+        images.centre_crop(jnp.asarray(sample()), config['image_size']))
     variables = pretrained.rescale(variables, image, backbone=config['backbone'])
     notes.append(f'layers rescaled to unit activation over {len(image)} images')
   return variables, notes
 
 
 def training_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
-  """A classifier's per-device `step(state, batch, hyper)`, its statics bound."""
+  """The per-device `step(state, batch, hyper)`, its statics bound."""
+  method = methods.of(config)
   return functools.partial(
       step_lib.train_step,
-      model=create_model(config, num_classes, remat=config['remat']),
-      tx=optimiser(config), taps=tuple(config['taps']),
-      normalisation=config['normalisation'], dtype=loss_dtype(config),
-      image_size=config['image_size'],
-      random_crop=config['random_crop'], random_rotation=config['random_rotation'],
-      random_flip=config['random_flip'], accumulate_steps=config['accumulate_steps'],
+      model=method.create_model(config, num_classes, remat=config['remat']),
+      loss=method.loss(config), tx=optimiser(config),
+      augmentation=augment.Augmentation(
+          random_crop=config['random_crop'], random_flip=config['random_flip'],
+          random_rotation=config['random_rotation']),
+      input=input_of(config), accumulate_steps=config['accumulate_steps'],
       axis_name=parallel.AXIS)
+
+
+def schedule(config: Mapping[str, Any], steps_per_pass: int) -> schedule_lib.Schedule:
+  """Steps, learning rates and checkpoints of a run."""
+  return schedule_lib.Schedule(
+      steps_per_epoch=steps_per_pass * config['passes_per_epoch'],
+      num_epochs=config['num_epochs'], learning_rate=config['learning_rate'],
+      decay_every_epochs=config['decay_every_epochs'],
+      decay_factor=config['decay_factor'],
+      checkpoint_every_steps=config['checkpoint_every_steps'],
+      log_every_steps=config['log_every_steps'])
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -140,10 +142,14 @@ def state_template(config: Mapping[str, Any], num_classes: int
                                         sharding=parallel.replication()), shapes)
 
 
+def eval_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
+  """The per-device `step(variables, batch)` of `predict.eval_step`."""
+  method = methods.of(config)
+  return functools.partial(
+      predict.eval_step, model=method.create_model(config, num_classes, remat=False),
+      take=method.take(config), input=input_of(config), tta=config['tta'])
+
+
 def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
-  """A classifier's `step(variables, batch)`, of `predict.predict`."""
-  return predict.make_step(
-      create_model(config, num_classes, remat=False),
-      normalisation=config['normalisation'], dtype=loss_dtype(config),
-      image_size=config['image_size'], cam=config['model'] == 'vgg16_gap',
-      tta=config['tta'])
+  """`eval_step` on all devices; with tta the mean over the eight views."""
+  return predict.on_devices(eval_step(config, num_classes), tta=config['tta'])

@@ -1,28 +1,108 @@
-"""Predictions of a part -> files in a run folder and a dict of scores."""
+"""Classifiers as a method of `methods`: what they learn, predict and are scored by."""
 
+from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 import pathlib
 from typing import Any
 from typing import NamedTuple
 
+import flax
 import numpy as np
 
+from attnmel_jax import errors
+from attnmel_jax import parallel
+from attnmel_jax.data import splits
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import attention_scores
 from attnmel_jax.evaluation import calibration
 from attnmel_jax.evaluation import metrics
 from attnmel_jax.evaluation import overlays
-from attnmel_jax.evaluation import predict
+from attnmel_jax.evaluation import predict as predict_lib
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.experiments import task as task_lib
+from attnmel_jax.experiments import parts as parts_lib
+from attnmel_jax.models import classifiers
+from attnmel_jax.training import losses
 
 # Of sensitivity and specificity where there is no validation set to choose it.
 DEFAULT_THRESHOLD = 0.5
 
 
-def selection_score(predictions: predict.Predictions) -> tuple[str, float]:
+LEARNS_MASKS = False
+
+
+def task_labels(prepared: storage.PreparedSplit, config: Mapping[str, Any]
+                ) -> tuple[np.ndarray, tuple[str, ...]]:
+  """The task's label of each row of a split, and its class names."""
+  return splits.task_labels(
+      prepared.labels, prepared.class_names, config['positive'])
+
+
+def check_labels(train: parts_lib.Part, config: Mapping[str, Any]) -> None:
+  """Raises UserError if there are not two classes to tell apart."""
+  names = train.class_names
+  if len(names) < 2:
+    found = f'the one class {names[0]}' if names else 'no labels'
+    raise errors.UserError(
+        f'dataset={config["dataset"]} has {found}: there is nothing to tell apart; '
+        'choose another dataset')
+
+
+def check_validation(part: parts_lib.Part, config: Mapping[str, Any]) -> None:
+  """Raises UserError if all validation images are of one class."""
+  del config
+  if len(np.unique(part.row_labels)) < 2:
+    raise errors.UserError(
+        f'the validation images are all {part.class_names[part.row_labels[0]]}: no '
+        'score can choose a checkpoint; change positive, or set validation_fraction=0 '
+        'where the data set has no validation split of its own')
+
+
+def check_scored(part: parts_lib.Part) -> None:
+  """Any images will do."""
+  del part
+
+
+def create_model(config: Mapping[str, Any], num_classes: int, *, remat: bool
+                 ) -> flax.linen.Module:
+  """The Flax module; `remat` matters to gradients alone."""
+  return classifiers.create(
+      config['model'], num_classes=num_classes, backbone=config['backbone'],
+      width=config['width'], taps=tuple(config['taps']),
+      gate_width=config['gate_width'], gate_norm=config['gate_norm'],
+      dropout_rate=config['dropout_rate'], dtype=config['dtype'],
+      axis_name=parallel.AXIS, remat=remat)
+
+
+def loss(config: Mapping[str, Any]) -> losses.Loss:
+  """What training minimises."""
+  return losses.classification(config['taps'])
+
+
+def take(config: Mapping[str, Any]) -> predict_lib.Take:
+  """What predictions keep of the model's outputs."""
+  if config['model'] == 'vgg16_gap':
+    return predict_lib.take_classes_and_cam
+  return predict_lib.take_classes
+
+
+def predict(config: Mapping[str, Any], step: Callable[..., Any], variables: Any,
+            batches: Iterable[dict[str, np.ndarray]]) -> predict_lib.Predictions:
+  """Predictions of evaluation batches."""
+  del config
+  return predict_lib.predict(step, variables, batches)
+
+
+def title(config: Mapping[str, Any], train: parts_lib.Part, kind: str) -> str:
+  """The plan's first line; `kind` marks synthetic data."""
+  return (f'{config["model"]} on {config["backbone"]}, {config["dataset"]}{kind}: '
+          f'{" / ".join(train.class_names)}, prior {config["roi"]}')
+
+
+def selection_score(predictions: predict_lib.Predictions) -> tuple[str, float]:
   """The validation score that chooses the checkpoint: its name and value.
 
   AUC for two classes, mean recall for more, as in the released code.
@@ -34,47 +114,39 @@ def selection_score(predictions: predict.Predictions) -> tuple[str, float]:
       predictions.label, probabilities.argmax(axis=1))
 
 
-def choose_threshold(predictions: predict.Predictions) -> float | None:
-  """Youden's threshold on validation predictions; None for more than two classes."""
-  if predictions.probabilities.shape[1] > 2:
-    return None
-  return metrics.youden_threshold(predictions.label, predictions.probabilities[:, 1])
-
-
-def choose_temperature(predictions: predict.Predictions) -> float:
-  """The temperature with the least log loss on validation predictions."""
-  return calibration.fit_temperature(predictions.label, predictions.probabilities)
-
-
-def decisions(validation: predict.Predictions | None, num_classes: int
+def decisions(validation: predict_lib.Predictions | None, num_classes: int
               ) -> dict[str, float | None]:
-  """`threshold` and `temperature`, both chosen on validation predictions if any."""
+  """`threshold` and `temperature`, both chosen on validation predictions if any.
+
+  The threshold is Youden's, None for more than two classes; the temperature that with
+  the least log loss.
+  """
+  threshold = DEFAULT_THRESHOLD if num_classes == 2 else None
   if validation is None:
-    return {'threshold': DEFAULT_THRESHOLD if num_classes == 2 else None,
-            'temperature': None}
-  return {'threshold': choose_threshold(validation),
-          'temperature': choose_temperature(validation)}
+    return {'threshold': threshold, 'temperature': None}
+  labels, probabilities = validation.label, validation.probabilities
+  if num_classes == 2:
+    threshold = metrics.youden_threshold(labels, probabilities[:, 1])
+  return {'threshold': threshold,
+          'temperature': calibration.fit_temperature(labels, probabilities)}
 
 
-def report(folder: pathlib.Path, split: str, predictions: predict.Predictions,
-           part: task_lib.Part, class_names: tuple[str, ...],
-           config: Mapping[str, Any], *, threshold: float | None,
-           temperature: float | None, near_duplicates: Collection[str]
-           ) -> dict[str, Any]:
+def report(folder: pathlib.Path, split: str, predictions: predict_lib.Predictions,
+           part: parts_lib.Part, config: Mapping[str, Any], *,
+           near_duplicates: Collection[str], threshold: float | None,
+           temperature: float | None) -> dict[str, Any]:
   """Writes what `write` does; returns what `score` does.
 
-  Where there are `near_duplicates`, the ids of images that look like some that were
-  trained on, `without_near_duplicates` holds the scores of the others.
+  Where there are `near_duplicates`, the ids of images that look like some of the
+  training images, `without_near_duplicates` holds the scores of the others.
   """
   per_image = image_scores(predictions, part, config['image_size'])
-  write(folder, split, predictions, part, per_image, class_names, config)
+  write(folder, split, predictions, part, per_image, config)
   decided = {'threshold': threshold, 'temperature': temperature}
-  result = score(predictions, part, per_image, class_names, config, without=(),
-                 **decided)
+  result = score(predictions, part, per_image, config, without=(), **decided)
   if near_duplicates:
     result['without_near_duplicates'] = score(
-        predictions, part, per_image, class_names, config, without=near_duplicates,
-        **decided)
+        predictions, part, per_image, config, without=near_duplicates, **decided)
   return result
 
 
@@ -85,10 +157,10 @@ class ImageScores(NamedTuple):
   disc_radius: float | None      # of the baseline disc
 
 
-def score(predictions: predict.Predictions, part: task_lib.Part,
-          per_image: ImageScores, class_names: tuple[str, ...],
-          config: Mapping[str, Any], *, threshold: float | None,
-          temperature: float | None, without: Collection[str]) -> dict[str, Any]:
+def score(predictions: predict_lib.Predictions, part: parts_lib.Part,
+          per_image: ImageScores, config: Mapping[str, Any], *,
+          threshold: float | None, temperature: float | None, without: Collection[str]
+          ) -> dict[str, Any]:
   """All scores of a part less some images, with 95 % bootstrap intervals.
 
   Besides those of `scores`: `disc_radius` of the baseline disc and, where there are
@@ -98,7 +170,7 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
   rows = prediction_files.scored(part.ids) & ~np.isin(part.ids, sorted(without))
   labels, groups = predictions.label[rows], part.groups[rows]
   result = score_summary.classification(
-      labels, predictions.probabilities[rows], class_names=class_names,
+      labels, predictions.probabilities[rows], class_names=part.class_names,
       groups=groups, threshold=threshold, temperature=temperature, **draws)
   if not predictions.attention:
     return result
@@ -113,7 +185,7 @@ def score(predictions: predict.Predictions, part: task_lib.Part,
           image_size=config['image_size'])}
 
 
-def image_scores(predictions: predict.Predictions, part: task_lib.Part,
+def image_scores(predictions: predict_lib.Predictions, part: parts_lib.Part,
                  image_size: int) -> ImageScores:
   """Scores of the maps of each image and of the baselines.
 
@@ -124,7 +196,7 @@ def image_scores(predictions: predict.Predictions, part: task_lib.Part,
     return ImageScores({}, None)
   lesion, has_lesion = predictions.lesion, predictions.has_lesion
   maps = dict(predictions.attention)
-  positive = maps.pop(predict.POSITIVE_CAM, None)
+  positive = maps.pop(predict_lib.POSITIVE_CAM, None)
   result = attention_scores.per_image(
       maps, lesion, has_lesion, image_size=image_size)
   if positive is not None:
@@ -136,7 +208,7 @@ def image_scores(predictions: predict.Predictions, part: task_lib.Part,
   return ImageScores(result, None if np.isnan(disc.radius) else disc.radius)
 
 
-def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Part,
+def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: parts_lib.Part,
                   image_size: int) -> np.ndarray:
   """Of the dark part of each photograph with its mask."""
   result = np.full(len(lesion), np.nan)
@@ -153,9 +225,9 @@ def _otsu_jaccard(lesion: np.ndarray, has_lesion: np.ndarray, part: task_lib.Par
 FILE_NAMES = {'train': 'train', 'validation': 'val', 'test': 'test'}
 
 
-def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
-          part: task_lib.Part, per_image: ImageScores, class_names: tuple[str, ...],
-          config: Mapping[str, Any]) -> None:
+def write(folder: pathlib.Path, split: str, predictions: predict_lib.Predictions,
+          part: parts_lib.Part, per_image: ImageScores, config: Mapping[str, Any]
+          ) -> None:
   """Writes predictions/<name>.csv, attention/<name>.npz and <name>.png.
 
   predictions/<name>_images.csv holds the lesion of each image and the scores of its
@@ -167,8 +239,8 @@ def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
     (folder / sub).mkdir(parents=True, exist_ok=True)
   prediction_files.write_predictions(
       folder / 'predictions' / f'{name}.csv', part.ids, predictions.label,
-      predictions.probabilities, class_names)
-  if tuple(class_names) == prediction_files.CHALLENGE_CLASSES:
+      predictions.probabilities, part.class_names)
+  if part.class_names == prediction_files.CHALLENGE_CLASSES:
     prediction_files.write_submission(
         folder / 'predictions' / f'{name}_submission.csv', part.ids,
         predictions.probabilities)
@@ -178,8 +250,7 @@ def write(folder: pathlib.Path, split: str, predictions: predict.Predictions,
   if predictions.attention:
     prediction_files.write_attention(
         folder / 'attention' / f'{name}.npz', part.ids, predictions.attention)
-  draw(folder / 'attention' / f'{name}.png', split, predictions, part, class_names,
-       config)
+  draw(folder / 'attention' / f'{name}.png', split, predictions, part, config)
 
 
 def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
@@ -190,9 +261,8 @@ def shown_rows(labels: np.ndarray, number: int) -> np.ndarray:
   return np.array(turns[:number], dtype=int)
 
 
-def draw(path: pathlib.Path, split: str, predictions: predict.Predictions,
-         part: task_lib.Part, class_names: tuple[str, ...], config: Mapping[str, Any]
-         ) -> None:
+def draw(path: pathlib.Path, split: str, predictions: predict_lib.Predictions,
+         part: parts_lib.Part, config: Mapping[str, Any]) -> None:
   """Writes a picture of attention maps, unless there are no maps or images to show."""
   shown = shown_rows(predictions.label, config['overlay_images'])
   if not predictions.attention or not len(shown):
@@ -203,11 +273,11 @@ def draw(path: pathlib.Path, split: str, predictions: predict.Predictions,
   margin = (photographs.shape[1] - image_size) // 2
   window = (slice(None), slice(margin, margin + image_size),
             slice(margin, margin + image_size))
-  titles = []
+  names, titles = part.class_names, []
   for i in shown:
     likeliest = predictions.probabilities[i].argmax()
-    titles.append(f'{part.ids[i]} {class_names[predictions.label[i]]}, predicted '
-                  f'{class_names[likeliest]} '
+    titles.append(f'{part.ids[i]} {names[predictions.label[i]]}, predicted '
+                  f'{names[likeliest]} '
                   f'{predictions.probabilities[i, likeliest]:.2f}')
   overlays.attention_figure(
       photographs[window],

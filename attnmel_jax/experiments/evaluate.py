@@ -8,9 +8,11 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
+from attnmel_jax.experiments import batches
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
@@ -44,15 +46,14 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   config = own | {'dataset': dataset, 'data_dir': data_dir}
   build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
-  part, class_names = task_lib.open_part(config, split)
+  part = task_lib.open_part(config, split)
+  class_names = part.class_names
   if list(class_names) != trained['class_names']:
     raise errors.UserError(
         f'dataset={config["dataset"]} has the classes {", ".join(class_names)}, the '
         f'run {", ".join(trained["class_names"])}; choose a data set with the same')
-  if config['model'] == 'unet' and not part.prepared.has_lesion.any():
-    raise errors.UserError(
-        f'no {split} image of dataset={dataset} has a lesion mask to score a U-Net '
-        'with; prepare the data set with its masks, or choose another')
+  method = methods.of(config)
+  method.check_scored(part)
   if config['roi'] == 'generated':
     run_folder.check_unseen(
         run, part.ids, f'the {len(part.ids)} {split} images of {dataset}')
@@ -60,23 +61,23 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         build.state_template(config, len(class_names)).variables())
-  store = task_lib.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
-  method = methods.create(config, class_names)
+  store = batches.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
   predictions = method.predict(
-      variables, task_lib.evaluation_batches(config, part, store))
+      config, build.prediction_step(config, len(class_names)), variables,
+      batches.evaluation_batches(config, part, store))
   decided = {name: trained[name] for name in ('threshold', 'temperature')}
   summary = {
       'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
       'fingerprint': part.prepared.fingerprint, 'best': best,
       'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
       'leakage': leaks, **decided, split: method.report(
-          out, split, predictions, part,
+          out, split, predictions, part, config,
           near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
   files.write_json(out / 'summary.json', summary)
   return summary
 
 
-def _compare(run: pathlib.Path, config: Mapping[str, Any], part: task_lib.Part,
+def _compare(run: pathlib.Path, config: Mapping[str, Any], part: parts_lib.Part,
              out: pathlib.Path, *, data_dir: str, allowed: bool) -> dict[str, Any]:
   """`leakage.of_evaluation`, if the training images of the run are available."""
   known = run_folder.read_environment(run)['fingerprints']

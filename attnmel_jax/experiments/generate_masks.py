@@ -8,6 +8,7 @@ and was trained on crops at the same scale.
 from collections.abc import Callable
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any
@@ -24,8 +25,9 @@ from attnmel_jax.data import pipeline
 from attnmel_jax.data import storage
 from attnmel_jax.evaluation import predict_masks
 from attnmel_jax.experiments import build
+from attnmel_jax.experiments import methods
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run_folder
-from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.models import unet
 from attnmel_jax.training import checkpoint
 
@@ -49,12 +51,13 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
   """
   config_lib.check_field('generated_masks', name)
   config = run_folder.read_config(run)
-  if config['model'] != 'unet':
+  method = methods.of(config)
+  if not method.LEARNS_MASKS:
     raise errors.UserError(
         f'{run} is a run of model={config["model"]!r}, which draws no masks; name one '
         'of configs/isic2018_task1.py')
   run_folder.read_summary(run)  # is it finished?
-  trained_on = task_lib.read_split(run / 'split.csv')
+  trained_on = parts_lib.read_split(run / 'split.csv')
   build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
   splits = _open_splits(config, dataset, data_dir)
@@ -70,9 +73,10 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
       generated.check_unseen(
           identity, split.ids, f'the {len(split)} test images of {dataset}')
   step = predict_masks.make_whole_step(
-      build.create_model(config, 0, remat=False),
-      normalisation=config['normalisation'], dtype=build.loss_dtype(config),
-      side=config['resize_size'], multiple=2**unet.DEPTH, tta=config['tta'])
+      method.create_model(config, 0, remat=False), multiple=2**unet.DEPTH,
+      input=dataclasses.replace(
+          build.input_of(config), image_size=config['resize_size']),
+      tta=config['tta'])
   for split in splits:
     with generated.open_writer(split, name, identity) as writer:
       if writer.is_whole():
@@ -140,9 +144,6 @@ def _write(split: storage.PreparedSplit, writer: generated.Writer,
           done=len(split) - len(rows))))
     for batch in batches:
       probability = predict(batch['image'])
-      if not np.isfinite(probability).all():
-        raise errors.UserError('predicted probabilities are not finite: the U-Net '
-                               'diverged; train it anew with a lower learning_rate')
       maps = predict_masks.quantise(probability)
       for position in np.flatnonzero(batch['valid']):
         writer.write(int(batch['index'][position]), maps[position])

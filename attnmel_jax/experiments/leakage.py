@@ -30,6 +30,8 @@ from attnmel_jax.data import catalogue
 from attnmel_jax.data import generated
 from attnmel_jax.data import near_duplicates
 from attnmel_jax.data import pipeline
+from attnmel_jax.experiments import batches
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.models import pretrained
@@ -46,7 +48,7 @@ class Meeting:
 
   first: str   # names for a message
   second: str
-  parts: tuple[task_lib.Part, task_lib.Part]
+  parts: tuple[parts_lib.Part, parts_lib.Part]
 
   def kind(self, group_folds: bool) -> str:
     """'official', 'naive' or 'own': who divided the images, and how."""
@@ -85,13 +87,13 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
                                 task.parts.values())
     unknown += of_masks
     meetings += [Meeting(_UNET, 'test', (part, task.parts['test'])) for part in learnt]
-    parts += [(part, _undecoded(part)) for part in learnt]
+    parts += [(part, batches.undecoded(part)) for part in learnt]
   return _judge(meetings, _shared(meetings, parts, folder), unknown,
                 group_folds=config['group_folds'], allowed=config['allow_leakage'],
                 remedy='--config.allow_leakage=True')
 
 
-def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path, *,
+def of_evaluation(learnt: task_lib.Task, part: parts_lib.Part, out: pathlib.Path, *,
                   unet: generated.Identity | None, pretrained_from: str,
                   data_dirs: Sequence[str], allowed: bool) -> dict[str, Any]:
   """Compares what a run was trained on with a split that is to be scored.
@@ -126,7 +128,8 @@ def of_evaluation(learnt: task_lib.Task, part: task_lib.Part, out: pathlib.Path,
     masks_of, of_masks = _of_unet(unet, data_dirs, [*learnt.parts.values(), part])
     unknown += of_masks
     meetings += [Meeting(_UNET, name, (own, part)) for own in masks_of]
-  parts = [(own, _undecoded(own)) for meeting in meetings for own in meeting.parts]
+  parts = [(own, batches.undecoded(own))
+           for meeting in meetings for own in meeting.parts]
   result = _judge(meetings, _shared(meetings, parts, out), unknown, group_folds=True,
                   allowed=allowed, remedy='--allow_leakage')
   alike = result['near_duplicates'].pop(name, None)
@@ -148,7 +151,8 @@ def lines(leaks: Mapping[str, Any]) -> list[str]:
 
 
 def _of_unet(unet: generated.Identity, data_dirs: Sequence[str],
-             tested: Iterable[task_lib.Part]) -> tuple[list[task_lib.Part], list[str]]:
+             tested: Iterable[parts_lib.Part]
+             ) -> tuple[list[parts_lib.Part], list[str]]:
   """What a U-Net was trained on, or a line on why that cannot be compared.
 
   Its data set may not know the lesions of images that the parts `tested` know.
@@ -176,10 +180,6 @@ def _of_weights(name: str) -> list[str]:
             'read']
   return [f'unknown for copies of the {dataset} images behind pretrained={path.name}'
           ] if dataset else []
-
-
-def _undecoded(part: task_lib.Part) -> pipeline.ImageStore:
-  return pipeline.ImageStore(part.prepared, (), None)
 
 
 def _judge(meetings: list[Meeting], shared: list[near_duplicates.Common],
@@ -210,7 +210,7 @@ def _judge(meetings: list[Meeting], shared: list[near_duplicates.Common],
 
 
 def _shared(meetings: list[Meeting],
-            parts: list[tuple[task_lib.Part, pipeline.ImageStore]],
+            parts: list[tuple[parts_lib.Part, pipeline.ImageStore]],
             folder: pathlib.Path) -> list[near_duplicates.Common]:
   """What each two sets share, from the file if it is about these images."""
   identity = _identity(meetings)
@@ -255,7 +255,7 @@ def _identity(meetings: list[Meeting]) -> str:
   return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _look(part: task_lib.Part, store: pipeline.ImageStore) -> near_duplicates.Images:
+def _look(part: parts_lib.Part, store: pipeline.ImageStore) -> near_duplicates.Images:
   prepared = part.prepared
 
   def images() -> Iterator:

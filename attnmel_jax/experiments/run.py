@@ -18,13 +18,16 @@ from attnmel_jax import config as config_lib
 from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
+from attnmel_jax.experiments import batches
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
+from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import tensorboard
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
@@ -35,17 +38,14 @@ def plan(config: Mapping[str, Any]) -> list[str]:
   """What a run would do, line by line; needs the prepared data and no weights."""
   _check(config)
   task = task_lib.open_task(config)
-  batches = task_lib.training_batches(config, task, task_lib.undecoded(task))
-  schedule = task_lib.schedule(config, batches.steps_per_pass)
+  train = task.parts['train']
+  rows = batches.training_batches(config, task, batches.undecoded(train))
+  schedule = build.schedule(config, rows.steps_per_pass)
   shapes = build.variable_shapes(config, len(task.class_names))
   kind = ' (synthetic)' if task.synthetic else ''
-  if config['model'] == 'unet':
-    lines = [f'unet, {config["dataset"]}{kind}: lesion masks']
-  else:
-    lines = [f'{config["model"]} on {config["backbone"]}, {config["dataset"]}{kind}: '
-             f'{" / ".join(task.class_names)}, prior {config["roi"]}']
+  lines = [methods.of(config).title(config, train, kind)]
   for name in ('train', 'validation', 'test'):
-    counts = task_lib.describe(task.parts[name]) if name in task.parts else {}
+    counts = parts_lib.describe(task.parts[name]) if name in task.parts else {}
     lines.append(f'{name}: '
                  + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
   unused = task_lib.unused_splits(config, task)
@@ -58,7 +58,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
     lines.append(f'generated masks: {task.generated.path}, of a U-Net best after step '
                  f'{known["best_step"]} on {len(known["trained_on"])} images')
   return [*lines,
-          f'rows after oversampling: {batches.rows_per_pass}',
+          f'rows after oversampling: {rows.rows_per_pass}',
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
           f'{schedule.steps_per_epoch})',
           f'parameters: {build.count_parameters(shapes)}',
@@ -96,8 +96,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     def enter():
       stack.enter_context(run_folder.claim(folder))
       run_folder.bind(folder, config, bound, _environment())
-      if task_lib.is_divided(task) or config['model'] == 'unet':
-        task_lib.write_split(folder / 'split.csv', task)
+      if task_lib.is_divided(task) or methods.of(config).LEARNS_MASKS:
+        parts_lib.write_split(folder / 'split.csv', task.parts)
       if task.generated is not None:
         run_folder.write_generated(folder, task.generated)
       finished = (folder / 'summary.json').exists()
@@ -110,34 +110,36 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
 def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *,
          quiet: bool) -> dict[str, Any]:
   """`run` in a folder that is ours."""
-  stores = parallel.in_every_process(lambda: task_lib.open_stores(config, task))
+  stores = parallel.in_every_process(lambda: batches.open_stores(config, task))
   leaks = parallel.from_main(
       lambda: leakage.of_run(config, task, stores, folder))
   if not quiet:
     for line in leakage.lines(leaks):
       print(line, file=sys.stderr)
-  method = methods.create(config, task.class_names)
+  method = methods.of(config)
+  step = build.prediction_step(config, len(task.class_names))
 
   def predict_part(name: str, variables: Any) -> Any:
-    return method.predict(variables, task_lib.evaluation_batches(
+    return method.predict(config, step, variables, batches.evaluation_batches(
         config, task.parts[name], stores[name]))
 
-  variables, best = _train(config, task, stores['train'], method, predict_part, folder,
+  variables, best = _train(config, task, stores['train'], predict_part, folder,
                            quiet=quiet)
   predictions = {name: predict_part(name, variables)
                  for name in ('validation', 'test') if name in task.parts}
 
   def finish():
-    decided = method.decisions(predictions.get('validation'))
+    decided = method.decisions(
+        predictions.get('validation'), len(task.class_names))
     summary = {'best': best, 'synthetic': task.synthetic,
                'class_names': list(task.class_names),
-               'trained_on': task_lib.counts(task.parts['train'], task.class_names),
+               'trained_on': parts_lib.counts(task.parts['train']),
                'fingerprints': {name: part.prepared.fingerprint
                                 for name, part in task.parts.items()},
                'leakage': leaks, **decided}
     for name, predicted in predictions.items():
       summary[name] = method.report(
-          folder, name, predicted, task.parts[name],
+          folder, name, predicted, task.parts[name], config,
           near_duplicates=leaks['near_duplicates'].get(name, ()), **decided)
     files.write_json(folder / 'summary.json', summary)
     return summary
@@ -159,19 +161,19 @@ def _environment() -> dict[str, Any]:
 
 
 def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.ImageStore,
-           method: methods.Method, predict_part: Callable[[str, Any], Any],
-           folder: pathlib.Path, *, quiet: bool) -> tuple[Any, dict[str, Any]]:
+           predict_part: Callable[[str, Any], Any], folder: pathlib.Path, *, quiet: bool
+           ) -> tuple[Any, dict[str, Any]]:
   """The best variables, and at which step and score they were best."""
   num_classes = len(task.class_names)
-  batches = task_lib.training_batches(config, task, store)
-  schedule = task_lib.schedule(config, batches.steps_per_pass)
+  train_batches = batches.training_batches(config, task, store)
+  schedule = build.schedule(config, train_batches.steps_per_pass)
 
   def validate(state):
     predictions = predict_part('validation', state.variables())
     if events is not None:
-      _add_picture(events, int(state.step), method, predictions,
+      _add_picture(events, int(state.step), config, predictions,
                    task.parts['validation'])
-    name, value = method.selection_score(predictions)
+    name, value = methods.of(config).selection_score(predictions)
     return {name: value, 'score': value}
 
   with (checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints,
@@ -181,7 +183,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     if checkpoints.latest_step() is None:
       # A weights file may be missing on one host alone.
       variables, notes = parallel.in_every_process(lambda: build.initial_variables(
-          config, num_classes, lambda: _first_images(batches)))
+          config, num_classes, lambda: _first_images(train_batches)))
       state, best_score = build.initial_state(config, variables), -np.inf
     else:
       state, meta = checkpoints.restore_latest(
@@ -193,9 +195,9 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
     events = _open_events(config, folder, int(state.step), schedule, stack)
     state, _ = loop.train(
         state, best_score,
-        update=parallel.update(method.training_step),
-        batches=batches.iterate(start_step=int(state.step),
-                                num_steps=schedule.total_steps),
+        update=parallel.update(build.training_step(config, num_classes)),
+        batches=train_batches.iterate(start_step=int(state.step),
+                                      num_steps=schedule.total_steps),
         hyper=build.hyperparameters(config), schedule=schedule,
         validate=validate if 'validation' in task.parts else None,
         checkpoints=checkpoints, folder=folder, events=events, quiet=quiet)
@@ -203,7 +205,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
 
 
 def _open_events(config: Mapping[str, Any], folder: pathlib.Path, step: int,
-                 schedule: loop.Schedule, stack: contextlib.ExitStack
+                 schedule: schedule_lib.Schedule, stack: contextlib.ExitStack
                  ) -> tensorboard.Events | None:
   """The run's event file, where it is wanted and in the process that writes."""
   if not (config['tensorboard'] and parallel.is_main_process()):
@@ -212,12 +214,12 @@ def _open_events(config: Mapping[str, Any], folder: pathlib.Path, step: int,
       folder / 'tensorboard', step, learning_rate_at=schedule.learning_rate_at)))
 
 
-def _add_picture(events: tensorboard.Events, step: int, method: methods.Method,
-                 predictions: Any, part: task_lib.Part) -> None:
+def _add_picture(events: tensorboard.Events, step: int, config: Mapping[str, Any],
+                 predictions: Any, part: parts_lib.Part) -> None:
   """Adds what the maps of validation images look like, where there are any."""
   with tempfile.TemporaryDirectory() as scratch:
     path = pathlib.Path(scratch, 'maps.png')
-    method.draw(path, 'validation', predictions, part)
+    methods.of(config).draw(path, 'validation', predictions, part, config)
     if path.exists():
       events.image(step, 'maps/validation', path.read_bytes())
 

@@ -59,15 +59,18 @@ class UNet(nn.Module):
   axis_name: str | None
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-    """Normalised images [B, H, W, 3] -> the logit of 'lesion' of each pixel.
+  def __call__(self, images: jax.Array, *, train: bool,
+               example_keys: jax.Array | None = None):
+    """Normalised images [B, H, W, 3] -> (the logit of 'lesion' of each pixel, out).
 
     Returns:
-      [B, H, W] float32; float64 where that is `dtype`.
+      Logits [B, H, W], float32 or, where that is `dtype`, float64; and `out` as a
+      classifier's, with no attention and no features.
 
     Raises:
       UserError: H or W is no multiple of 2^depth.
     """
+    del example_keys  # there is no dropout
     _check_sides(images.shape[1:3], 2 ** self.depth)
     x, skipped = images.astype(self.dtype), []
     for level in range(self.depth):
@@ -82,7 +85,7 @@ class UNet(nn.Module):
     # The last layer and with it the loss are never in half precision.
     param_dtype = layers.param_dtype(self.dtype)
     logit = nn.Dense(1, dtype=param_dtype, param_dtype=param_dtype, name='logit')(x)
-    return logit[..., 0]
+    return logit[..., 0], {'attention': {}, 'features': {}}
 
   def _channels(self, level: int) -> int:
     return layers.channels(CHANNELS * 2 ** level, self.width)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax import parallel
 from attnmel_jax.data import decode
 from attnmel_jax.evaluation import attention_maps
 from attnmel_jax.evaluation import calibration
+from attnmel_jax.evaluation import predict as predict_lib
 from attnmel_jax.experiments import build
 from attnmel_jax.share import trained
 
@@ -64,9 +64,8 @@ def make_predictor(runs: Sequence[trained.TrainedRun], *, calibrated: bool
            for run in runs}
 
   def predict(squares: Squares) -> Predicted:
-    outputs = [parallel.unshard(steps[run.program](
-        run.variables, parallel.shard({'image': squares[run.geometry]})))
-               for run in runs]
+    outputs = [predict_lib.on_batch(
+        steps[run.program], run.variables, squares[run.geometry]) for run in runs]
     probabilities = np.mean(
         [_probabilities(run, output, calibrated=calibrated)
          for run, output in zip(runs, outputs, strict=True)], axis=0)

@@ -9,7 +9,6 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
-import functools
 import json
 import pathlib
 import tempfile
@@ -18,7 +17,6 @@ from typing import Any
 import jax
 from jax import export
 import jax.numpy as jnp
-import numpy as np
 import safetensors.numpy
 
 from attnmel_jax import errors
@@ -105,23 +103,13 @@ def program(run: trained.TrainedRun) -> export.Exported:
 
 
 def _whole_step(run: trained.TrainedRun) -> Callable[[jax.Array], dict[str, Any]]:
-  config = run.config
-  step = functools.partial(
-      predict.eval_step,
-      model=build.create_model(config, len(run.class_names), remat=False),
-      normalisation=config['normalisation'], dtype=build.loss_dtype(config),
-      image_size=config['image_size'], cam=config['model'] == 'vgg16_gap',
-      tta=config['tta'])
+  step = build.eval_step(run.config, len(run.class_names))
+  if run.config['tta']:
+    step = predict.average_views(step)
   host = jax.device_get(run.variables)
 
   def apply(images: jax.Array) -> dict[str, Any]:
-    variables = jax.tree.map(jnp.asarray, host)
-    if not config['tta']:
-      return step(variables, {'image': images})
-    views = [step(variables, {
-        'image': images, 'element': jnp.full(images.shape[:1], element, np.int32)})
-             for element in range(8)]
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *views)
+    return step(jax.tree.map(jnp.asarray, host), {'image': images})
 
   return apply
 

@@ -1,13 +1,30 @@
 """Training augmentation on the device: crop, quarter turns, flips."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from attnmel_jax import images
 
 
-def augment(image: jax.Array, roi: jax.Array, keys: jax.Array, *, image_size: int,
-            random_crop: bool, random_rotation: bool, random_flip: bool
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """What is random about a training image.
+
+  Attributes:
+    random_crop: crop anywhere, else at the centre.
+    random_rotation: by 0, 90, 180 or 270 degrees.
+    random_flip: left-right and top-bottom, each with probability 1/2.
+  """
+
+  random_crop: bool
+  random_rotation: bool
+  random_flip: bool
+
+
+def augment(image: jax.Array, roi: jax.Array, keys: jax.Array,
+            augmentation: Augmentation, *, image_size: int
             ) -> tuple[jax.Array, jax.Array]:
   """One random crop and symmetry per example, the same for image and map.
 
@@ -15,10 +32,8 @@ def augment(image: jax.Array, roi: jax.Array, keys: jax.Array, *, image_size: in
     image: [B, S, S, 3], any dtype.
     roi: [B, S, S].
     keys: [B], a random key for each example; nothing else is random.
+    augmentation: what is random.
     image_size: side of the crop, at most S.
-    random_crop: crop anywhere, else at the centre.
-    random_rotation: by 0, 90, 180 or 270 degrees.
-    random_flip: left-right and top-bottom, each with probability 1/2.
 
   Returns:
     Image [B, image_size, image_size, 3] and map [B, image_size, image_size].
@@ -28,12 +43,14 @@ def augment(image: jax.Array, roi: jax.Array, keys: jax.Array, *, image_size: in
     # int32 throughout: the draws are the same with and without float64.
     crop_key, turn_key, flip_key = jax.random.split(key, 3)
     margin = image.shape[0] - image_size
-    if random_crop:
+    if augmentation.random_crop:
       top, left = jax.random.randint(crop_key, (2,), 0, margin + 1, jnp.int32)
     else:
       top = left = jnp.int32(margin // 2)
-    turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32) if random_rotation else 0
-    if random_flip:
+    turns = 0
+    if augmentation.random_rotation:
+      turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32)
+    if augmentation.random_flip:
       across, down = jax.random.randint(flip_key, (2,), 0, 2, jnp.int32)
     else:
       across = down = 0

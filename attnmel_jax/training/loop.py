@@ -3,61 +3,23 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
-import dataclasses
-import json
 import math
-import os
 import pathlib
 import signal
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 
 from attnmel_jax import errors
-from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
+from attnmel_jax.training import metrics_file as metrics_file_lib
 from attnmel_jax.training import progress
+from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import tensorboard
 from attnmel_jax.training import timing as timing_lib
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-  """Steps and the learning rate of each: x `decay_factor` every few epochs."""
-
-  steps_per_epoch: int
-  num_epochs: int
-  learning_rate: float
-  decay_every_epochs: int
-  decay_factor: float
-  checkpoint_every_steps: int
-  log_every_steps: int
-
-  @property
-  def total_steps(self) -> int:
-    """Steps of the whole run."""
-    return self.steps_per_epoch * self.num_epochs
-
-  def learning_rate_at(self, step: int) -> float:
-    """Learning rate of the step that follows `step` steps."""
-    decays = step // self.steps_per_epoch // self.decay_every_epochs
-    return self.learning_rate * self.decay_factor ** decays
-
-  def ends_epoch(self, step: int) -> bool:
-    """Whether an epoch is complete after `step` steps."""
-    return step % self.steps_per_epoch == 0
-
-  def is_due(self, step: int) -> bool:
-    """Whether a checkpoint is due after `step` steps."""
-    return self.ends_epoch(step) or step % self.checkpoint_every_steps == 0
-
-  def is_reported(self, step: int) -> bool:
-    """Whether metrics are written after `step` steps, if nothing else asks for it."""
-    return step % self.log_every_steps == 0
 
 
 class Stopped(Exception):
@@ -85,73 +47,6 @@ def stop_signal() -> Iterator[list[int]]:
       signal.signal(signum, old)
 
 
-class MetricsFile:
-  """metrics.jsonl: one line a step and one an epoch, and never a time."""
-
-  def __init__(self, path: pathlib.Path, step: int,
-               events: tensorboard.Events | None):
-    """Opens `path` for appending, without what lies beyond the restored `step`.
-
-    In a process that does not write, the lines go nowhere. `events` get them too.
-    """
-    self._events = events
-    if parallel.is_main_process():
-      _truncate(path, step)
-    self._file = _written(path).open('a')
-
-  def write(self, step: int, values: dict[str, Any]) -> None:
-    """Appends one line."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
-    self._file.flush()
-    if self._events is not None:
-      self._events.scalars(step, values)
-
-  def flush_events(self) -> None:
-    """Brings the events to disk: before each save, as no state may lack its events."""
-    if self._events is not None:
-      self._events.flush()
-
-  def sync(self) -> None:
-    """Returns once the lines are on the disk: before a checkpoint that follows them."""
-    if parallel.is_main_process():
-      os.fsync(self._file.fileno())
-
-  def close(self) -> None:
-    """Closes the file."""
-    self._file.close()
-
-
-def _truncate(path: pathlib.Path, step: int) -> None:
-  """Drops damaged lines and those beyond `step`, all at once; tells of lost ones."""
-  lines = (path.read_text(errors='replace').splitlines(keepends=True)
-           if path.exists() else [])
-  steps = [_step_of(line) for line in lines]
-  # A kill may have cut the last line short, one beyond `step`.
-  damaged = sum(at is None and line.endswith('\n')
-                for line, at in zip(lines, steps, strict=True))
-  missing = set(range(1, step + 1)).difference(steps)
-  if damaged or missing:
-    print(f'warning: {path}: {damaged} lines are damaged, {len(missing)} of the first '
-          f'{step} steps have none; the run goes on without them', file=sys.stderr,
-          flush=True)
-  with files.replacing(path) as file:
-    file.write(''.join(line for line, at in zip(lines, steps, strict=True)
-                       if at is not None and at <= step).encode())
-
-
-def _step_of(line: str) -> int | None:
-  """The step of a line, None of one that a kill or a damage left no line."""
-  try:
-    return int(json.loads(line)['step']) if line.endswith('\n') else None
-  except (ValueError, KeyError, TypeError):
-    return None
-
-
-def _written(path: pathlib.Path) -> pathlib.Path:
-  """`path` in the process that writes, elsewhere a file that keeps nothing."""
-  return path if parallel.is_main_process() else pathlib.Path(os.devnull)
-
-
 # The last state and the best score.
 Trained = tuple[state_lib.TrainState, float]
 
@@ -159,7 +54,7 @@ Trained = tuple[state_lib.TrainState, float]
 def train(state: state_lib.TrainState, best_score: float, *,
           update: Callable[..., Any],
           batches: Iterator[tuple[int, dict[str, np.ndarray]]],
-          hyper: dict[str, Any], schedule: Schedule,
+          hyper: dict[str, Any], schedule: schedule_lib.Schedule,
           validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
           checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
           events: tensorboard.Events | None, quiet: bool) -> Trained:
@@ -186,9 +81,9 @@ def train(state: state_lib.TrainState, best_score: float, *,
     UserError: the loss is not finite.
   """
   start = int(state.step)
-  metrics_file = MetricsFile(folder / 'metrics.jsonl', start, events)
+  metrics_file = metrics_file_lib.MetricsFile(folder / 'metrics.jsonl', start, events)
   bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
-  timing = timing_lib.Timing(_written(folder / 'timing.jsonl'), start)
+  timing = timing_lib.Timing(folder / 'timing.jsonl', start)
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
         contextlib.closing(bar), stop_signal() as stop):
@@ -218,14 +113,14 @@ def train(state: state_lib.TrainState, best_score: float, *,
   return state, best_score
 
 
-def _with_learning_rate(hyper: dict[str, Any], schedule: Schedule, done: int
-                        ) -> dict[str, Any]:
+def _with_learning_rate(hyper: dict[str, Any], schedule: schedule_lib.Schedule,
+                        done: int) -> dict[str, Any]:
   """Inputs of the step that follows `done` steps."""
   rate = np.asarray(schedule.learning_rate_at(done), hyper['weight_decay'].dtype)
   return hyper | {'learning_rate': rate}
 
 
-def _is_stopping(stop: list[int], step: int, schedule: Schedule) -> bool:
+def _is_stopping(stop: list[int], step: int, schedule: schedule_lib.Schedule) -> bool:
   """Whether to save and end after `step` because a signal came to any process."""
   if jax.process_count() == 1:
     return bool(stop)
@@ -244,7 +139,7 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   pending.clear()
 
 
-def _flush(pending: list[tuple[int, Any]], metrics_file: MetricsFile
+def _flush(pending: list[tuple[int, Any]], metrics_file: metrics_file_lib.MetricsFile
            ) -> dict[str, float]:
   """Writes the metrics of pending steps; their mean. Waits for the device."""
   # In one go: the copies of all rows are under way before the first is waited for.

@@ -1,7 +1,18 @@
-"""Focal loss, Dice loss over the batch, their sum (Eq. 2.5 to 2.7); segmentation."""
+"""Focal loss, Dice loss over the batch, their sum (Eq. 2.5 to 2.7); segmentation.
 
-from collections.abc import Mapping
+A `Loss` is what `step.train_step` minimises. It comes in two parts, because a Dice
+loss is a ratio of sums over the whole batch: what devices or micro-batches find by
+themselves, and what is made of it once it is known of all of them.
+
+  loss = classification(taps=('pool3', 'pool4'))
+  value, terms = evaluate(loss, logits, out, batch, hyper, axis_name=None)
+"""
+
+from collections.abc import Callable
 from collections.abc import Sequence
+import functools
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,125 +69,133 @@ def dice_of_sums(overlap: jax.Array, total: jax.Array) -> jax.Array:
   # The inner where keeps 0 / 0 out of the gradient; a NaN stays one.
   empty = total < jnp.finfo(total.dtype).tiny
   total = jnp.where(empty, 1, total)
-  # Relative to its own size: the slope of a quotient holds 1 / total^2, which is
-  # infinite where maps are empty and attention next to nothing.
+  # Divide by a detached copy first: the gradient of a quotient has 1 / total^2, which
+  # overflows where maps are empty and attention almost vanishes.
   size = jax.lax.stop_gradient(total)
   return jnp.where(empty, 0, 1 - 2 * (overlap / size) / (total / size))
 
 
-def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
-              axis_name: str | None) -> jax.Array:
-  """1 - Dice of the whole global batch taken as one tensor (Eq. 2.6).
+def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
+              ) -> jax.Array:
+  """1 - Dice of the whole batch taken as one tensor (Eq. 2.6).
 
   Args:
-    attention: see `dice_sums`, this device's share of the batch.
-    reference: likewise.
-    has_roi: likewise.
-    axis_name: device axis over which numerator and denominator are summed
-      before the ratio; None on one device.
+    attention: [B, h, w] in [0, 1].
+    reference: [B, h, w] in [0, 1], soft targets.
+    has_roi: bool [B]; images without annotation are left out.
 
   Returns:
-    Scalar in [0, 1]; 0 with gradient 0 where no image of the global batch is
-    annotated or all annotated maps and attentions vanish.
+    Scalar in [0, 1]; 0 with gradient 0 where no image is annotated or all annotated
+    maps and attentions vanish.
 
   >>> attention, reference = jnp.array([[[1., 1.]]]), jnp.array([[[1., 0.]]])
-  >>> loss = losses.dice_loss(attention, reference, jnp.array([True]), axis_name=None)
+  >>> loss = losses.dice_loss(attention, reference, jnp.array([True]))
   >>> f'{loss:.4f}'  # 1 - 2 / 3
   '0.3333'
   """
-  sums = dice_sums(attention, reference, has_roi)
-  if axis_name is not None:
-    sums = jax.lax.psum(sums, axis_name)
-  return dice_of_sums(*sums)
+  return dice_of_sums(*dice_sums(attention, reference, has_roi))
 
 
-def references(attention: Mapping[str, jax.Array], roi: jax.Array
-               ) -> dict[str, jax.Array]:
-  """The soft target of each map: block means of `roi` [B, H, W] at its size."""
-  return {tap: images.block_mean(roi, maps.shape[1:])
-          for tap, maps in attention.items()}
+class Loss(NamedTuple):
+  """A loss of the global batch.
+
+  Attributes:
+    parts: (logits, out, batch, hyper) -> a mean over these examples, and a tree of sums
+      over them. `logits, out` are the model's; `batch` holds label int [B], roi
+      [B, H, W] in [0, 1] and has_roi bool [B].
+    total: (mean, sums over the global batch, hyper) -> the loss, and its terms by name.
+      Sums may come scaled, all by the same factor.
+  """
+
+  parts: Callable[..., tuple[jax.Array, Any]]
+  total: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def total_loss(logits: jax.Array, attention: Mapping[str, jax.Array],
-               labels: jax.Array, roi: jax.Array, has_roi: jax.Array, *,
-               taps: Sequence[str], gamma: jax.Array, dice_weights: jax.Array,
-               axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Eq. 2.7: mean focal loss + sum over the gates of lambda * Dice loss.
+def evaluate(loss: Loss, logits: jax.Array, out: dict[str, Any],
+             batch: dict[str, jax.Array], hyper: dict[str, jax.Array], *,
+             axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """The loss of this device, whose mean over devices is that of the global batch.
 
   Args:
-    logits: [B, K].
-    attention: [B, h, w] in [0, 1] by tap; empty for a model without gates.
-    labels: int [B].
-    roi: [B, H, W] in [0, 1], reduced to each map's size by block means.
-    has_roi: bool [B].
-    taps: the taps that `dice_weights` [len(taps)] belong to, in order.
-    gamma: focal exponent.
-    dice_weights: lambda of each tap.
-    axis_name: device axis, or None.
+    loss: what to evaluate.
+    logits: see `Loss`, as are the next two; this device's share of the batch.
+    out: of the model.
+    batch: the targets.
+    hyper: see `classification`.
+    axis_name: device axis over which sums run before any ratio; None on one device.
 
   Returns:
-    The loss of this device, whose mean over devices is the loss of the global
-    batch, and its terms by name.
+    The loss, and its terms by name.
 
-  >>> loss, terms = losses.total_loss(
-  ...     jnp.array([[0., 0.]]), {'pool4': jnp.array([[[1., 1.]]])}, jnp.array([1]),
-  ...     jnp.array([[[1., 0.]]]), jnp.array([True]), taps=('pool4',), gamma=2.,
-  ...     dice_weights=jnp.array([0.3]), axis_name=None)
+  >>> loss, terms = losses.evaluate(
+  ...     losses.classification(('pool4',)), jnp.array([[0., 0.]]),
+  ...     {'attention': {'pool4': jnp.array([[[1., 1.]]])}},
+  ...     {'label': jnp.array([1]), 'roi': jnp.array([[[1., 0.]]]),
+  ...      'has_roi': jnp.array([True])},
+  ...     {'focal_gamma': 2., 'dice_weights': jnp.array([0.3])}, axis_name=None)
   >>> f'{loss:.4f}', sorted(terms)
   ('0.2733', ['dice_loss_pool4', 'focal_loss', 'loss'])
   """
-  focal = focal_loss(logits, labels, gamma=gamma).mean()
-  dice = {tap: dice_loss(attention[tap], reference, has_roi, axis_name=axis_name)
-          for tap, reference in references(attention, roi).items()}
-  return weighted_sum(focal, dice, taps=taps, dice_weights=dice_weights)
+  mean, sums = loss.parts(logits, out, batch, hyper)
+  if axis_name is not None:
+    sums = jax.lax.psum(sums, axis_name)
+  return loss.total(mean, sums, hyper)
 
 
-def weighted_sum(focal: jax.Array, dice: Mapping[str, jax.Array], *,
-                 taps: Sequence[str], dice_weights: jax.Array
-                 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Eq. 2.7 of its terms: the sum, and the terms by name.
+def classification(taps: Sequence[str]) -> Loss:
+  """Eq. 2.7: mean focal loss + sum over the gates of lambda * Dice loss.
 
-  Args:
-    focal: mean focal loss.
-    dice: Dice loss by tap, of those taps that have a gate.
-    taps: see `total_loss`.
-    dice_weights: likewise.
+  `hyper` holds `focal_gamma` and `dice_weights`, lambda of each of `taps`; a tap
+  without a gate has no term. Maps of reference are reduced to the size of the
+  attention by block means.
   """
+  return Loss(_classification_parts,
+              functools.partial(_classification_total, taps=tuple(taps)))
+
+
+def _classification_parts(logits, out, batch, hyper):
+  focal = focal_loss(logits, batch['label'], gamma=hyper['focal_gamma']).mean()
+  sums = {}
+  for tap, attention in out['attention'].items():
+    reference = images.block_mean(batch['roi'], attention.shape[1:])
+    sums[tap] = dice_sums(attention, reference, batch['has_roi'])
+  return focal, sums
+
+
+def _classification_total(focal, sums, hyper, *, taps):
   loss, terms = focal, {'focal_loss': focal}
-  for tap, weight in zip(taps, dice_weights, strict=True):
-    if tap in dice:
-      loss = loss + weight * dice[tap]
-      terms[f'dice_loss_{tap}'] = dice[tap]
+  for tap, weight in zip(taps, hyper['dice_weights'], strict=True):
+    if tap in sums:
+      dice = dice_of_sums(*sums[tap])
+      loss = loss + weight * dice
+      terms[f'dice_loss_{tap}'] = dice
   return loss, {'loss': loss, **terms}
 
 
-def segmentation_loss(logits: jax.Array, reference: jax.Array, has_roi: jax.Array, *,
-                      axis_name: str | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Binary cross entropy of the pixels + Dice loss, for the U-Net.
-
-  The thesis does not name its loss. The sum of both, equally weighted, is that of
-  Isensee et al. (nnU-Net, Nature Methods 2021); the Dice term is `dice_loss`, which
-  for this purpose is that of Drozdzal et al. (arXiv:1608.04117) but for a constant.
-
-  Args:
-    logits: [B, H, W] of 'lesion', this device's share of the batch.
-    reference: [B, H, W] in [0, 1], soft targets.
-    has_roi: bool [B]; images without annotation enter neither term.
-    axis_name: device axis over which all sums run before their ratios, or None.
-
-  Returns:
-    The loss of the global batch, equal on every device, and its terms by name; all
-    are 0 with gradient 0 where no image of the global batch is annotated.
-  """
+def _segmentation_parts(logits, out, batch, hyper):
+  del out, hyper
+  reference, has_roi = batch['roi'], batch['has_roi']
   weight = has_roi[:, None, None].astype(logits.dtype)
   # By softplus of both signs neither log p nor log (1 - p) cancels near 0.
   entropy = (reference * jax.nn.softplus(-logits)
              + (1 - reference) * jax.nn.softplus(logits))
-  total = jnp.sum(weight * entropy)
-  pixels = jnp.sum(weight * jnp.ones_like(logits))
-  if axis_name is not None:
-    total, pixels = jax.lax.psum((total, pixels), axis_name)
-  cross_entropy = total / jnp.maximum(pixels, 1)
-  dice = dice_loss(jax.nn.sigmoid(logits), reference, has_roi, axis_name=axis_name)
+  sums = {'entropy': jnp.sum(weight * entropy),
+          'pixels': jnp.sum(weight * jnp.ones_like(logits)),
+          'dice': dice_sums(jax.nn.sigmoid(logits), reference, has_roi)}
+  return jnp.zeros((), logits.dtype), sums
+
+
+def _segmentation_total(mean, sums, hyper):
+  del mean, hyper
+  cross_entropy = sums['entropy'] / jnp.maximum(sums['pixels'], 1)
+  dice = dice_of_sums(*sums['dice'])
   loss = cross_entropy + dice
   return loss, {'loss': loss, 'cross_entropy': cross_entropy, 'dice_loss': dice}
+
+
+# Binary cross entropy of the pixels + Dice loss, for the U-Net, whose logits are
+# [B, H, W]. Images without annotation enter neither; both are 0 with gradient 0 where
+# none is annotated. The thesis does not name its loss: the sum of both, equally
+# weighted, is that of Isensee et al. (nnU-Net, Nature Methods 2021), and the Dice term
+# that of Drozdzal et al. (arXiv:1608.04117) but for a constant.
+SEGMENTATION = Loss(_segmentation_parts, _segmentation_total)

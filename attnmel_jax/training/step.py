@@ -1,4 +1,4 @@
-"""The training step of one device: focal + Dice loss, SGD.
+"""The training step of one device, of classifiers and of the U-Net: any loss, SGD.
 
   update = parallel.update(functools.partial(train_step, model=model, tx=tx, ...))
   state, metrics = update(state, parallel.shard(batch), hyper)
@@ -30,107 +30,73 @@ def example_keys(seed: jax.Array, step: jax.Array, batch_size: int,
 
 def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
                hyper: dict[str, jax.Array], *, model: flax.linen.Module,
-               tx: optax.GradientTransformation, taps: tuple[str, ...],
-               normalisation: str, dtype: jnp.dtype, image_size: int,
-               random_crop: bool, random_rotation: bool, random_flip: bool,
+               loss: losses.Loss, tx: optax.GradientTransformation,
+               augmentation: augment.Augmentation, input: images.Input,
                accumulate_steps: int, axis_name: str | None
                ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-  """One step of SGD on Eq. 2.7 over the global batch.
+  """One step of SGD over the global batch.
 
   Args:
     state: the same on every device.
     batch: this device's share: image uint8 [B, S, S, 3], roi uint8 [B, S, S],
       has_roi bool [B], label int32 [B]; all rows valid.
     hyper: numbers that may differ without compiling anew: learning_rate,
-      weight_decay, focal_gamma, dice_weights [len(taps)], seed (uint32).
+      weight_decay, seed (uint32), and those of the loss.
     model: returns logits, out; its BatchNorm must name `axis_name`.
+    loss: of the global batch.
     tx: momentum, see `state.optimiser`.
-    taps: which tap each of `dice_weights` belongs to.
-    normalisation: key of `images.NORMALISATIONS`.
-    dtype: of images and losses, float32 or float64.
-    image_size: side of the augmented crop.
-    random_crop: see `augment.augment`; likewise the next two.
-    random_rotation: by quarter turns.
-    random_flip: along both axes.
+    augmentation: the same draw for image and map.
+    input: crop, normalisation and type of the images.
     accumulate_steps: micro-batches that the share is divided into; 1: none.
     axis_name: device axis, or None to run on one device outside of pmap.
 
   Returns:
-    The new state and the metrics of the global batch, equal on every device.
+    The new state and the terms of the loss, equal on every device.
   """
   keys = example_keys(hyper['seed'], state.step, batch['label'].shape[0], axis_name)
   augment_keys, dropout_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
-  image, roi = augment.augment(
-      batch['image'], batch['roi'], augment_keys, image_size=image_size,
-      random_crop=random_crop, random_rotation=random_rotation,
-      random_flip=random_flip)
+  image, roi = augment.augment(batch['image'], batch['roi'], augment_keys, augmentation,
+                               image_size=input.image_size)
   share = {'image': image, 'roi': roi, 'has_roi': batch['has_roi'],
            'label': batch['label'], 'keys': dropout_keys}
-  forward = functools.partial(_forward, model=model, normalisation=normalisation,
-                              dtype=dtype)
-  loss = {'taps': taps, 'gamma': hyper['focal_gamma'],
-          'dice_weights': hyper['dice_weights'], 'axis_name': axis_name}
-  if accumulate_steps == 1:
-    gradients, metrics, batch_stats = _gradients(
-        forward, state.params, state.batch_stats, share, **loss)
-  else:
-    gradients, metrics, batch_stats = accumulation.gradients(
-        forward, state.params, state.batch_stats, share,
-        accumulate_steps=accumulate_steps, **loss)
-  return descend(state, gradients, metrics, batch_stats, hyper, tx=tx,
-                 axis_name=axis_name)
-
-
-def descend(state: state_lib.TrainState, gradients: Any, metrics: dict[str, jax.Array],
-            batch_stats: Any, hyper: dict[str, jax.Array], *,
-            tx: optax.GradientTransformation, axis_name: str | None
-            ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-  """The end of a step: what the devices found, averaged, moves the parameters.
-
-  Args:
-    state: before the step.
-    gradients: of this device's share of the loss, like `state.params`.
-    metrics: by name.
-    batch_stats: after the forward pass.
-    hyper: learning_rate and weight_decay.
-    tx: see `state.optimiser`.
-    axis_name: device axis, or None.
-
-  Returns:
-    The new state and the metrics, equal on every device.
-  """
+  find = _gradients if accumulate_steps == 1 else functools.partial(
+      accumulation.gradients, accumulate_steps=accumulate_steps)
+  gradients, metrics, batch_stats = find(
+      functools.partial(_forward, model=model, input=input), loss, state.params,
+      state.batch_stats, share, hyper, axis_name=axis_name)
   if axis_name is not None:
     # A loss's psum sends every device the gradient of all devices' copies of it,
     # so the mean over devices is the gradient of the global loss.
     gradients, metrics, batch_stats = jax.lax.pmean(
         (gradients, metrics, batch_stats), axis_name)
-  new_state = state_lib.apply_gradients(
+  state = state_lib.apply_gradients(
       state, gradients, batch_stats, tx=tx, learning_rate=hyper['learning_rate'],
       weight_decay=hyper['weight_decay'])
-  return new_state, metrics
+  return state, metrics
 
 
 def _forward(params: Any, batch_stats: Any, share: dict[str, jax.Array], *,
-             model: flax.linen.Module, normalisation: str, dtype: jnp.dtype
-             ) -> tuple[jax.Array, dict[str, jax.Array], jax.Array, Any]:
-  """Logits, attention, the map of reference in [0, 1], and new batch statistics."""
-  image = images.normalise(share['image'], normalisation, dtype)
+             model: flax.linen.Module, input: images.Input
+             ) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array], Any]:
+  """Logits, out, the targets with `roi` in [0, 1], and new batch statistics."""
   (logits, out), updated = model.apply(
-      {'params': params, 'batch_stats': batch_stats}, image, train=True,
-      example_keys=share['keys'], mutable=['batch_stats'])
-  roi = share['roi'].astype(dtype) / 255
-  return logits, out['attention'], roi, updated.get('batch_stats', {})
+      {'params': params, 'batch_stats': batch_stats}, input.normalise(share['image']),
+      train=True, example_keys=share['keys'], mutable=['batch_stats'])
+  targets = {'label': share['label'], 'has_roi': share['has_roi'],
+             'roi': share['roi'].astype(input.dtype) / 255}
+  return logits, out, targets, updated.get('batch_stats', {})
 
 
-def _gradients(forward: accumulation.Forward, params: Any, batch_stats: Any,
-               share: dict[str, jax.Array], **loss: Any
+def _gradients(forward: accumulation.Forward, loss: losses.Loss, params: Any,
+               batch_stats: Any, share: dict[str, jax.Array],
+               hyper: dict[str, jax.Array], *, axis_name: str | None
                ) -> tuple[Any, dict[str, jax.Array], Any]:
   """Gradients of this device's loss, its terms, and new batch statistics."""
 
   def loss_fn(params):
-    logits, attention, roi, updated = forward(params, batch_stats, share)
-    value, metrics = losses.total_loss(
-        logits, attention, share['label'], roi, share['has_roi'], **loss)
+    logits, out, targets, updated = forward(params, batch_stats, share)
+    value, metrics = losses.evaluate(
+        loss, logits, out, targets, hyper, axis_name=axis_name)
     return value, (metrics, updated)
 
   gradients, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)

@@ -21,13 +21,18 @@ from typing import Any
 import jax
 
 from attnmel_jax import files
+from attnmel_jax import parallel
 
 
 class Timing:
   """Appends to timing.jsonl; the clock starts when it is made."""
 
   def __init__(self, path: pathlib.Path, step: int):
-    """Opens `path` at a run that has done `step` steps."""
+    """Opens `path` at a run that has done `step` steps.
+
+    In a process that does not write, the lines go nowhere.
+    """
+    path = path if parallel.is_main_process() else pathlib.Path(os.devnull)
     self._file = path.open('a')
     if not _ends_whole(path):  # a kill or a full disk cut the last line short
       self._file.write('\n')

@@ -1,5 +1,7 @@
 """Predictions over padded batches, against a model that can be worked out."""
 
+import functools
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,10 +42,16 @@ def _batches(sizes, batch_size, side=6):
            'label': (index % 2).astype(np.int32), 'index': index, 'valid': valid}
 
 
+def make_step(model, take=predict.take_classes, *, tta=False):
+  """The step of a model that sees the central 4 x 4."""
+  return predict.on_devices(functools.partial(
+      predict.eval_step, model=model, take=take, tta=tta,
+      input=images.Input(4, 'isic2018', jnp.float32)), tta=tta)
+
+
 @pytest.fixture(scope='module')
 def step():
-  return predict.make_step(_Mean(), normalisation='isic2018', dtype=jnp.float32,
-                           image_size=4, cam=False, tta=False)
+  return make_step(_Mean())
 
 
 def test_predictions_are_those_of_the_valid_rows_in_order(step):
@@ -129,8 +137,7 @@ def _by_hand(photographs):
 
 
 def _augmented(batches):
-  step = predict.make_step(_Lopsided(), normalisation='isic2018', dtype=jnp.float32,
-                           image_size=4, cam=False, tta=True)
+  step = make_step(_Lopsided(), tta=True)
   # pmap mistakes the axes of its second argument where the first is empty.
   return predict.predict(step, {'params': {'unused': np.float32(0)}}, batches)
 
@@ -178,8 +185,7 @@ def test_class_activation_maps_of_the_predicted_and_of_the_positive_class(tta):
   size = 4 * jax.local_device_count()
   batch, = _batches([size], size)
   kernel = np.array([[1, 1], [2, 3], [-1, -2]], np.float32)
-  step = predict.make_step(_Pooled(), normalisation='isic2018', dtype=jnp.float32,
-                           image_size=4, cam=True, tta=tta)
+  step = make_step(_Pooled(), predict.take_classes_and_cam, tta=tta)
   found = predict.predict(step, {'params': {'classifier': {'kernel': kernel}}}, [batch])
   image = np.asarray(images.normalise(batch['image'][:, 1:5, 1:5], 'isic2018'))
   logits = image.mean((1, 2)) @ kernel

@@ -5,8 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from attnmel_jax import errors
+from attnmel_jax import images
 from attnmel_jax.evaluation import predict_masks
 from tests.evaluation import test_predict
 
@@ -21,13 +23,12 @@ class _Pixels(nn.Module):
   def __call__(self, images, *, train):
     assert not train
     scale = self.param('scale', nn.initializers.ones, ())
-    return scale * images[..., 0] + jnp.asarray(_RAMP, images.dtype)
+    return scale * images[..., 0] + jnp.asarray(_RAMP, images.dtype), {}
 
 
 @pytest.fixture(scope='module')
 def step():
-  return predict_masks.make_step(
-      _Pixels(), normalisation='isic2018', dtype=jnp.float32, image_size=4, tta=False)
+  return test_predict.make_step(_Pixels(), predict_masks.take_lesion)
 
 
 def _predict(step, batches, scale=2., **changed):
@@ -79,8 +80,7 @@ def test_eight_bits_keep_the_threshold():
 def test_views_are_averaged_after_turning_back():
   size = jax.local_device_count()
   batches = list(test_predict._batches([size], size))
-  step = predict_masks.make_step(
-      _Pixels(), normalisation='isic2018', dtype=jnp.float32, image_size=4, tta=True)
+  step = test_predict.make_step(_Pixels(), predict_masks.take_lesion, tta=True)
   views = [lambda x, k=k, f=f: (np.fliplr if f else np.asarray)(np.rot90(x, k))
            for k in range(4) for f in (False, True)]
   expected = np.mean([_probability(batches, view) for view in views], axis=0)
@@ -96,7 +96,7 @@ class _Neighbours(nn.Module):
     assert images.shape[1] % 4 == images.shape[2] % 4 == 0
     scale = self.param('scale', nn.initializers.ones, ())
     red = images[..., 0]
-    return scale * (red + jnp.roll(red, -1, 1) + jnp.roll(red, -1, 2))
+    return scale * (red + jnp.roll(red, -1, 1) + jnp.roll(red, -1, 2)), {}
 
 
 # At side 7 nothing is added on the left, where a turned view would look.
@@ -106,7 +106,7 @@ def test_the_whole_image_is_seen_up_to_its_border(side, tta):
   image = rng.integers(
       0, 256, (2 * jax.local_device_count(), side, side, 3), np.uint8)
   whole = predict_masks.make_whole_step(
-      _Neighbours(), normalisation='isic2018', dtype=jnp.float32, side=side, multiple=4,
+      _Neighbours(), input=images.Input(side, 'isic2018', jnp.float32), multiple=4,
       tta=tta)
   result = whole({'params': {'scale': jnp.float32(1)}}, image)
 
@@ -134,3 +134,53 @@ def test_what_is_not_finite_is_refused(step):
 def test_nothing_to_predict_is_a_mistake(step):
   with pytest.raises(ValueError, match='no batches'):
     _predict(step, [])
+
+
+def _masks(*rows):
+  return np.array(rows, np.uint8).reshape(len(rows), 2, 2)
+
+
+def test_jaccard_by_hand():
+  lesion = _masks([255, 255, 0, 0], [128, 127, 0, 0], [0, 0, 0, 0], [255, 0, 0, 0],
+                  [255, 0, 0, 0])
+  probabilities = np.array([
+      [.9, .1, .5, 0], [.9, 0, 0, 0], [.4, .1, 0, 0], [0, 1, 1, 1],
+      [1, 0, 0, 0]]).reshape(5, 2, 2)
+  result = predict_masks.mask_jaccard(
+      probabilities, lesion, np.array([True] * 4 + [False]), image_size=2,
+      threshold=0.5)
+  np.testing.assert_array_equal(result, [1 / 3, 1, 1, 0, np.nan])
+
+
+def test_jaccard_is_scikit_learn_s_on_the_centre_of_the_mask():
+  rng = np.random.default_rng(0)
+  lesion = 255 * rng.integers(0, 2, (6, 12, 12), np.uint8)
+  probabilities = rng.uniform(size=(6, 8, 8)).astype(np.float32)
+  result = predict_masks.mask_jaccard(
+      probabilities, lesion, np.ones(6, bool), image_size=8, threshold=0.3)
+  expected = [
+      sklearn.metrics.jaccard_score(mask[2:10, 2:10].ravel() == 255, p.ravel() >= 0.3)
+      for mask, p in zip(lesion, probabilities, strict=True)]
+  np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+def test_below_0_65_counts_0():
+  indices = np.array([0, .3, .6499999, .65, .8, 1, np.nan])
+  np.testing.assert_array_equal(
+      predict_masks.thresholded(indices), [0, 0, 0, .65, .8, 1, np.nan])
+
+
+@pytest.mark.parametrize('value', [-0.1, 1.1, np.nan])
+def test_what_is_no_probability_is_refused(value):
+  with pytest.raises(ValueError, match='outside'):
+    predict_masks.mask_jaccard(
+        np.full((1, 2, 2), value), _masks([0, 0, 0, 0]), np.array([True]),
+        image_size=2, threshold=0.5)
+
+
+def test_shapes_have_to_belong_together():
+  for count, side in ((2, 2), (1, 1)):
+    with pytest.raises(ValueError, match='belong together'):
+      predict_masks.mask_jaccard(
+          np.zeros((count, side, side)), _masks([0, 0, 0, 0]), np.array([True]),
+          image_size=2, threshold=0.5)

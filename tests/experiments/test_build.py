@@ -1,8 +1,7 @@
 """Models, states and steps from a config."""
 
-import functools
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -11,6 +10,7 @@ from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.experiments import build
 from configs import common
+from configs import isic2018_task1
 
 
 @pytest.fixture
@@ -88,13 +88,20 @@ def test_numbers_of_the_step_keep_their_values(slim):
   assert hyper['dice_weights'].dtype == np.float32
 
 
-@pytest.mark.parametrize(('field', 'value'), [
-    ('normalisation', 'imagenet'), ('image_size', 64), ('random_crop', False),
-    ('random_rotation', False), ('random_flip', False), ('taps', ('pool2',)),
-    ('accumulate_steps', 2)])
-def test_a_field_reaches_the_training_step(slim, field, value):
-  assert slim[field] != value
-  assert build.training_step(slim | {field: value}, 2).keywords[field] == value
+@pytest.mark.parametrize('experiment', [common, isic2018_task1])
+def test_the_fields_of_a_step_reach_it(experiment):
+  config = experiment.get_config().to_dict()
+  for field, value in (('normalisation', 'imagenet'), ('image_size', 64),
+                       ('random_crop', False), ('random_rotation', False),
+                       ('random_flip', False), ('accumulate_steps', 2)):
+    assert config[field] != value
+    bound = build.training_step(config | {field: value}, 2).keywords
+    holder = bound['augmentation'] if 'random' in field else bound['input']
+    assert bound.get(field, getattr(holder, field, None)) == value, field
+  for dtype, computed in (('float32', 'float32'), ('bfloat16', 'bfloat16')):
+    bound = build.training_step(config | {'dtype': dtype}, 2).keywords
+    assert bound['model'].dtype == jnp.dtype(computed)
+    assert bound['input'].dtype == jnp.float32  # never below it
 
 
 @pytest.mark.parametrize(('field', 'value'), [
@@ -122,26 +129,6 @@ def test_momentum_reaches_the_optimiser(slim, changed):
   m, nesterov = changed.get('momentum', 0.9), changed.get('nesterov', True)
   assert second_update(slim | changed) == pytest.approx(
       1 + m * (1 + m) if nesterov else 1 + m)
-
-
-def test_systems_that_differ_in_numbers_share_one_program(slim):
-  def program(config):
-    step = build.training_step(config, 2)
-    step = functools.partial(step, axis_name=None,
-                             model=step.keywords['model'].clone(axis_name=None))
-    size = config['resize_size']
-    batch = {'image': np.zeros((2, size, size, 3), np.uint8),
-             'roi': np.zeros((2, size, size), np.uint8),
-             'has_roi': np.zeros(2, bool), 'label': np.zeros(2, np.int32)}
-    shapes = jax.eval_shape(lambda key: build.state_lib.create(
-        build._initialiser(config, 2)(key), step.keywords['tx']), jax.random.key(0))
-    hyper = build.hyperparameters(config) | {'learning_rate': np.float32(0.1)}
-    return jax.jit(step).lower(shapes, batch, hyper).as_text()
-
-  slim |= {'resize_size': 36}
-  assert program(slim) == program(slim | {
-      'dice_weights': (0.5, 0.7), 'focal_gamma': 1.0, 'weight_decay': 0.1,
-      'learning_rate': 0.5, 'seed': 7, 'roi': 'lesion'})
 
 
 def test_the_config_asks_for_test_time_augmentation(slim):

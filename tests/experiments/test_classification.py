@@ -25,7 +25,10 @@ def test_two_classes_are_chosen_by_auc():
   predictions = _predictions(
       [0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
   assert classification.selection_score(predictions) == ('auc', 0.75)
-  assert classification.choose_threshold(predictions) in (0.3, 0.8)
+  decided = classification.decisions(predictions, 2)
+  assert decided['threshold'] in (0.3, 0.8)
+  assert decided['temperature'] > 0
+  assert classification.decisions(None, 2) == {'threshold': 0.5, 'temperature': None}
 
 
 def test_more_classes_are_chosen_by_mean_recall():
@@ -35,7 +38,8 @@ def test_more_classes_are_chosen_by_mean_recall():
   name, value = classification.selection_score(predictions)
   assert name == 'balanced_accuracy'
   assert value == pytest.approx((0.5 + 1 + 0) / 3)
-  assert classification.choose_threshold(predictions) is None
+  assert classification.decisions(predictions, 3)['threshold'] is None
+  assert classification.decisions(None, 3) == {'threshold': None, 'temperature': None}
 
 
 def test_pictured_images_alternate_between_the_classes():
@@ -49,25 +53,26 @@ _CONFIG = {'bootstrap_draws': 100, 'bootstrap_seed': 0, 'image_size': 8,
            'overlay_images': 0}
 
 
-def _part(ids, photographs=None):
+def _part(ids, photographs=None, class_names=('other', 'melanoma')):
   """Rows 1 to n of a split."""
   if photographs is None:
     photographs = np.zeros((len(ids) + 1, 8, 8, 3), np.uint8)
   prepared = types.SimpleNamespace(load=lambda row: {'image': photographs[row]})
   ids = np.array(list(ids))
   return types.SimpleNamespace(
-      ids=ids, groups=ids, rows=np.arange(len(ids)) + 1, prepared=prepared)
+      ids=ids, groups=ids, rows=np.arange(len(ids)) + 1, prepared=prepared,
+      class_names=class_names)
 
 
 def _score(predictions, part, without=()):
   return classification.score(
       predictions, part, classification.image_scores(predictions, part, 8),
-      ('other', 'melanoma'), _CONFIG, threshold=0.5, temperature=None, without=without)
+      _CONFIG, threshold=0.5, temperature=None, without=without)
 
 
-def _write(folder, split, predictions, part, class_names=('other', 'melanoma')):
+def _write(folder, split, predictions, part):
   classification.write(folder, split, predictions, part,
-                classification.image_scores(predictions, part, 8), class_names, _CONFIG)
+                       classification.image_scores(predictions, part, 8), _CONFIG)
 
 
 _FOUR = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
@@ -128,7 +133,8 @@ def test_an_image_without_weight_in_the_challenge_is_not_scored():
 
 def test_seven_classes_are_written_as_a_submission_too(tmp_path):
   predictions = _predictions([0, 6], np.eye(7)[[0, 5]])
-  _write(tmp_path, 'test', predictions, _part('ab'), prediction_files.CHALLENGE_CLASSES)
+  part = _part('ab', class_names=prediction_files.CHALLENGE_CLASSES)
+  _write(tmp_path, 'test', predictions, part)
   lines = (tmp_path / 'predictions' / 'test_submission.csv').read_text().splitlines()
   assert lines[0] == 'image,MEL,NV,BCC,AKIEC,BKL,DF,VASC'
   assert lines[2] == 'b,0.0,0.0,0.0,0.0,0.0,1.0,0.0'
@@ -163,8 +169,8 @@ def test_the_scores_of_each_image_are_written(tmp_path):
 def test_near_duplicates_are_scored_with_and_without(tmp_path):
   part = _part('abcd')
   report = functools.partial(
-      classification.report, tmp_path, 'test', _FOUR, part, ('other', 'melanoma'),
-      _CONFIG, threshold=0.5, temperature=None)
+      classification.report, tmp_path, 'test', _FOUR, part, _CONFIG,
+      threshold=0.5, temperature=None)
   whole = report(near_duplicates=())
   assert 'without_near_duplicates' not in whole
   again = report(near_duplicates=['b'])

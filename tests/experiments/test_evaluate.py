@@ -81,7 +81,7 @@ def test_other_classes_are_refused(finished, prepared, tmp_path, config):
 def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
     finished, config, prepared, tmp_path):
   folder, _ = finished
-  part, _ = task_lib.open_part(config, 'test')
+  part = task_lib.open_part(config, 'test')
 
   def compare(run, first, second):
     found = evaluate._compare(run, config | {'data_dir': str(first)}, part,

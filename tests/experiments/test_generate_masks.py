@@ -12,12 +12,15 @@ from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax.data import generated
 from attnmel_jax.data import storage
+from attnmel_jax.experiments import batches as batches_lib
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import generate_masks
 from attnmel_jax.experiments import leakage
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
+from attnmel_jax.experiments import segmentation
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.models import unet
 from attnmel_jax.training import checkpoint
@@ -85,8 +88,8 @@ def test_a_mask_is_what_the_unet_says_of_the_whole_image(drawn):
   rows = [0, 40, 62]
   loaded = [split.load(row) for row in rows]
   seen = images.normalise(jnp.stack([arrays['image'] for arrays in loaded]), 'isic2018')
-  model = build.create_model(config, 0, remat=False)
-  logits = jax.jit(lambda x: model.apply(variables, x, train=False))(seen)
+  model = segmentation.create_model(config, 0, remat=False)
+  logits, _ = jax.jit(lambda x: model.apply(variables, x, train=False))(seen)
   probability = 255 / (1 + np.exp(-np.asarray(logits, np.float64)))
   for arrays, known in zip(loaded, probability, strict=True):
     assert np.abs(arrays['generated'] - known).max() < 0.51
@@ -94,7 +97,7 @@ def test_a_mask_is_what_the_unet_says_of_the_whole_image(drawn):
   identity = split.generated.unet
   assert identity['best_step'] == best['step']
   assert identity['parameters'] == generate_masks.fingerprint(variables)
-  parts = task_lib.read_split(run / 'split.csv')
+  parts = parts_lib.read_split(run / 'split.csv')
   assert identity['trained_on'] == sorted(parts['train'] + parts['validation'])
   assert len(identity['trained_on']) == 30
   assert not set(identity['trained_on']) & set(parts['test'])
@@ -165,8 +168,8 @@ def test_training_batches_hold_the_masks_as_they_are(drawn):
   config = _classifier(data)
   task = task_lib.open_task(config)
   split = task.parts['train'].prepared
-  batches = [task_lib.training_batches(
-      config, task, task_lib.open_store(split, task.region, gib)).batch_at(0)
+  batches = [batches_lib.training_batches(
+      config, task, batches_lib.open_store(split, task.region, gib)).batch_at(0)
              for gib in (0.0, 1.0)]
   for batch in batches:
     np.testing.assert_array_equal(
@@ -230,7 +233,7 @@ def test_the_images_that_taught_the_unet_are_compared_with_the_tests(drawn, tmp_
   assert dict(zip(part.ids, part.groups, strict=True)) == {
       name: name for name in known['trained_on']} | {known['trained_on'][4]: 'L'}
   found = leakage.of_run(
-      config, task, task_lib.open_stores(config, task), tmp_path)
+      config, task, batches_lib.open_stores(config, task), tmp_path)
   assert found['found'] == []
   compared = run_folder.read_json(tmp_path / 'leakage.json')['shared']
   assert compared[-1]['parts'] == ['the U-Net of the masks', 'test']

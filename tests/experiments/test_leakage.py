@@ -10,6 +10,7 @@ import safetensors.numpy
 from attnmel_jax import errors
 from attnmel_jax.data import near_duplicates
 from attnmel_jax.experiments import leakage
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import task as task_lib
 
 _RNG = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def _part(ids, *, groups=None, dataset='isic2017', split='train', fingerprint='f
   prepared = types.SimpleNamespace(
       dataset=dataset, split=split, fingerprint=f'{fingerprint} {split}',
       ids=np.array(ids), groups=np.array(groups or ids))
-  return task_lib.Part(prepared, np.arange(count), np.zeros(count, np.int32))
+  return parts_lib.Part(prepared, np.arange(count), np.zeros(count, np.int32), ())
 
 
 def _task(unet=None, pretrained_from='', **parts):

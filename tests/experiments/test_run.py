@@ -17,6 +17,7 @@ from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.phantom import generate
 from attnmel_jax.training import loop
+from attnmel_jax.training import metrics_file
 from attnmel_jax.training import tensorboard
 
 
@@ -169,7 +170,7 @@ def test_a_run_and_its_resumption_compile_each_step_once(
     config, tmp_path, monkeypatch, compilations):
   """Over varied batches, learning rates, checkpoints and a padded last batch."""
   config |= {'decay_every_epochs': 1}
-  flush = loop.MetricsFile.write
+  flush = metrics_file.MetricsFile.write
 
   def stopping(file, step, values):
     if step == 4:
@@ -177,7 +178,7 @@ def test_a_run_and_its_resumption_compile_each_step_once(
     flush(file, step, values)
 
   with monkeypatch.context() as patched:
-    patched.setattr(loop.MetricsFile, 'write', stopping)
+    patched.setattr(metrics_file.MetricsFile, 'write', stopping)
     with pytest.raises(loop.Stopped):
       run_lib.run(config, tmp_path, quiet=True)
   started = len(compilations)

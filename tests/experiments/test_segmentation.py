@@ -6,7 +6,6 @@ import os
 import signal
 import types
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,25 +16,7 @@ from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import segmentation
 from attnmel_jax.training import loop
-from configs import isic2018_task1
-
-
-@pytest.mark.parametrize('field, value', [
-    ('random_crop', False), ('random_rotation', False), ('random_flip', False),
-    ('image_size', 64), ('normalisation', 'imagenet')])
-def test_a_field_reaches_the_training_step(field, value):
-  config = isic2018_task1.get_config().to_dict()
-  assert config[field] != value
-  assert segmentation.training_step(config | {field: value}).keywords[field] == value
-
-
-@pytest.mark.parametrize('dtype, computed, losses', [
-    ('float32', 'float32', 'float32'), ('bfloat16', 'bfloat16', 'float32')])
-def test_precision(dtype, computed, losses):
-  step = segmentation.training_step(
-      isic2018_task1.get_config().to_dict() | {'dtype': dtype}).keywords
-  assert step['model'].dtype == jnp.dtype(computed)
-  assert step['dtype'] == jnp.dtype(losses)
+from attnmel_jax.training import metrics_file
 
 
 def _predictions(jaccard, maps=0):
@@ -61,7 +42,7 @@ def test_scores_and_files_of_a_part(tmp_path):
   config = {'bootstrap_draws': 100, 'bootstrap_seed': 0}
   scores = segmentation.report(
       tmp_path, 'validation', _predictions(jaccard, maps=3), part, config,
-      near_duplicates=())
+      near_duplicates=(), **segmentation.decisions(None, 0))
   assert 'without_near_duplicates' not in scores
   assert (scores['n'], scores['n_annotated']) == (4, 3)
   assert scores['jaccard']['estimate'] == pytest.approx(0.7)
@@ -75,7 +56,7 @@ def test_scores_and_files_of_a_part(tmp_path):
   assert (tmp_path / 'masks' / 'val.png').is_file()
   again = segmentation.report(
       tmp_path, 'validation', _predictions(jaccard, maps=3), part, config,
-      near_duplicates=('d',))
+      near_duplicates=('d',), **segmentation.decisions(None, 0))
   rest = again.pop('without_near_duplicates')
   assert again == scores
   assert (rest['n'], rest['n_annotated']) == (3, 2)
@@ -130,7 +111,7 @@ def test_without_masks_there_is_nothing_to_score(segmenter, tmp_path):
 
 def test_a_stopped_unet_goes_on(segmenter, shallow, tmp_path, monkeypatch):
   folder, summary, data = segmenter
-  write = loop.MetricsFile.write
+  write = metrics_file.MetricsFile.write
 
   def stopping(file, step, values):
     if step == 2:
@@ -139,7 +120,7 @@ def test_a_stopped_unet_goes_on(segmenter, shallow, tmp_path, monkeypatch):
 
   config = shallow(data)
   with monkeypatch.context() as patched:
-    patched.setattr(loop.MetricsFile, 'write', stopping)
+    patched.setattr(metrics_file.MetricsFile, 'write', stopping)
     with pytest.raises(loop.Stopped):
       run_lib.run(config, tmp_path, quiet=True)
   assert run_lib.run(config, tmp_path, quiet=True) == summary

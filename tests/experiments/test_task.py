@@ -1,6 +1,5 @@
 """Splits, labels and schedule of a run, on prepared phantom data."""
 
-import csv
 import dataclasses
 
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
+from attnmel_jax.experiments import batches as batches_lib
+from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.phantom import generate
 from configs import isic2016
@@ -24,7 +25,7 @@ def test_the_official_split_is_used_where_it_is_prepared(config):
   train = task.parts['train']
   melanoma = train.prepared.labels == train.prepared.class_names.index('melanoma')
   np.testing.assert_array_equal(train.row_labels, melanoma)
-  counts = task_lib.describe(train)
+  counts = parts_lib.describe(train)
   assert counts['images'] == 48
   assert counts['melanoma'] == melanoma.sum()
   assert counts['melanoma'] + counts['seborrheic_keratosis'] + counts['nevus'] == 48
@@ -36,26 +37,9 @@ def test_a_fold_takes_all_three_parts_from_the_training_images(config):
   ids = np.concatenate([part.ids for part in task.parts.values()])
   assert sorted(ids) == sorted(task.parts['train'].prepared.ids)
   assert {part.prepared.split for part in task.parts.values()} == {'train'}
-  stores = task_lib.open_stores(config, task)
+  assert task_lib.is_divided(task)
+  stores = batches_lib.open_stores(config, task)
   assert stores['train'] is stores['test']  # decoded once
-
-
-def test_the_memory_budget_is_for_all_parts_together(config):
-  task = task_lib.open_task(config)
-  image = 36 * 36 * 4  # photograph and lesion mask
-  budget = (48 + 16) * image / 2**30
-  stores = task_lib.open_stores(config | {'cache_gib': budget}, task)
-  assert [store.arrays is not None for store in stores.values()] == [True, True, False]
-
-
-def test_the_schedule_counts_oversampled_rows(config):
-  config |= {'oversample_factors': (4, 1, 1), 'num_epochs': 3, 'passes_per_epoch': 2}
-  task = task_lib.open_task(config)
-  batches = task_lib.training_batches(config, task, task_lib.undecoded(task))
-  melanoma = task_lib.describe(task.parts['train'])['melanoma']
-  assert batches.rows_per_pass == 48 + 3 * melanoma
-  schedule = task_lib.schedule(config, batches.steps_per_pass)
-  assert schedule.total_steps == (48 + 3 * melanoma) // 16 * 2 * 3
 
 
 def test_an_unprepared_data_set_names_the_command(config, tmp_path):
@@ -127,30 +111,6 @@ def test_seeds_train_on_one_division_and_split_seeds_on_others(years):
   assert tested(split_seed=1) != tested(split_seed=0)
 
 
-def test_the_division_is_written_image_by_image(years, tmp_path):
-  task = task_lib.open_task(_config(isic2018_cv, years, fold=2))
-  assert task_lib.is_divided(task)
-  task_lib.write_split(tmp_path / 'split.csv', task)
-  with open(tmp_path / 'split.csv', newline='') as file:
-    rows = list(csv.DictReader(file))
-  assert [row['image'] for row in rows] == list(task.parts['train'].prepared.ids)
-  for name, part in task.parts.items():
-    written = [(row['image'], row['group']) for row in rows if row['part'] == name]
-    assert written == list(zip(part.ids, part.groups, strict=True))
-
-
-def test_a_division_of_an_older_version_is_refused(years, tmp_path):
-  task_lib.write_split(
-      tmp_path / 'split.csv', task_lib.open_task(_config(isic2018_cv, years, fold=2)))
-  task = task_lib.open_task(_config(isic2018_cv, years, fold=2))
-  task_lib.write_split(tmp_path / 'split.csv', task)
-  moved = dataclasses.replace(
-      task.parts['train'], rows=task.parts['train'].rows[1:])
-  task.parts['train'] = moved
-  with pytest.raises(errors.UserError, match=r'split\.csv divided .* --workdir'):
-    task_lib.write_split(tmp_path / 'split.csv', task)
-
-
 @pytest.mark.parametrize(('synthetic', 'joined'), [(True, False), (False, True)])
 def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, joined):
   opened = storage.open_split
@@ -162,7 +122,7 @@ def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, j
     return dataclasses.replace(split, ids=ids, synthetic=synthetic)
 
   monkeypatch.setattr(storage, 'open_split', renamed)
-  part, _ = task_lib.open_part(_config(isic2018_cv, years), 'train')
+  part = task_lib.open_part(_config(isic2018_cv, years), 'train')
   assert (part.groups[0] == part.groups[1]) == joined
 
 
@@ -197,9 +157,9 @@ def test_images_without_labels_are_no_classification_task(years):
   config = _config(isic2018_cv, years, dataset='isic2018_task1')
   with pytest.raises(errors.UserError, match='isic2018_task1 has no labels'):
     task_lib.open_task(config)
-  part, names = task_lib.open_part(config, 'train')
-  assert names == ()
-  assert task_lib.describe(part) == {
+  part = task_lib.open_part(config, 'train')
+  assert part.class_names == ()
+  assert parts_lib.describe(part) == {
       'images': 10, 'lesion masks': 10, 'dermo maps': 10}
 
 

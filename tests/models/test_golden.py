@@ -109,10 +109,12 @@ def test_loss_and_gradients_in_float64(model, backbone, float64):
     (logits, out), updates = network.apply(
         {**variables, 'params': params}, jnp.asarray(batch['images']), train=True,
         mutable=['batch_stats'])
-    value, _ = losses.total_loss(
-        logits, out['attention'], batch['labels'], jnp.asarray(batch['roi']),
-        batch['has_roi'], taps=tuple(inputs.DICE_WEIGHTS), gamma=inputs.GAMMA,
-        dice_weights=tuple(inputs.DICE_WEIGHTS.values()), axis_name=None)
+    value, _ = losses.evaluate(
+        losses.classification(tuple(inputs.DICE_WEIGHTS)), logits, out,
+        {'label': batch['labels'], 'roi': jnp.asarray(batch['roi']),
+         'has_roi': batch['has_roi']},
+        {'focal_gamma': inputs.GAMMA,
+         'dice_weights': tuple(inputs.DICE_WEIGHTS.values())}, axis_name=None)
     return value, updates
 
   (value, updates), gradients = jax.value_and_grad(loss, has_aux=True)(

@@ -37,7 +37,7 @@ def _shapes(net, size):
 
 def test_one_logit_a_pixel():
   for size in ((224, 224), (32, 48)):
-    logits, variables = _shapes(_net(depth=unet.DEPTH, width=1), size)
+    (logits, _), variables = _shapes(_net(depth=unet.DEPTH, width=1), size)
     assert (logits.shape, logits.dtype) == ((2, *size), jnp.float32)
   params = variables['params']
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 31_043_521
@@ -95,7 +95,7 @@ def test_an_image_is_seen_over_the_bridge_and_from_below():
   changed = images.copy()
   changed[0, 0, 0] += 10
   apply = jax.jit(lambda params, images: net.apply(
-      {**variables, 'params': params}, images, train=False))
+      {**variables, 'params': params}, images, train=False)[0])
 
   def seen(**kernels):
     params = {**variables['params'], **kernels}
@@ -121,7 +121,7 @@ def test_gradient_is_the_finite_difference(float64):
 
   @jax.jit
   def loss(params):
-    logits, _ = net.apply({**variables, 'params': params}, images, train=True,
+    (logits, _), _ = net.apply({**variables, 'params': params}, images, train=True,
                           mutable=['batch_stats'])
     assert logits.dtype == jnp.float64
     return jnp.sum((logits - target) ** 2)
@@ -149,9 +149,9 @@ def test_batch_statistics_run_over_the_device_axis(float64):
   images = rng.normal(size=(4, 4, 4, 3)) * np.arange(1, 5)[:, None, None, None]
   whole, split = _net(dtype='float64'), _net(dtype='float64', axis_name='batch')
   variables = _init(whole, images)
-  want, updates = jax.jit(lambda x: whole.apply(
+  (want, _), updates = jax.jit(lambda x: whole.apply(
       variables, x, train=True, mutable=['batch_stats']))(images)
-  got, halves = jax.jit(jax.vmap(
+  (got, _), halves = jax.jit(jax.vmap(
       lambda half: split.apply(variables, half, train=True, mutable=['batch_stats']),
       axis_name='batch'))(images.reshape(2, 2, 4, 4, 3))
   np.testing.assert_allclose(got.reshape(want.shape), want, rtol=1e-8, atol=1e-10)

@@ -11,6 +11,7 @@ OUT.npz. Ends with status 1 where two devices hold different states.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -196,9 +197,9 @@ def _refilled(state, saved):
 
 def _predict(name, backbone, state):
   """As a run predicts a split of three batches, the last of them padded."""
-  step = predict.make_step(
-      tiny.model(name, backbone, 'float64', parallel.AXIS), normalisation='isic2017',
-      dtype=jnp.float64, image_size=tiny.SIZE, cam=False, tta=False)
+  step = predict.on_devices(functools.partial(
+      predict.eval_step, model=tiny.model(name, backbone, 'float64', parallel.AXIS),
+      take=predict.take_classes, input=tiny.input_of('float64'), tta=False), tta=False)
   batches = []
   for start in range(0, _SPLIT_SIZE, tiny.BATCH_SIZE):
     batch = tiny.batch(start)

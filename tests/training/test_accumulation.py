@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import images
+from attnmel_jax.training import augment
 from attnmel_jax.training import losses
 from attnmel_jax.training import step as step_lib
 from tests.training import on_devices
@@ -118,19 +119,19 @@ def test_batch_norm_is_that_of_each_micro_batch(float64):
           images.normalise(batch['image'][k], 'isic2017', jnp.float64), train=True,
           example_keys=keys[k], mutable=['batch_stats'])
       stats = updated['batch_stats']
-      outputs.append((logits, out['attention']))
-    logits, attention = jax.tree.map(lambda *x: jnp.concatenate(x), *outputs)
-    value, terms = losses.total_loss(
-        logits, attention, batch['label'].ravel(),
-        batch['roi'].reshape(-1, tiny.SIZE, tiny.SIZE) / 255, batch['has_roi'].ravel(),
-        taps=tiny.TAPS, gamma=hyper['focal_gamma'],
-        dice_weights=hyper['dice_weights'], axis_name=None)
+      outputs.append((logits, out))
+    logits, out = jax.tree.map(lambda *x: jnp.concatenate(x), *outputs)
+    targets = {'label': batch['label'].ravel(), 'has_roi': batch['has_roi'].ravel(),
+               'roi': batch['roi'].reshape(-1, tiny.SIZE, tiny.SIZE) / 255}
+    value, terms = losses.evaluate(losses.classification(tiny.TAPS), logits, out,
+                                   targets, hyper, axis_name=None)
     return value, (terms, stats)
 
   gradients, (terms, stats) = jax.jit(jax.grad(loss, has_aux=True))(state.params)
   step = jax.jit(functools.partial(
       tiny.step('small', 'vgg16_bn', 'float64', None, accumulate_steps=2),
-      random_rotation=False, random_flip=False))
+      augmentation=augment.Augmentation(
+          random_crop=True, random_rotation=False, random_flip=False)))
   new, metrics = step(state, _cropped(), hyper | {'weight_decay': np.float64(0)})
   got = (metrics, new.batch_stats, new.momentum.trace)
   assert jax.tree.structure(got) == jax.tree.structure((terms, stats, gradients))

@@ -19,8 +19,9 @@ _ALL = ('random_crop', 'random_rotation', 'random_flip')
 @functools.partial(jax.jit, static_argnums=2)
 def _augment(image, roi, switches, seeds):
   """Augments with a key for each seed and the switches named."""
-  return augment.augment(image, roi, jax.vmap(jax.random.key)(seeds), image_size=_SIZE,
-                         **{name: name in switches for name in _ALL})
+  augmentation = augment.Augmentation(**{name: name in switches for name in _ALL})
+  return augment.augment(image, roi, jax.vmap(jax.random.key)(seeds), augmentation,
+                         image_size=_SIZE)
 
 
 def _draws(number, switches):

@@ -13,29 +13,17 @@ from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
+from attnmel_jax.training import metrics_file
+from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import state as state_lib
 from tests.training import tiny
 
 
 def _schedule(**changed):
-  return loop.Schedule(**{
+  return schedule_lib.Schedule(**{
       'steps_per_epoch': 4, 'num_epochs': 3, 'learning_rate': 0.5,
       'decay_every_epochs': 1, 'decay_factor': 0.1, 'checkpoint_every_steps': 3,
       'log_every_steps': 2} | changed)
-
-
-def test_schedule_of_isic2017():
-  # 97 batches a pass, 2 passes an epoch.
-  schedule = _schedule(steps_per_epoch=97 * 2, num_epochs=50, learning_rate=0.01,
-                       decay_every_epochs=10, checkpoint_every_steps=200)
-  assert schedule.total_steps == 9700
-  for step, rate in ((0, 1e-2), (1939, 1e-2), (1940, 1e-3), (3879, 1e-3),
-                     (3880, 1e-4), (9699, 1e-6)):
-    assert schedule.learning_rate_at(step) == pytest.approx(rate, rel=1e-12)
-  assert schedule.ends_epoch(194)
-  assert not schedule.ends_epoch(195)
-  due = [step for step in range(1, 601) if schedule.is_due(step)]
-  assert due == [194, 200, 388, 400, 582, 600]
 
 
 def _tx():
@@ -217,14 +205,14 @@ def test_a_signal_during_validation_waits_until_the_state_can_be_saved(tmp_path)
 def test_a_signal_while_metrics_are_written_is_not_taken_before_a_save(
     tmp_path, monkeypatch):
   # Step 2 is logged but not saved.
-  write = loop.MetricsFile.write
+  write = metrics_file.MetricsFile.write
 
   def writing(self, step, values):
     if step == 2:
       os.kill(os.getpid(), signal.SIGTERM)
     write(self, step, values)
 
-  monkeypatch.setattr(loop.MetricsFile, 'write', writing)
+  monkeypatch.setattr(metrics_file.MetricsFile, 'write', writing)
   with (pytest.raises(loop.Stopped) as stopped,
         checkpoint.Checkpoints(tmp_path / 'checkpoints', create=True) as checkpoints):
     loop.train(
@@ -253,68 +241,6 @@ def test_stop_signal_lets_a_second_ctrl_c_through():
     assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
     assert received == [signal.SIGTERM]
   assert signal.getsignal(signal.SIGINT) == before
-
-
-@pytest.mark.parametrize('tail', ['', '{"step": 7, "lo', '{"step": 5}', '\n'])
-def test_metrics_beyond_the_restored_step_go_and_so_does_a_cut_line(tmp_path, tail):
-  path = tmp_path / 'metrics.jsonl'
-  kept = '{"step": 3, "loss": 1.0}\n{"step": 4, "loss": 1.0}\n{"step": 4, "v": 1.0}\n'
-  path.write_text(kept + '{"step": 5, "loss": 1.0}\n{"step": 6, "loss": 9}\n' + tail)
-  file = loop.MetricsFile(path, 4, None)
-  file.write(5, {'loss': 0.5})
-  file.close()
-  assert path.read_text() == kept + '{"step": 5, "loss": 0.5}\n'
-  assert [p.name for p in tmp_path.iterdir()] == ['metrics.jsonl']
-
-
-def test_a_cut_line_of_the_restored_step_goes(tmp_path):
-  path = tmp_path / 'metrics.jsonl'
-  path.write_text('{"step": 1}\n{"step": 2, "loss"')
-  loop.MetricsFile(path, 2, None).close()
-  assert path.read_text() == '{"step": 1}\n'
-
-
-@pytest.mark.parametrize('damage, told', [
-    ('{"step": 2, "loss": 1.', '1 lines are damaged, 1 of the first 4 steps have none'),
-    ('\xff', '1 lines are damaged, 1 of'), ('[2]', '1 lines are damaged, 1 of'),
-    (None, '0 lines are damaged, 1 of the first 4 steps')])
-def test_lost_lines_before_the_restored_step_are_told(tmp_path, capsys, damage, told):
-  path = tmp_path / 'metrics.jsonl'
-  lines = [f'{{"step": {step}}}' for step in (1, 2, 3, 4, 5)]
-  kept = ''.join(f'{line}\n' for line in lines[:4] if '2' not in line)
-  lines[1:2] = [] if damage is None else [damage]
-  path.write_text('\n'.join(lines) + '\n', encoding='latin-1')
-  loop.MetricsFile(path, 4, None).close()
-  assert path.read_text() == kept
-  said = capsys.readouterr().err
-  assert told in said
-  assert said.startswith(f'warning: {path}: ')
-  assert said.count('\n') == 1
-
-
-def test_a_damaged_number_costs_no_other_line(tmp_path, capsys):
-  path = tmp_path / 'metrics.jsonl'
-  lines = [f'{{"step": {step}}}\n' for step in (1, 2, 93, 4, 5)]
-  path.write_text(''.join(lines))
-  loop.MetricsFile(path, 4, None).close()
-  assert path.read_text() == ''.join(lines[:2] + lines[3:4])
-  assert '0 lines are damaged, 1 of the first 4 steps' in capsys.readouterr().err
-
-
-def test_whole_lines_are_no_reason_for_a_warning(tmp_path, capsys):
-  path = tmp_path / 'metrics.jsonl'
-  path.write_text('{"step": 1}\n{"step": 2}\n{"step": 2, "v": 1}\n{"step": 3}\n{"st')
-  for step in (2, 2, 0):
-    loop.MetricsFile(path, step, None).close()
-  assert capsys.readouterr().err == ''
-
-
-def test_numbers_come_back_from_the_metrics_as_they_were(tmp_path):
-  file = loop.MetricsFile(tmp_path / 'metrics.jsonl', 0, None)
-  value = float(np.float32(0.1))
-  file.write(1, {'loss': value})
-  file.close()
-  assert _lines(tmp_path) == [{'step': 1, 'loss': value}]
 
 
 def _run_tiny(folder, update, stop_at=None):

@@ -4,6 +4,7 @@ import functools
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from attnmel_jax import images
 from attnmel_jax import parallel
+from attnmel_jax.training import augment
 from attnmel_jax.training import checkpoint
+from attnmel_jax.training import losses
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
 from tests.training import on_devices
@@ -178,6 +181,14 @@ class Mirror(nn.Module):
         'attention': maps}
 
 
+def _step(model, loss, input, axis_name=None, *, random_crop=False):
+  return functools.partial(
+      step_lib.train_step, model=model, loss=loss, tx=tiny.TX, input=input,
+      augmentation=augment.Augmentation(
+          random_crop=random_crop, random_rotation=True, random_flip=True),
+      accumulate_steps=1, axis_name=axis_name)
+
+
 @pytest.mark.parametrize('normalisation', ['isic2017', 'imagenet'])
 def test_image_and_map_reach_the_loss_as_the_config_says(normalisation):
   """The loss by hand, for an image whose red channel is its own region."""
@@ -187,11 +198,8 @@ def test_image_and_map_reach_the_loss_as_the_config_says(normalisation):
   model = Mirror(normalisation)
   state = state_lib.create(
       model.init(jax.random.key(0), np.zeros((1, 32, 32, 3)), train=False), tiny.TX)
-  step = functools.partial(
-      step_lib.train_step, model=model, tx=tiny.TX, taps=tiny.TAPS,
-      normalisation=normalisation, dtype=np.dtype('float32'), image_size=32,
-      random_crop=False, random_rotation=True, random_flip=True, accumulate_steps=1,
-      axis_name=None)
+  step = _step(model, losses.classification(tiny.TAPS),
+               images.Input(32, normalisation, np.dtype('float32')))
   _, metrics = jax.jit(step)(state, batch, tiny.hyper('float32'))
 
   crop = batch['image'][:, 2:34, 2:34] / 255.0
@@ -209,10 +217,56 @@ def test_image_and_map_reach_the_loss_as_the_config_says(normalisation):
       metrics['focal_loss'], np.mean(-(1 - p)**2 * np.log(p)), rtol=1e-4)
 
 
-def test_a_central_crop_works_in_float64():
-  with jax.enable_x64(True):
-    step = functools.partial(tiny.step('small', '', 'float64', axis_name=None))
-    step.keywords['random_crop'] = False
-    new, _ = jax.eval_shape(step, tiny.state('small', '', 'float64'), tiny.batch(0),
-                            tiny.hyper('float64'))
-  assert new.step.dtype == np.int32
+class Pixelwise(nn.Module):
+  """As the U-Net: the logit of a pixel is linear in its normalised colours."""
+
+  @nn.compact
+  def __call__(self, image, *, train, example_keys=None):
+    """[B, H, W, 3] -> [B, H, W]; counts its calls where BatchNorm would average."""
+    calls = self.variable('batch_stats', 'calls', jnp.zeros, (), image.dtype)
+    if train:
+      calls.value = calls.value + 1
+    kernel = self.param('kernel', nn.initializers.ones, (3,), image.dtype)
+    return image @ kernel, {}
+
+
+def test_loss_and_update_of_a_segmentation_are_their_closed_forms(float64):
+  batch = tiny.batch(0)
+  model = Pixelwise()
+  state = state_lib.create(
+      model.init(jax.random.key(0), np.zeros((1, 32, 32, 3)), train=False), tiny.TX)
+  hyper = {'learning_rate': 0.1, 'weight_decay': 0.01, 'seed': np.uint32(3)}
+  # Rotations and flips move the pixels of image and mask alike: no sum changes.
+  step = _step(model, losses.SEGMENTATION, tiny.input_of('float64'))
+  new, metrics = jax.jit(step)(state, batch, hyper)
+
+  known = batch['has_roi']
+  mean, deviation = (np.array(v) for v in images.NORMALISATIONS['isic2017'])
+  x = (batch['image'][known, 2:34, 2:34] / 255 - mean) / deviation
+  y = batch['roi'][known, 2:34, 2:34] / 255
+  z = x.sum(-1)
+  p = 1 / (1 + np.exp(-z))
+  entropy = np.mean(-y * np.log(p) - (1 - y) * np.log1p(-p))
+  overlap, total = (p * y).sum(), (p + y).sum()
+  np.testing.assert_allclose(metrics['cross_entropy'], entropy, rtol=1e-9)
+  np.testing.assert_allclose(metrics['dice_loss'], 1 - 2 * overlap / total, rtol=1e-9)
+  slope = (p - y) / y.size + p * (1 - p) * (2 * overlap / total**2 - 2 * y / total)
+  gradient = (slope[..., None] * x).sum((0, 1, 2)) + 0.01 * np.ones(3)
+  # Nesterov's first step: the gradient and 0.9 of the momentum, which is the same.
+  np.testing.assert_allclose(new.params['kernel'], 1 - 0.1 * 1.9 * gradient, rtol=1e-9)
+  assert new.step == 1
+  assert new.batch_stats['calls'] == 1
+
+
+def test_devices_take_the_step_of_the_global_batch(float64):
+  """4 of them, of which one has no annotated image, crops included."""
+  batch, state = tiny.batch(0), tiny.state('small', '', 'float64')
+  hyper = tiny.hyper('float64')
+  want = jax.jit(tiny.step('small', '', 'float64', None))(state, batch, hyper)
+  step = tiny.step('small', '', 'float64')
+  got = jax.jit(jax.vmap(lambda part: step(state, part, hyper),
+                         axis_name=parallel.AXIS))(jax.tree.map(
+                             lambda x: x.reshape(4, 2, *x.shape[1:]), batch))
+  for one, shares in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+    for share in shares:
+      np.testing.assert_allclose(share, one, rtol=1e-7, atol=1e-11)

@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.models import classifiers
 from attnmel_jax.models import layers
+from attnmel_jax.training import augment
+from attnmel_jax.training import losses
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
 
@@ -55,17 +58,19 @@ def model(name: str, backbone: str, dtype: str, axis_name: str | None,
       remat=remat)
 
 
-def _loss_dtype(dtype):
-  return jnp.promote_types(dtype, jnp.float32)
+def input_of(dtype: str) -> images.Input:
+  """Of a model that computes in `dtype`."""
+  return images.Input(SIZE, 'isic2017', jnp.promote_types(dtype, jnp.float32))
 
 
 def step(name: str, backbone: str, dtype: str, axis_name: str | None = parallel.AXIS,
          *, accumulate_steps: int = 1, remat: bool = False):
   """The per-device step."""
   return functools.partial(
-      step_lib.train_step, model=model(name, backbone, dtype, axis_name, remat), tx=TX,
-      taps=TAPS, normalisation='isic2017', dtype=_loss_dtype(dtype), image_size=SIZE,
-      random_crop=True, random_rotation=True, random_flip=True,
+      step_lib.train_step, model=model(name, backbone, dtype, axis_name, remat),
+      loss=losses.classification(TAPS), tx=TX, input=input_of(dtype),
+      augmentation=augment.Augmentation(
+          random_crop=True, random_rotation=True, random_flip=True),
       accumulate_steps=accumulate_steps, axis_name=axis_name)
 
 
