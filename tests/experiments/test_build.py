@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from attnmel_jax import errors
 from attnmel_jax import parallel
 from attnmel_jax.experiments import build
 from configs import common
@@ -72,13 +71,6 @@ def test_pretrained_weights_are_loaded_and_rescaled(slim, tmp_path):
   ratio = rescaled['params']['backbone']['conv1_1']['kernel'] / first
   np.testing.assert_allclose(ratio, ratio[0, 0, 0, 0], rtol=1e-3)
   assert abs(ratio[0, 0, 0, 0] - 1) > 0.1
-
-
-def test_a_slim_model_takes_no_pretrained_weights(slim, tmp_path):
-  path = tmp_path / 'x.safetensors'
-  safetensors.numpy.save_file({'features.0.bias': np.zeros(64, np.float32)}, path)
-  with pytest.raises(errors.UserError, match='width'):
-    build.initial_variables(slim | {'pretrained': str(path)}, 2, sample=None)
 
 
 def test_numbers_of_the_step_keep_their_values(slim):
