@@ -9,6 +9,7 @@ import pytest
 from attnmel_jax import config as config_lib
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
+from attnmel_jax.evaluation import attention_scores
 from attnmel_jax.report.tables import published
 from attnmel_jax.report.tables import sections
 from tests import documentation
@@ -18,7 +19,8 @@ PAGE = (documentation.ROOT / 'docs' / 'extending.md').read_text()
 SECTIONS = dict(re.findall(
     r'^## (.+?)\n(.*?)(?=^## |\Z)', PAGE, re.MULTILINE | re.DOTALL))
 # Lists that the examples add to.
-LISTS = (config_lib.BACKBONES, catalogue.DATASETS, pipeline.REGIONS)
+LISTS = (config_lib.BACKBONES, catalogue.DATASETS, pipeline.REGIONS,
+         attention_scores.SCORES)
 
 
 def test_the_table_names_every_section():
