@@ -32,7 +32,7 @@ def _start(home, name):
 
 
 @pytest.mark.slow
-def test_stopped_at_any_moment_it_goes_on(home):
+def test_stopped_at_any_moment_it_resumes(home):
   whole = _start(home, 'whole')
   assert whole.communicate(timeout=300)[0] == (
       f'train: 400 masks in {masks_folder(home, "whole")}\n')

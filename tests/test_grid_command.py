@@ -5,65 +5,56 @@ import subprocess
 
 import pytest
 
-from tests.commands import GRID
-from tests.commands import SMALL
-from tests.commands import command
-from tests.commands import environment
-from tests.commands import prepare_phantom
+from tests import commands
 
-TINY = ['--grid=grid.py', '--workdir=runs', *(f'--set={setting}' for setting in (
-    *SMALL, 'passes_per_epoch=1', 'log_every_steps=1'))]
+ARGUMENTS = ['--grid=grid.py', '--workdir=runs', *(f'--set={setting}' for setting in (
+    *commands.SMALL, 'passes_per_epoch=1', 'log_every_steps=1'))]
 
 
 @pytest.fixture
-def run(tmp_path):
-  """Runs a command in a folder with a grid and with prepared phantom data."""
-
-  def call(name, *arguments):
-    return subprocess.run(command(name, *arguments), cwd=tmp_path, timeout=600,
-                          env=environment(tmp_path), capture_output=True, text=True,
-                          check=False)
-
-  (tmp_path / 'grid.py').write_text(GRID)
-  prepare_phantom(tmp_path, train=24, validation=12, test=12)
-  return call
+def grid(home, tmp_path):
+  """Runs the command in a folder with a grid of two runs."""
+  (tmp_path / 'grid.py').write_text(commands.GRID)
+  return lambda *arguments: commands.run(
+      home, 'grid', *ARGUMENTS, *arguments, cwd=tmp_path)
 
 
 @pytest.mark.slow
-def test_a_grid_goes_on_after_a_failure_and_skips_what_is_finished(run, tmp_path):
+def test_a_grid_continues_after_a_failure_and_skips_what_is_finished(grid, tmp_path):
   folders = [f'runs/isic2017/{name}-fold0-seed0'
              for name in ('Mel-CNN', 'AttnMel-CNN-Lesion')]
   blocked = tmp_path / folders[0]
   blocked.parent.mkdir(parents=True)
   blocked.touch()  # a file where the run folder should be
-  first = run('grid', *TINY, '--quiet')
+  first = grid('--quiet')
   assert first.returncode == 1
   assert 'Traceback' not in first.stderr
   last = first.stderr.splitlines()[-1]
   assert last.startswith(f'error: 1 of 2 runs failed: {folders[0]} (status 2)')
-  assert first.stdout.startswith(f'{folders[1]}: test (12 synthetic images)')
+  assert first.stdout.startswith(f'{folders[1]}: test (16 synthetic images)')
   blocked.unlink()
-  listed = run('grid', *TINY, '--dry_run')
+  listed = grid('--dry_run')
   assert [line.split() for line in listed.stdout.splitlines()] == [
       ['0', 'new', folders[0]], ['1', 'finished', folders[1]],
       ['2', 'runs:', '1', 'new,', '1', 'finished']]
   assert not blocked.exists()
-  again = run('grid', *TINY)
+  again = grid()
   assert again.returncode == 0, again.stderr
   assert f'run 1, {folders[1]}: finished' in again.stderr
   assert again.stdout.count('\n') == 1
   assert again.stdout.startswith(f'{folders[0]}: ')
-  other = run('grid', *TINY, '--set=num_epochs=3', '--index=1')
+  other = grid('--set=num_epochs=3', '--index=1')
   assert other.returncode == 1
   assert 'num_epochs: 2 -> 3' in other.stderr
   assert folders[0] not in other.stderr
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_grid_goes_on(run, tmp_path):
-  arguments = [*TINY, '--systems=Mel-CNN', '--set=num_epochs=60']
-  with subprocess.Popen(command('grid', *arguments), cwd=tmp_path, text=True,
-                        env=environment(tmp_path), stderr=subprocess.PIPE) as process:
+def test_ctrl_c_saves_and_the_grid_resumes(home, grid, tmp_path):
+  chosen = ['--systems=Mel-CNN', '--set=num_epochs=60']
+  with subprocess.Popen(
+      commands.command('grid', *ARGUMENTS, *chosen), cwd=tmp_path, text=True,
+      env=commands.environment(home), stderr=subprocess.PIPE) as process:
     for line in process.stderr:
       if line.startswith('step '):
         break
@@ -73,7 +64,7 @@ def test_ctrl_c_saves_and_the_grid_goes_on(run, tmp_path):
   assert any(line.startswith('error: stopped after step') for line in rest)
   assert rest[-1] == ('error: stopped in runs/isic2017/Mel-CNN-fold0-seed0; the same '
                       'command resumes')
-  done = run('grid', *arguments)
+  done = grid(*chosen)
   assert done.returncode == 0, done.stderr
   assert 'Mel-CNN-fold0-seed0: begun' in done.stderr
   assert 'resumed after step' in done.stderr

@@ -1,4 +1,7 @@
-"""Phantom data, prepared once, and finished runs on it; tests/share uses them too."""
+"""Phantom data, prepared once, and finished runs on it; tests/share uses them too.
+
+Classifiers stand on the backbone of tests/two_blocks.py, U-Nets have one level.
+"""
 
 import pytest
 
@@ -9,6 +12,12 @@ from attnmel_jax.models import unet
 from attnmel_jax.phantom import generate
 from configs import common
 from configs import isic2018_task1
+from tests import two_blocks as two_blocks_lib
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _small_backbone(two_blocks):
+  """Configs may name it."""
 
 
 @pytest.fixture(scope='session')
@@ -29,14 +38,18 @@ def prepared(built_once):
 @pytest.fixture(scope='session')
 def finished(prepared, built_once):
   """Folder and summary of a run of `config` that was left alone."""
-  folder = built_once('finished-run', lambda root: run_lib.run(
-      _tiny(prepared), root / 'whole', quiet=True)) / 'whole'
-  return folder, run_folder.read_summary(folder)
+  def build(root):
+    with two_blocks_lib.added():
+      run_lib.run(_tiny(prepared), root / 'whole', quiet=True)
+
+  folder = built_once('finished-run', build) / 'whole'
+  with two_blocks_lib.added():
+    return folder, run_folder.read_summary(folder)
 
 
 @pytest.fixture
 def config(prepared):
-  """A plain dict: a sixteenth of the width, 32 pixels, six steps of 16 images."""
+  """A plain dict: 32 pixels, six steps of 16 images."""
   return _tiny(prepared)
 
 
@@ -46,7 +59,7 @@ def _tiny(prepared):
   tiny.roi = 'lesion'
   tiny.resize_size = 36
   tiny.image_size = 32
-  tiny.width = 1 / 16
+  tiny.backbone = 'two_blocks_bn'
   tiny.gate_width = 8
   tiny.pretrained = ''
   tiny.batch_size = 16

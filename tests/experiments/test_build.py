@@ -13,10 +13,10 @@ from configs import isic2018_task1
 
 
 @pytest.fixture
-def slim():
-  """A config without data: a sixteenth of the width, 32 pixels, from scratch."""
+def slim(two_blocks):
+  """A config without data: two blocks, 32 pixels, from scratch."""
   config = common.get_config()
-  config.width, config.gate_width = 1 / 16, 8
+  config.backbone, config.gate_width = 'two_blocks_bn', 8
   config.image_size, config.pretrained = 32, ''
   return config.to_dict()
 
@@ -41,6 +41,7 @@ def test_the_seed_decides_the_variables(slim):
   assert np.abs(kernels[0] - kernels[2]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_pretrained_weights_are_loaded_and_rescaled(slim, tmp_path):
   # A file of the thirteen convolutions at full width.
   rng = np.random.default_rng(0)
@@ -97,10 +98,11 @@ def test_the_fields_of_a_step_reach_it(experiment):
 
 
 @pytest.mark.parametrize(('field', 'value'), [
-    ('gate_norm', 'softmax'), ('gate_width', 4), ('width', 0.125), ('taps', ('pool2',)),
+    ('gate_norm', 'softmax'), ('gate_width', 4), ('width', 0.125), ('taps', ('pool4',)),
     ('dropout_rate', 0.25), ('remat', True)])
 def test_a_field_reaches_the_model(slim, field, value):
-  config = slim | ({'model': 'vgg16'} if field == 'dropout_rate' else {})
+  config = slim | (
+      {'model': 'vgg16', 'backbone': 'vgg16'} if field == 'dropout_rate' else {})
   assert config[field] != value
   model = build.training_step(config | {field: value}, 2).keywords['model']
   assert getattr(model, field) == value
@@ -148,7 +150,7 @@ def test_the_config_asks_for_test_time_augmentation(slim):
 def test_systems_that_differ_in_numbers_or_region_share_a_program(slim):
 
   def program(**changed):
-    config = slim | {'backbone': 'vgg16', 'batch_size': 8} | changed
+    config = slim | {'backbone': 'two_blocks', 'batch_size': 8} | changed
     variables, _ = build.initial_variables(config, 2, sample=None)
     size = config['resize_size']
     batch = {'image': np.zeros((8, size, size, 3), np.uint8),

@@ -193,7 +193,7 @@ def test_a_run_and_its_resumption_compile_each_step_once(
 
 
 def test_the_plan_counts_without_weights(config):
-  config |= {'width': 1.0, 'gate_width': 256, 'pretrained': 'imagenet'}
+  config |= {'backbone': 'vgg16_bn', 'gate_width': 256, 'pretrained': 'imagenet'}
   lines = '\n'.join(run_lib.plan(config))
   assert 'parameters: 15184964' in lines
   assert 'train: images 48' in lines
@@ -209,12 +209,16 @@ def test_the_plan_says_which_images_a_fold_leaves_unused(config):
 
 @pytest.mark.parametrize('model, backbone, roi', [
     pytest.param('vgg16', 'vgg16_bn', 'none', marks=pytest.mark.slow),
-    ('vgg16_gap', 'vgg16', 'none'),
+    ('vgg16_gap', 'two_blocks', 'none'),
+    pytest.param('vgg16_gap', 'vgg16', 'none', marks=pytest.mark.slow),
     pytest.param('mel_cnn', 'vgg16_bn', 'none', marks=pytest.mark.slow),
-    ('attnmel_cnn', 'vgg16', 'background'),
+    ('mel_cnn', 'two_blocks_bn', 'none'),
+    pytest.param('attnmel_cnn', 'vgg16', 'background', marks=pytest.mark.slow),
     pytest.param('attnmel_cnn', 'vgg16_bn', 'dermo', marks=pytest.mark.slow)])
 def test_every_named_system_runs(config, tmp_path, model, backbone, roi):
   config |= {'model': model, 'backbone': backbone, 'roi': roi, 'num_epochs': 1}
+  if backbone.startswith('vgg'):
+    config['width'] = 1 / 16
   summary = run_lib.run(config, tmp_path, quiet=True)
   assert 0 <= summary['test']['auc']['estimate'] <= 1
   # What is looked at: gates, the activation map of the pooled network, or nothing.

@@ -5,8 +5,10 @@ import zipfile
 import pytest
 
 from attnmel_jax.share import trained
+from tests import two_blocks
 from tests.experiments import conftest as experiments
 
+_small_backbone = experiments._small_backbone
 prepared = experiments.prepared
 finished = experiments.finished
 
@@ -14,7 +16,8 @@ finished = experiments.finished
 @pytest.fixture(scope='session')
 def run(finished):
   """The finished run as the modules of `share` take it."""
-  opened, = trained.open_runs([finished[0]], tta=None)
+  with two_blocks.added():
+    opened, = trained.open_runs([finished[0]], tta=None)
   return opened
 
 

@@ -134,10 +134,6 @@ def test_few_photographs_are_in_memory_at_a_time(run, monkeypatch, tmp_path):
   result = predict_photographs.predict([run], found, tmp_path / 'out', calibrated=False,
                                        overlays=False)
   assert len(result.rows) == 400
+  assert predict_photographs.batch_size([run], 3) == 3  # no larger than needed
   # Two batches of 16 and what the threads read ahead.
   assert 16 <= most < 16 * 2 + 4 * (predict_photographs.threads.cores() + 1)
-
-
-def test_a_batch_is_no_larger_than_needed(run):
-  assert predict_photographs.batch_size([run], 1000) == 16
-  assert predict_photographs.batch_size([run], 3) == 3

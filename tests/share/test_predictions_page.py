@@ -93,29 +93,23 @@ def _panel(picture, number):
   return picture[TOP:TOP + PANEL, left:left + PANEL]
 
 
-def test_the_photograph_comes_first_and_maps_are_bright_where_they_say(tmp_path):
-  right = np.repeat([[0.2, 0.2, 0.3, 0.3]], 4, axis=0)  # rescaled to 0 and 1
-  picture = _draw(tmp_path, {'pool3': right, 'pool4': 1 - right.T})
+def test_maps_follow_the_photograph_bright_where_they_are_high(tmp_path):
+  ramp = np.repeat([np.linspace(0.2, 0.3, 8)], 8, axis=0)  # rescaled to 0 and 1
+  picture = _draw(tmp_path, {'pool3': ramp, 'pool4': 0.5 - ramp.T}, shade=191)
   assert picture.shape[1] == 4 * MARGIN + 3 * PANEL
-  assert (_panel(picture, 0) == 180).all()
+  assert (_panel(picture, 0) == 191).all()
   third = PANEL // 3
-  pool3 = _panel(picture, 1).mean(axis=2)
-  assert pool3[:, -third:].min() > pool3[:, :third].max() + 60
-  pool4 = _panel(picture, 2).mean(axis=2)
-  assert pool4[:third].min() > pool4[-third:].max() + 60
+  pool3, pool4 = (_panel(picture, number).mean(axis=2) for number in (1, 2))
+  assert pool3[:, -third:].min() > pool3[:, :third].max()
+  assert pool4[:third].min() > pool4[-third:].max()
   assert _draw(tmp_path, {}).shape[1] == 2 * MARGIN + PANEL
-
-
-def test_the_legend_has_the_colours_of_the_maps(tmp_path):
-  ramp = np.repeat([np.linspace(0, 1, 8)], 8, axis=0)
-  picture = _draw(tmp_path, {'pool4': ramp}, shade=191)  # the legend's grey
-  right = _panel(picture, 1)[PANEL // 2]
+  # The legend, on the same grey, has the colours of the lowest and the highest.
+  row = _panel(picture, 1)[PANEL // 2]
   left, top = 2 * MARGIN + PANEL, TOP + PANEL + predictions_page._LINE + 5
   bar = picture[top + predictions_page._BAR[1] // 2, left:left + PANEL]
   inked = np.flatnonzero(np.ptp(bar, axis=1) > 20)  # the text is black
-  assert np.abs(bar[inked[0]] - right[0]).max() < 30
-  assert np.abs(bar[inked[-1]] - right[-1]).max() < 30
-  assert np.abs(right[0] - right[-1]).max() > 90
+  assert np.abs(bar[inked[[0, -1]]] - row[[0, -1]]).max() < 30
+  assert np.abs(row[0] - row[-1]).max() > 90
 
 
 def test_long_names_stay_in_their_line(tmp_path):

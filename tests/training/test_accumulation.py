@@ -77,6 +77,7 @@ def test_a_batch_without_any_annotation_has_no_dice_term(float64):
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(with_dice))
 
 
+@pytest.mark.slow
 def test_micro_batches_on_4_devices_train_like_the_large_batch_on_1(tmp_path):
   folders = {n: tmp_path / str(n) for n in (1, 2)}
   for folder in folders.values():

@@ -87,7 +87,8 @@ def test_a_step_keeps_all_shapes_and_types(name, backbone, dtype):
 
 
 @pytest.mark.parametrize(('name', 'backbone'), [
-    ('attnmel_cnn', 'vgg16'), ('small', 'vgg16_bn')])
+    pytest.param('attnmel_cnn', 'vgg16', marks=pytest.mark.slow),
+    ('small', 'vgg16_bn')])
 def test_a_bfloat16_step_stays_close_to_float32(name, backbone):
   """The loss within 1 %, the gradient within 15 % of its length."""
   found = {}
