@@ -86,6 +86,19 @@ def test_the_python_of_the_documentation_runs():  # but for that of test_extendi
     exec(block, {})  # warnings are errors here, too
 
 
+def test_the_tests_that_reliability_names_exist():
+  text = (documentation.ROOT / 'docs' / 'reliability.md').read_text()
+  absent, source = [], ''
+  for path, name in re.findall(r'`([\w/]+\.py)?(?:::(test_\w+))?`', text):
+    if path and path.rpartition('/')[2].startswith('test_'):
+      file = documentation.ROOT / 'tests' / path
+      source = file.read_text() if file.exists() else ''
+      absent += [] if source else [path]
+    if name and f'def {name}(' not in source:  # without a path: of the one before
+      absent.append(name)
+  assert not absent
+
+
 def _rows(heading):
   """First two cells of the table below a heading of docs/commands.md."""
   text = (documentation.ROOT / 'docs' / 'commands.md').read_text()

@@ -26,11 +26,11 @@ _SKIN_TONES = np.array([(0.96, 0.88, 0.82), (0.93, 0.81, 0.72), (0.88, 0.72, 0.6
 class Case:
   """All that determines a drawing."""
 
-  diagnosis: str               # a key of phantom_diagnoses.DIAGNOSES
+  diagnosis: str               # a key of diagnoses.DIAGNOSES
   seed: tuple[int, ...]        # of numpy.random.default_rng
   height: int                  # pixels
   width: int
-  artefacts: tuple[str, ...]   # keys of phantom_artefacts.ARTEFACTS
+  artefacts: tuple[str, ...]   # keys of artefacts.ARTEFACTS
   # Further photographs of the same lesion, 1 to 3: mirrored, and taken anew.
   view: int = 0
 
@@ -41,7 +41,7 @@ class Drawing:
 
   image: np.ndarray                  # uint8 [H, W, 3]
   lesion: np.ndarray                 # bool [H, W], the outline as drawn
-  attributes: dict[str, np.ndarray]  # phantom_structures.ATTRIBUTES -> bool [H, W]
+  attributes: dict[str, np.ndarray]  # structures.ATTRIBUTES -> bool [H, W]
 
 
 def draw(case: Case) -> Drawing:

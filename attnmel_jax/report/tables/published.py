@@ -59,7 +59,7 @@ class Published(NamedTuple):
 
   @property
   def is_binary(self) -> bool:
-    """Whether one class is told from the rest."""
+    """Whether one class is set against the rest."""
     return len(self.class_names) == 1
 
 
