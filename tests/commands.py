@@ -49,18 +49,19 @@ def command(name: str, *arguments: str) -> list[str]:
   return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
 
 
-def in_process(name: str, *arguments: str) -> subprocess.CompletedProcess:
-  """Runs launch/<name>.py here, as the shell would, without waiting for imports.
+def in_process(name: str | pathlib.Path, *arguments: str
+               ) -> subprocess.CompletedProcess:
+  """Runs launch/<name>.py, or a script, here: without waiting for imports.
 
-  For --help and errors of one line. It starts no process and restores what a command
-  changes of this one: flags, signals, path.
+  It restores what a command changes of this process: flags, signals, path.
   """
   before = {signum: signal.getsignal(signum)
             for signum in (signal.SIGINT, signal.SIGTERM)}
   importlib.import_module('launch.command')
   app.define_help_flags()
   known = set(flags.FLAGS)
-  script = str(ROOT / 'launch' / f'{name}.py')
+  script = str(name if isinstance(name, pathlib.Path) else
+               ROOT / 'launch' / f'{name}.py')
   out, err = io.StringIO(), io.StringIO()
   with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
     warnings.simplefilter('ignore', DeprecationWarning)  # as the shell has it

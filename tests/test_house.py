@@ -1,6 +1,7 @@
 """The plan of the house, read from the source: who may import whom."""
 
 import ast
+import collections
 import functools
 import pathlib
 import sys
@@ -147,6 +148,14 @@ def test_every_module_has_a_test_module():
              and not (ROOT / _test_module(path)).exists()]
   assert not missing, '\n'.join(missing)
   assert not [name for name in UNTESTED if not (ROOT / name).exists()]
+
+
+def test_a_room_holds_at_most_14_modules():
+  """A room within a room, such as report/tables, counts on its own."""
+  rooms = collections.Counter(path.parent for path in MODULES
+                              if path.parts[0] == 'attnmel_jax'
+                              and path.name != '__init__.py')
+  assert not {room: count for room, count in rooms.items() if count > 14}
 
 
 def test_modules_and_functions_are_short():
