@@ -149,14 +149,7 @@ def roc(group: groups.Group, axis: Axes) -> dict[str, str]:
   says = {}
   for label, style in plotting.styles(list(group.systems)).items():
     runs = group.systems[label]
-    found = curve_values.roc_curves(runs, 1)
-    if len(found) > 1:
-      for curve in found:
-        axis.plot(curve.false_positive_rate, curve.true_positive_rate,
-                  color=style.colour, **THIN)
-    if found:
-      axis.plot(*curve_values.average_roc(found), color=style.colour,
-                linestyle=style.dashes, **BOLD)
+    draw_curves(axis, curve_values.roc_curves(runs, 1), draw_roc, style, **BOLD)
     for point in curve_values.operating_points(runs):
       axis.plot(1 - point.specificity, point.sensitivity, color=style.colour,
                 marker=style.marker, markersize=6, markeredgecolor='white',
@@ -174,15 +167,35 @@ def precision_recall(group: groups.Group, axis: Axes) -> dict[str, str]:
   says = {}
   for label, style in plotting.styles(list(group.systems)).items():
     runs = group.systems[label]
-    found = curve_values.precision_recall_curves(runs, 1)
-    lines = [([curve], THIN) for curve in found] * (len(found) > 1)
-    if found:
-      lines.append((found, BOLD | {'linestyle': style.dashes}))
-    for some, how in lines:
-      draw_precision_recall(axis, some, color=style.colour, **how)
+    draw_curves(axis, curve_values.precision_recall_curves(runs, 1),
+                draw_precision_recall, style, **BOLD)
     area = _interval(group, label, 'ap')
     says[label] = f'{_called(label, runs)}  AP {area}'
   return says
+
+
+def draw_curves(axis: Axes, found: Sequence[Any], draw: Callable[..., mpl_lines.Line2D],
+                style: plotting.Style, **bold: Any) -> list[mpl_lines.Line2D]:
+  """A thin line for each of several curves and a bold one, which it returns.
+
+  Args:
+    axis: to draw into.
+    found: curves of one system; none draws nothing.
+    draw: `draw_roc` or `draw_precision_recall`.
+    style: of the system.
+    **bold: how Matplotlib draws the bold line.
+  """
+  for curve in found if len(found) > 1 else ():
+    draw(axis, [curve], color=style.colour, **THIN)
+  return [draw(axis, found, color=style.colour, linestyle=style.dashes, **bold)
+          ] if found else []
+
+
+def draw_roc(axis: Axes, found: Sequence[metrics.RocCurve], **how: Any
+             ) -> mpl_lines.Line2D:
+  """One curve, the vertical average of several."""
+  line, = axis.plot(*curve_values.average_roc(found), **how)
+  return line
 
 
 def draw_precision_recall(axis: Axes, found: Sequence[metrics.PrecisionRecallCurve],
@@ -264,38 +277,46 @@ def roc_table(all_groups: Sequence[groups.Group]) -> Iterator[Sequence[Any]]:
 
   The vertical average of several curves has no seed, fold or threshold.
   """
-  for group in all_groups:
-    for label, runs in group.systems.items():
-      for k in positive_classes(group):
-        first = (group.title, group.split, group.class_names[k], label)
-        for one in runs:
-          for curve in curve_values.roc_curves([one], k):
-            kept = curve_values.corners(*curve[:2])
-            for x, y, t in zip(*(c[kept].tolist() for c in curve), strict=True):
-              yield (*first, *one.place, x, y, '' if np.isinf(t) else t)
-        found = curve_values.roc_curves(runs, k)
-        if len(found) > 1:
-          average = curve_values.average_roc(found)
-          for x, y in np.stack(average, 1)[curve_values.corners(*average)].tolist():
-            yield (*first, '', '', x, y, '')
-
-
-def positive_classes(group: groups.Group) -> list[int]:
-  """The one that counts of two classes; all of more."""
-  return [1] if group.is_binary else list(range(len(group.class_names)))
+  return _of_classes(all_groups, _roc_points)
 
 
 def precision_recall_table(all_groups: Sequence[groups.Group]
                            ) -> Iterator[Sequence[Any]]:
   """Rows of all points of the positive class, or of all classes of more than two."""
+  return _of_classes(all_groups, _precision_recall_points)
+
+
+def _of_classes(all_groups: Sequence[groups.Group],
+                points: Callable[..., Iterator[Sequence[Any]]]
+                ) -> Iterator[Sequence[Any]]:
+  """What `points(runs, k)` yields of each system and each class k that counts."""
   for group in all_groups:
     for label, runs in group.systems.items():
-      for k in positive_classes(group):
-        first = (group.title, group.split, group.class_names[k], label)
-        for one in runs:
-          for curve in curve_values.precision_recall_curves([one], k):
-            for point in zip(*(c.tolist() for c in curve), strict=True):
-              yield (*first, *one.place, *point)
+      # Of two classes only the positive one.
+      for k in [1] if group.is_binary else range(len(group.class_names)):
+        for point in points(runs, k):
+          yield (group.title, group.split, group.class_names[k], label, *point)
+
+
+def _roc_points(runs: Sequence[groups.Member], k: int) -> Iterator[Sequence[Any]]:
+  for one in runs:
+    for curve in curve_values.roc_curves([one], k):
+      kept = curve_values.corners(*curve[:2])
+      for x, y, t in zip(*(c[kept].tolist() for c in curve), strict=True):
+        yield (*one.place, x, y, '' if np.isinf(t) else t)
+  found = curve_values.roc_curves(runs, k)
+  if len(found) > 1:
+    average = curve_values.average_roc(found)
+    for x, y in np.stack(average, 1)[curve_values.corners(*average)].tolist():
+      yield ('', '', x, y, '')
+
+
+def _precision_recall_points(runs: Sequence[groups.Member], k: int
+                             ) -> Iterator[Sequence[Any]]:
+  for one in runs:
+    for curve in curve_values.precision_recall_curves([one], k):
+      for point in zip(*(c.tolist() for c in curve), strict=True):
+        yield (*one.place, *point)
 
 
 def reliability_table(all_groups: Sequence[groups.Group]) -> Iterator[Sequence[Any]]:

@@ -96,39 +96,29 @@ def _squares(group: groups.Group, x_label: str, y_label: str,
 def _roc_of_class(axis: Axes, group: groups.Group, k: int,
                   styles: dict[str, plotting.Style]) -> None:
   axis.plot([0, 1], [0, 1], **plotting.CHANCE)
-  handles, areas = [], []
-  for label, style in styles.items():
-    runs = group.systems[label]
-    found = curve_values.roc_curves(runs, k)
-    if len(found) > 1:
-      for curve in found:
-        axis.plot(curve.false_positive_rate, curve.true_positive_rate,
-                  color=style.colour, **curves.THIN)
-    if found:
-      handles += axis.plot(*curve_values.average_roc(found), color=style.colour,
-                           linestyle=style.dashes, linewidth=1.3, zorder=3)
-      areas.append(np.nanmean([metrics.auc(
-          one.table.labels == k, one.table.probabilities[:, k]) for one in runs]))
-  _numbers(axis, handles, areas, 'lower right')
+  _draw(axis, group, k, styles, curve_values.roc_curves, curves.draw_roc, metrics.auc,
+        'lower right')
 
 
 def _precision_recall_of_class(axis: Axes, group: groups.Group, k: int,
                                styles: dict[str, plotting.Style]) -> None:
   axis.axhline(group.counts[k] / sum(group.counts), **plotting.CHANCE)
+  _draw(axis, group, k, styles, curve_values.precision_recall_curves,
+        curves.draw_precision_recall, metrics.average_precision, 'lower left')
+
+
+def _draw(axis, group, k, styles, curves_of, draw, area, place) -> None:
+  """All systems' curves of a class, and their mean areas in the legend."""
   handles, areas = [], []
   for label, style in styles.items():
     runs = group.systems[label]
-    found = curve_values.precision_recall_curves(runs, k)
-    lines = [([curve], curves.THIN) for curve in found] * (len(found) > 1)
-    if found:
-      lines.append((found, {'linestyle': style.dashes, 'linewidth': 1.3, 'zorder': 3}))
-      areas.append(np.nanmean([metrics.average_precision(
-          one.table.labels == k, one.table.probabilities[:, k]) for one in runs]))
-    for some, how in lines:
-      line = curves.draw_precision_recall(axis, some, color=style.colour, **how)
-    if found:
-      handles.append(line)
-  _numbers(axis, handles, areas, 'lower left')
+    lines = curves.draw_curves(
+        axis, curves_of(runs, k), draw, style, linewidth=1.3, zorder=3)
+    if lines:
+      handles += lines
+      areas.append(np.nanmean([
+          area(one.table.labels == k, one.table.probabilities[:, k]) for one in runs]))
+  _numbers(axis, handles, areas, place)
 
 
 def _numbers(axis: Axes, handles: Sequence[mpl_lines.Line2D], areas: Sequence[float],
