@@ -6,16 +6,15 @@
   events.image(97, 'attention/validation', png)
   events.flush()
 
-The file holds what metrics.jsonl holds up to the last flush. A run that goes on from
-a step takes over what was written up to it, so nothing is lost or there twice.
+Every start writes its own file, which begins with the step that the run resumed from:
+TensorBoard then drops what earlier files hold beyond it. It shows what metrics.jsonl
+holds up to the last flush, each step once.
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 import io
 import pathlib
-import struct
 import time
 
 from PIL import Image
@@ -28,36 +27,29 @@ _NAME = 'events.out.tfevents.{:010d}.attnmel_jax'
 
 
 class Events:
-  """Appends to an event file, which takes the place of those of earlier starts."""
+  """Appends to an event file of its own, which follows those of earlier starts."""
 
   def __init__(self, folder: pathlib.Path, step: int, *,
                learning_rate_at: Callable[[int], float]):
-    """Takes over what earlier starts wrote up to the restored `step`.
+    """Opens a file for what follows the restored `step`.
 
     Args:
-      folder: of the event file; it is made.
-      step: after which the run goes on.
+      folder: of the event files; it is made.
+      step: after which the run resumes.
       learning_rate_at: learning rate of the step that follows so many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     self._learning_rate_at = learning_rate_at
-    earlier = sorted(folder.glob(_NAME.format(0).replace('0' * 10, '*')))
-    # The newest holds all of those before it: a kill may have left them.
-    kept = [event for path in earlier[-1:] for event in read(path)
-            if event.step <= step and event.HasField('summary')]
-    number = int(time.time())
-    if earlier:
-      number = max(number, int(earlier[-1].name.split('.')[3]) + 1)
-    path = folder / _NAME.format(number)
-    scratch = path.with_name('.unfinished')
-    self._file = record_writer.RecordWriter(str(scratch))
-    for event in (event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2'),
-                  *kept):
-      self._file.write(event.SerializeToString())
+    # TensorBoard reads the files by name, even where a clock was set back.
+    number = max([int(time.time()), *(int(path.name.split('.')[3]) + 1 for path in
+                                      folder.glob(_NAME.replace('{:010d}', '*')))])
+    # Not a SummaryWriter, whose flush does not wait for its queue: a kill would lose
+    # events of a state that is saved.
+    self._file = record_writer.RecordWriter(str(folder / _NAME.format(number)))
+    self._write(file_version='brain.Event:2')
+    self._write(step=step + 1, session_log=event_pb2.SessionLog(
+        status=event_pb2.SessionLog.START))  # all from this step on is replaced
     self.flush()
-    scratch.rename(path)  # the open file goes with its new name
-    for old in earlier:
-      old.unlink()
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Adds a line of metrics.jsonl: of a training step, or of a validation."""
@@ -77,9 +69,11 @@ class Events:
         height=height, width=width, colorspace=channels, encoded_image_string=png))])
 
   def _add(self, step, values):
-    self._file.write(event_pb2.Event(
-        wall_time=time.time(), step=step,
-        summary=summary_pb2.Summary(value=values)).SerializeToString())
+    self._write(step=step, summary=summary_pb2.Summary(value=values))
+
+  def _write(self, **event):
+    self._file.write(
+        event_pb2.Event(wall_time=time.time(), **event).SerializeToString())
 
   def flush(self) -> None:
     """Brings to disk what was added."""
@@ -88,17 +82,3 @@ class Events:
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
-
-
-def read(path: pathlib.Path) -> Iterator[event_pb2.Event]:
-  """The events of a file, up to the first that a kill has cut short."""
-  content, place = path.read_bytes(), 0
-  while len(content) >= place + 12:
-    (length,) = struct.unpack_from('<Q', content, place)
-    data = content[place + 12:place + 12 + length]
-    end = place + 16 + length
-    if len(content) < end or struct.unpack_from(
-        '<I', content, end - 4)[0] != record_writer.masked_crc32c(data):
-      return
-    yield event_pb2.Event.FromString(data)
-    place = end

@@ -18,7 +18,7 @@ from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.phantom import generate
 from attnmel_jax.training import loop
 from attnmel_jax.training import metrics_file
-from attnmel_jax.training import tensorboard
+from tests.training import event_files
 
 
 def test_a_run_leaves_all_its_files(finished):
@@ -81,9 +81,8 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
 
 
 def _check_events(folder):
-  """The event file has each step and validation once, with a picture of the maps."""
-  (path,) = (folder / 'tensorboard').iterdir()
-  rows = [(event.step, value) for event in tensorboard.read(path)
+  """TensorBoard shows each step and validation once, with a picture of the maps."""
+  rows = [(event.step, value) for event in event_files.read(folder / 'tensorboard')
           for value in event.summary.value]
   lines = [json.loads(line) for line in
            (folder / 'metrics.jsonl').read_text().splitlines()]
