@@ -1,7 +1,7 @@
 """Draws synthetic dermoscopy and writes it as official ISIC archives.
 
   python launch/phantom.py --year=2017 --out=DIR
-  python launch/phantom.py --year=2017 --out=DIR --artefact_bias=sticker=0.9,ruler=0.5
+  python launch/phantom.py --out=DIR --artefact_bias=sticker=0.9,test:sticker=-0.9
   python launch/phantom.py --photographs --out=DIR      # a folder with a table
 """
 
@@ -38,8 +38,10 @@ _SIZE = flags.DEFINE_integer('size', 300, 'shorter image side in pixels')
 _SEED = flags.DEFINE_integer('seed', 0, 'random seed; another draws another data set')
 _BIAS = flags.DEFINE_multi_string(
     'artefact_bias', [],
-    'how strongly artefacts depend on the class, from 0 (not at all) to 1 (entirely): '
-    'one number for all, or a list as sticker=0.9,ruler=0.5; may be repeated')
+    'how strongly artefacts go with the class, from 0 (not at all) to 1 (entirely); '
+    'negative: on the side opposite to that of real data. One number for all, or a '
+    'list as sticker=0.9,ruler=0.5; a split goes first, as in '
+    'sticker=0.9,test:sticker=-0.9; may be repeated')
 _WORKERS = flags.DEFINE_integer(
     'workers', os.cpu_count() or 1, 'number of drawing processes; does not change '
     'the images')
@@ -55,7 +57,7 @@ def main() -> None:
   counts = {split: _DEFAULTS[split] for split in generate.splits(_YEAR.value)}
   counts |= {split: flag.value for split, flag in _COUNTS.items()
              if flag.value is not None}
-  bias = artefacts.parse_bias(_BIAS.value)
+  bias = artefacts.parse_bias(_BIAS.value, tuple(counts))
   out = command.path(_OUT.value)
   drawn = {'year': _YEAR.value, 'counts': counts, 'size': _SIZE.value,
            'seed': _SEED.value, 'artefact_bias': bias}

@@ -3,8 +3,10 @@
   case = Case('melanoma', seed=(0, 0, 7), height=300, width=400, artefacts=('hair',))
   drawing = draw(case)   # image, lesion mask and attribute maps
 
-Skin, lesion and artefacts have their own random streams: the same seed with
-other artefacts shows the same lesion on the same skin.
+Skin, lesion, structures and artefacts have random streams of their own: the same
+seed with other artefacts shows the same lesion on the same skin, and without one
+structure it shows the same picture everywhere else. Such twins show what a network
+makes of a cause.
 """
 
 import dataclasses
@@ -31,6 +33,7 @@ class Case:
   height: int                  # pixels
   width: int
   artefacts: tuple[str, ...]   # keys of artefacts.ARTEFACTS
+  without: tuple[str, ...] = ()  # keys of structures.DRAWN that are left out
   # Further photographs of the same lesion, 1 to 3: mirrored, and taken anew.
   view: int = 0
 
@@ -42,6 +45,8 @@ class Drawing:
   image: np.ndarray                  # uint8 [H, W, 3]
   lesion: np.ndarray                 # bool [H, W], the outline as drawn
   attributes: dict[str, np.ndarray]  # structures.ATTRIBUTES -> bool [H, W]
+  structures: dict[str, np.ndarray]  # structures.DRAWN -> bool [H, W], where drawn
+  artefacts: dict[str, np.ndarray]   # each of `case.artefacts` -> bool [H, W]
 
 
 def draw(case: Case) -> Drawing:
@@ -49,21 +54,24 @@ def draw(case: Case) -> Drawing:
   skin_rng, lesion_rng, artefact_rng, camera_rng = (
       np.random.default_rng(case.seed).spawn(4))
   look = diagnoses.sample(lesion_rng, diagnoses.DIAGNOSES[case.diagnosis])
-  lesion = lesions.draw(lesion_rng, look, height=case.height, width=case.width)
+  lesion = lesions.draw(lesion_rng, look, height=case.height, width=case.width,
+                        without=case.without)
   image = _skin(skin_rng, case.height, case.width) * np.exp(-lesion.absorption)
   image = _seen(image, case.view)
   if case.view:
     camera_rng = np.random.default_rng((*case.seed, 2, case.view))
     image = image * camera_rng.uniform(0.9, 1.0)
-  level = _seen(lesion.level, case.view)
+  added = {}
   for name, artefact in artefacts.ARTEFACTS.items():
     stream = artefact_rng.spawn(1)[0]  # spawned even if unused: streams stay apart
     if name in case.artefacts:
-      image = artefact.draw(stream, image, level)
+      image, added[name] = artefact.draw(stream, image)
+  attributes, drawn = (
+      {name: _seen(mask, case.view) for name, mask in masks.items()}
+      for masks in (lesion.attributes, lesion.structures))
   return Drawing(
       image=_photograph(camera_rng, image), lesion=_seen(lesion.mask, case.view),
-      attributes={name: _seen(drawn, case.view)
-                  for name, drawn in lesion.attributes.items()})
+      attributes=attributes, structures=drawn, artefacts=added)
 
 
 def _seen(array: np.ndarray, view: int) -> np.ndarray:

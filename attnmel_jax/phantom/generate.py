@@ -3,7 +3,7 @@
   generate.write_archives(
       pathlib.Path('phantom'), year=2017,
       counts={'train': 400, 'validation': 100, 'test': 200}, size=300, seed=0,
-      artefact_bias={'sticker': 0.9}, workers=2)
+      artefact_bias={'train': {'sticker': 0.9}}, workers=2)
 
 What a lesion looks like stands in `diagnoses`, how it is drawn in
 `drawing`; here it is decided which cases there are and, by year, which
@@ -42,7 +42,7 @@ YEARS: dict[int, types.ModuleType] = {
     2016: isic2016, 2017: isic2017, 2018: isic2018}
 MARKER = 'PHANTOM.json'
 CASES = 'PHANTOM_cases.csv'
-VERSION = 1  # of the drawing: raised whenever the same seed draws another picture
+VERSION = 2  # of the drawing: raised whenever the same seed draws another picture
 
 _FIRST_ID = 9_000_000   # far above every id that the archive has given out
 _MAX_SPLIT = 100_000    # ids of a split
@@ -107,8 +107,8 @@ def rows(*, year: int, split: str, total: int, size: int, seed: int,
     size: shorter side in pixels; the longer is 4/3 of it.
     seed: of the whole data set. Neither the bias nor the other splits change
       an image's lesion and skin.
-    artefact_bias: artefact -> how strongly it goes with the class, from 0
-      (independent; also where not named) to 1 (decided by the class alone).
+    artefact_bias: artefact -> how strongly it goes with the class in this split; see
+      `artefacts.sample`.
   """
   counts = class_counts(year, split, total)
   place = SPLITS.index(split)
@@ -151,7 +151,7 @@ def _first_images(names: np.ndarray, rng: np.random.Generator, *, least: int
 
 
 def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
-                   size: int, seed: int, artefact_bias: Mapping[str, float],
+                   size: int, seed: int, artefact_bias: artefacts.Bias,
                    workers: int) -> dict[str, dict[str, int]]:
   """Draws a data set and writes its official archives into `out`.
 
@@ -164,7 +164,7 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
     counts: split -> number of images; 0 leaves a split out.
     size: shorter image side in pixels.
     seed: of all randomness, 0 or more.
-    artefact_bias: see `rows`.
+    artefact_bias: of each split; see `artefacts.parse_bias`.
     workers: processes that draw; 1 draws in this process.
 
   Returns:
@@ -174,15 +174,15 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
     UserError: an argument out of range; `out` holds archives that this function
       did not write, or has written with other arguments.
   """
-  check(year=year, counts=counts, size=size, seed=seed, workers=workers)
+  check(year=year, counts=counts, size=size, seed=seed, artefact_bias=artefact_bias,
+        workers=workers)
   totals = {split: counts.get(split, 0) for split in splits(year)}
   parameters = {
       'year': year, 'counts': totals, 'size': size, 'seed': seed,
-      'artefact_bias': {name: float(artefact_bias.get(name, 0.0))
-                        for name in artefacts.ARTEFACTS},
+      'artefact_bias': {split: dict(artefact_bias.get(split, {})) for split in totals},
       'version': VERSION}
   table = {split: rows(year=year, split=split, total=total, size=size, seed=seed,
-                       artefact_bias=artefact_bias)
+                       artefact_bias=artefact_bias.get(split, {}))
            for split, total in totals.items() if total}
   try:
     marker = _open_folder(out, parameters, YEARS[year])
@@ -197,8 +197,8 @@ def write_archives(out: pathlib.Path, *, year: int, counts: Mapping[str, int],
           for split, total in totals.items() if total}
 
 
-def check(*, year: int, counts: Mapping[str, int], size: int, seed: int, workers: int
-          ) -> None:
+def check(*, year: int, counts: Mapping[str, int], size: int, seed: int,
+          artefact_bias: artefacts.Bias, workers: int) -> None:
   """Raises UserError for an argument out of range."""
   for split in counts:
     errors.check_choice('split', split, splits(year))
@@ -208,6 +208,10 @@ def check(*, year: int, counts: Mapping[str, int], size: int, seed: int, workers
     raise errors.UserError(f'size={size} pixels is too small; {_MIN_SIZE} or more')
   if seed < 0:
     raise errors.UserError(f'seed={seed}: choose 0 or more')
+  for split, strengths in artefact_bias.items():
+    errors.check_choice('artefact_bias', split, splits(year))
+    for name in strengths:
+      errors.check_choice('artefact_bias', name, artefacts.ARTEFACTS)
   if workers < 1:
     raise errors.UserError(f'workers={workers}: choose 1 or more')
 
@@ -297,6 +301,28 @@ def _encode(layout, split_rows: list[Row], workers: int) -> Iterator[list]:
     for result in results:
       bar.advance(1)
       yield result
+
+
+def read_cases(out: pathlib.Path) -> dict[str, drawing.Case]:
+  """Image id -> case of the archives in `out`, so that images can be drawn again.
+
+  A drawing holds what the archives do not: the masks of structures and artefacts.
+
+  Raises:
+    UserError: `out` holds no archives of `write_archives`, or another version's.
+  """
+  try:
+    parameters = files.read_json(out / MARKER)['parameters']
+    if parameters.pop('version') != VERSION:
+      raise ValueError('another version drew it')
+    counts = parameters.pop('counts')
+    bias = parameters.pop('artefact_bias')
+    return {row.image_id: row.case for split, total in counts.items() if total
+            for row in rows(split=split, total=total, artefact_bias=bias[split],
+                            **parameters)}
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.UserError(f'{out} holds no archives of launch/phantom.py that can be '
+                           f'drawn again: {error}; draw them anew') from error
 
 
 def _case_table(table: Mapping[str, list[Row]]) -> str:

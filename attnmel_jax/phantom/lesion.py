@@ -1,5 +1,8 @@
 """Draws one lesion: outline, rim, colours, structures, then its mean colour."""
 
+from collections.abc import Collection
+import copy
+
 import numpy as np
 
 from attnmel_jax.phantom import canvas
@@ -7,24 +10,46 @@ from attnmel_jax.phantom import diagnoses
 from attnmel_jax.phantom import outline as outlines
 from attnmel_jax.phantom import structures
 
+# A change of the absorption that can be seen: about one grey level.
+_VISIBLE = 0.004
 
-def draw(rng: np.random.Generator, look: diagnoses.Look, *, height: int,
-         width: int) -> outlines.Lesion:
-  """Draws a lesion; its area, place and mean colour do not depend on `look`."""
-  lesion = outlines.outline(rng, look, height, width)
+
+def draw(rng: np.random.Generator, look: diagnoses.Look, *, height: int, width: int,
+         without: Collection[str]) -> outlines.Lesion:
+  """Draws a lesion; its area, place and mean colour do not depend on `look`.
+
+  Outline, rim, colours and every structure have random streams of their own, and the
+  mean colour is matched on the lesion with all its structures: one drawn `without`
+  some of `structures.DRAWN` differs only where they are.
+  """
+  outline_rng, rim_rng, colour_rng, mean_rng = rng.spawn(4)
+  seeds = rng.bit_generator.seed_seq.spawn(len(structures.DRAWN))
+  lesion = outlines.outline(outline_rng, look, height, width)
   lesion.attributes = dict.fromkeys(
       structures.ATTRIBUTES, np.zeros((height, width), bool))
-  streak_lines = structures.plan_streaks(rng, look, lesion)
-  _fade_rim(rng, look, lesion)
-  _paint_colours(rng, look, lesion)
-  structures.network(rng, look, lesion)
-  structures.negative_network(rng, look, lesion)
-  structures.globules(rng, look, lesion)
-  structures.ridges(rng, look, lesion)
-  structures.pits_and_cysts(rng, look, lesion)
-  structures.streaks(rng, lesion, streak_lines)
-  _match_mean(rng, lesion)
+  _fade_rim(rim_rng, look, lesion)
+  _paint_colours(colour_rng, look, lesion)
+  lesion.typical = lesion.absorption[lesion.mask].mean(axis=0)
+  whole = copy.deepcopy(lesion)
+  _draw_structures(seeds, look, whole, without=())
+  gains = _mean_gains(mean_rng, whole)
+  if without:
+    _draw_structures(seeds, look, lesion, without=without)
+  else:
+    lesion = whole
+  _apply_gains(lesion, gains)
   return lesion
+
+
+def _draw_structures(seeds, look, lesion: outlines.Lesion, *,
+                     without: Collection[str]) -> None:
+  """Draws all structures but `without`, and notes where each changed the lesion."""
+  for seed, (name, brush) in zip(seeds, structures.DRAWN.items(), strict=True):
+    before = lesion.absorption.copy()
+    if name not in without:
+      brush(np.random.default_rng(seed), look, lesion)
+    change = np.abs(lesion.absorption - before).max(axis=-1)
+    lesion.structures[name] = change > _VISIBLE
 
 
 def _fade_rim(rng, look, lesion: outlines.Lesion) -> None:
@@ -66,18 +91,21 @@ def _paint_colours(rng, look, lesion: outlines.Lesion) -> None:
   lesion.absorption = lesion.cover[..., None] * colour
 
 
-def _match_mean(rng, lesion: outlines.Lesion) -> None:
-  """Sets the lesion's mean colour, so that it does not follow from the diagnosis.
+def _mean_gains(rng, lesion: outlines.Lesion) -> tuple[float, float, float]:
+  """What sets the lesion's mean colour, so that it does not follow from the diagnosis.
 
   The share of light that the lesion takes from the image comes from one
   distribution for all. Without this, melanomas would be darker and a classifier
   could do without their structure. Green is matched by a common gain, red and
   blue by an offset where there is pigment, which leaves white and black as they are.
+
+  Returns:
+    The gain, and the offsets of red and blue: see `_apply_gains`.
   """
   depth = float(np.clip(np.exp(rng.normal(np.log(0.58), 0.35)), 0.25, 1.3))
   hue = np.array([0.62, 1.0, 1.20]) * np.exp(0.06 * rng.standard_normal(3))
-  seen = lesion.cover > 0
   area = lesion.mask.sum()
+  seen = (lesion.cover > 0) | (lesion.absorption != 0).any(axis=-1)
   pigment = lesion.absorption[seen][::2]  # half of the pixels are enough
 
   def solve(low, high, absorb, channel):
@@ -90,10 +118,25 @@ def _match_mean(rng, lesion: outlines.Lesion) -> None:
         high = middle
     return middle
 
-  lesion.absorption *= solve(0.1, 5.0, lambda k: k * pigment[:, 1], 1)
-  amount = np.maximum(lesion.absorption[..., 1], 0)
-  amount = amount / (amount + 0.25)
-  pigment, share = lesion.absorption[seen][::2], amount[seen][::2]
-  for channel in (0, 2):
-    offset = solve(-0.9, 1.2, lambda k, c=channel: pigment[:, c] + k * share, channel)
-    lesion.absorption[..., channel] += offset * amount
+  gain = solve(0.1, 5.0, lambda k: k * pigment[:, 1], 1)
+  pigment = pigment * gain
+  share = _pigment_share(pigment[:, 1])
+  red, blue = (
+      solve(-0.9, 1.2, lambda k, c=channel: pigment[:, c] + k * share, channel)
+      for channel in (0, 2))
+  return gain, red, blue
+
+
+def _pigment_share(green: np.ndarray) -> np.ndarray:
+  """In [0, 1): how much pigment there is, from the absorption of green."""
+  amount = np.maximum(green, 0)
+  return amount / (amount + 0.25)
+
+
+def _apply_gains(lesion: outlines.Lesion, gains: tuple[float, float, float]) -> None:
+  """Multiplies the absorption by the gain, and adds the offsets where pigment is."""
+  gain, red, blue = gains
+  lesion.absorption *= gain
+  share = _pigment_share(lesion.absorption[..., 1])
+  lesion.absorption[..., 0] += red * share
+  lesion.absorption[..., 2] += blue * share

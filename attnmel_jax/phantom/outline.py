@@ -25,7 +25,9 @@ class Lesion:
   level: np.ndarray        # [H, W]
   cover: np.ndarray        # [H, W], share of the pigment that the rim lets show
   absorption: np.ndarray   # [H, W, 3], optical density
-  attributes: dict[str, np.ndarray]  # name -> bool [H, W]
+  typical: np.ndarray      # [3], mean absorption before any structure is drawn
+  attributes: dict[str, np.ndarray]  # name -> bool [H, W], as annotators mark them
+  structures: dict[str, np.ndarray]  # name -> bool [H, W], where it was drawn
 
   @property
   def mask(self) -> np.ndarray:
@@ -66,7 +68,7 @@ def outline(rng: np.random.Generator, look: diagnoses.Look, height: int,
   opened = ndimage.binary_opening(level < 1)  # without threads a pixel wide
   level = single_region(np.where((level < 1) & ~opened, 1.02, level))
   bare = np.zeros((*shape, 3), np.float32)
-  return Lesion(y, x, centre, radius, level, level, bare, {})
+  return Lesion(y, x, centre, radius, level, level, bare, np.zeros(3), {}, {})
 
 
 def single_region(level: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax.phantom import artefacts
 from attnmel_jax.phantom import drawing
 from attnmel_jax.phantom import generate
 from attnmel_jax.phantom import zipping
@@ -17,7 +18,7 @@ TABLE = 'labels.csv'
 
 
 def write(out: pathlib.Path, *, year: int, counts: Mapping[str, int], size: int,
-          seed: int, artefact_bias: Mapping[str, float]) -> dict[str, dict[str, int]]:
+          seed: int, artefact_bias: artefacts.Bias) -> dict[str, dict[str, int]]:
   """Draws photos/<id>.jpg and masks/<id>.png, and lists them in labels.csv.
 
   The table comes last: where it is, all are there.
@@ -28,7 +29,7 @@ def write(out: pathlib.Path, *, year: int, counts: Mapping[str, int], size: int,
     counts: split -> number of images; 0 leaves a split out.
     size: shorter image side in pixels.
     seed: of all randomness, 0 or more.
-    artefact_bias: artefact -> how strongly it goes with the class.
+    artefact_bias: of each split; see `artefacts.parse_bias`.
 
   Returns:
     split -> class -> number of images.
@@ -36,7 +37,8 @@ def write(out: pathlib.Path, *, year: int, counts: Mapping[str, int], size: int,
   Raises:
     UserError: an argument out of range, or `out` cannot be written or holds files.
   """
-  generate.check(year=year, counts=counts, size=size, seed=seed, workers=1)
+  generate.check(year=year, counts=counts, size=size, seed=seed,
+                 artefact_bias=artefact_bias, workers=1)
   text = io.StringIO(newline='')
   table = csv.writer(text, lineterminator='\n')
   table.writerow(['image', 'label', 'mask', 'split'])
@@ -48,7 +50,7 @@ def write(out: pathlib.Path, *, year: int, counts: Mapping[str, int], size: int,
     for split, total in counts.items():
       for row in generate.rows(
           year=year, split=split, total=total, size=size, seed=seed,
-          artefact_bias=artefact_bias):
+          artefact_bias=artefact_bias.get(split, {})):
         picture = drawing.draw(row.case)
         image, mask = f'photos/{row.image_id}.jpg', f'masks/{row.image_id}.png'
         (out / image).write_bytes(zipping.jpeg(picture.image))

@@ -1,9 +1,13 @@
 """Dermoscopic structures: networks, globules, fissures, pits, cysts and streaks.
 
-Each function changes a lesion in place and notes in `lesion.attributes` where
-the structure is to be seen. Sources of the patterns: the consensus terminology
-of Kittler et al., J Am Acad Dermatol 74 (2016).
+Each function of `DRAWN` changes the absorption of a lesion in place, and nothing
+else that another one reads, from a random stream of its own: a lesion drawn without
+one of them differs nowhere else. `lesion.attributes` notes where an annotator would
+mark the structure. Sources of the patterns: the consensus terminology of Kittler et
+al., J Am Acad Dermatol 74 (2016).
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
@@ -20,9 +24,9 @@ _CYST = np.array((-0.03, 0.02, 0.10), np.float32)
 _PIT = np.array((1.1, 1.6, 1.9), np.float32)
 
 
-def plan_streaks(rng: np.random.Generator, look: diagnoses.Look,
-                 lesion: outlines.Lesion) -> list[np.ndarray]:
-  """Radial lines [31, 2] across the border; the outline grows to hold them."""
+def _streak_lines(rng: np.random.Generator, look: diagnoses.Look,
+                  lesion: outlines.Lesion) -> list[np.ndarray]:
+  """Radial lines [31, 2] across the border."""
   lines = []
   sector, opening = rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 2.6)
   height, width = lesion.y.shape
@@ -38,10 +42,6 @@ def plan_streaks(rng: np.random.Generator, look: diagnoses.Look,
     start = lesion.centre + border * rng.uniform(0.68, 0.9) * step
     end = lesion.centre + (border + lesion.radius * rng.uniform(0.05, 0.17)) * step
     lines.append(canvas.curve(start, end, rng.normal(0, 0.07)))
-  if lines:
-    cover = _streak_cover(lesion, lines)
-    lesion.level = outlines.single_region(
-        np.where(cover > 0.5, np.minimum(lesion.level, 0.97), lesion.level))
   return lines
 
 
@@ -53,9 +53,13 @@ def _streak_cover(lesion: outlines.Lesion, lines: list[np.ndarray]) -> np.ndarra
   return ndimage.gaussian_filter(cover, 0.002 * lesion.y.shape[0])
 
 
-def streaks(rng: np.random.Generator, lesion: outlines.Lesion,
-            lines: list[np.ndarray]) -> None:
-  """Radial streaming in the colour of the lesion, darker; some end in a bulb."""
+def streaks(rng: np.random.Generator, look: diagnoses.Look,
+            lesion: outlines.Lesion) -> None:
+  """Radial streaming in the colour of the lesion, darker; some end in a bulb.
+
+  The outline grows to hold it, after all that depends on the outline was drawn.
+  """
+  lines = _streak_lines(rng, look, lesion)
   if not lines:
     return
   shape = lesion.y.shape
@@ -64,10 +68,13 @@ def streaks(rng: np.random.Generator, lesion: outlines.Lesion,
   radii = 0.024 * lesion.radius * rng.uniform(0.7, 1.3, len(bulbous))
   bulbs = canvas.spots(lesion.points(everywhere), np.array(bulbous).reshape(-1, 2),
                        radii, 0.03 * lesion.radius)
-  cover = np.maximum(_streak_cover(lesion, lines), bulbs.reshape(shape))
-  typical = lesion.absorption[lesion.mask].mean(axis=0)
-  dark = np.maximum(lesion.absorption.reshape(-1, 3), 1.2 * typical + 0.25 * _BROWN)
+  lines_cover = _streak_cover(lesion, lines)
+  cover = np.maximum(lines_cover, bulbs.reshape(shape))
+  dark = np.maximum(lesion.absorption.reshape(-1, 3),
+                    1.2 * lesion.typical + 0.25 * _BROWN)
   _stain(lesion, everywhere, cover.ravel(), dark, 0.85)
+  lesion.level = outlines.single_region(
+      np.where(lines_cover > 0.5, np.minimum(lesion.level, 0.97), lesion.level))
   lesion.attributes['streaks'] = (cover > 0.5) & lesion.mask
 
 
@@ -182,20 +189,42 @@ def _scatter(rng, lesion: outlines.Lesion, number: float) -> np.ndarray:
   return np.stack([lesion.y[rows[chosen], 0], lesion.x[0, columns[chosen]]], axis=-1)
 
 
-def pits_and_cysts(rng: np.random.Generator, look: diagnoses.Look,
-                   lesion: outlines.Lesion) -> None:
-  """Comedo-like openings and milia-like cysts: dark and pale dots, not quite round."""
+def _dots(rng, lesion: outlines.Lesion, number: float, colour: np.ndarray, size: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+  """Draws dots that are not quite round; returns where, and their coverage there."""
   inside = lesion.mask
   points = lesion.points(inside)
   for axis in range(2):
     points[:, axis] += 0.004 * canvas.noise(
         rng, inside.shape, scale=0.012, smoothness=1.5)[inside]
-  for number, colour, size, name in (
-      (look.comedones, _PIT, 0.012, ''),
-      (look.milia, _CYST, 0.010, 'milia_like_cyst')):
-    centres = _scatter(rng, lesion, number)
-    radii = size * np.exp(0.45 * rng.standard_normal(len(centres)))
-    cover = canvas.spots(points, centres, radii, 0.016)
-    _stain(lesion, inside, cover, colour, rng.uniform(0.65, 0.9))
-    if name:
-      _mark(lesion, name, inside, cover)
+  centres = _scatter(rng, lesion, number)
+  radii = size * np.exp(0.45 * rng.standard_normal(len(centres)))
+  cover = canvas.spots(points, centres, radii, 0.016)
+  _stain(lesion, inside, cover, colour, rng.uniform(0.65, 0.9))
+  return inside, cover
+
+
+def comedones(rng: np.random.Generator, look: diagnoses.Look,
+              lesion: outlines.Lesion) -> None:
+  """Comedo-like openings: dark dots of keratin."""
+  _dots(rng, lesion, look.comedones, _PIT, 0.012)
+
+
+def milia(rng: np.random.Generator, look: diagnoses.Look,
+          lesion: outlines.Lesion) -> None:
+  """Milia-like cysts: pale dots."""
+  inside, cover = _dots(rng, lesion, look.milia, _CYST, 0.010)
+  _mark(lesion, 'milia_like_cyst', inside, cover)
+
+
+# In the order they are drawn; streaks last, as they move the outline.
+DRAWN: dict[str, Callable[[np.random.Generator, diagnoses.Look, outlines.Lesion], None]]
+DRAWN = {
+    'pigment_network': network,
+    'negative_network': negative_network,
+    'globules': globules,
+    'ridges': ridges,
+    'comedones': comedones,
+    'milia_like_cyst': milia,
+    'streaks': streaks,
+}

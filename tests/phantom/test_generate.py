@@ -1,6 +1,7 @@
 """The phantom's archives are official, reproducible and not a matter of colour."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -158,7 +159,7 @@ def test_files_hold_what_was_drawn():
 def test_a_twentieth_of_the_images_has_no_features(monkeypatch):
   blank = drawing.Drawing(
       np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), bool),
-      dict.fromkeys(structures.ATTRIBUTES, np.zeros((48, 64), bool)))
+      dict.fromkeys(structures.ATTRIBUTES, np.zeros((48, 64), bool)), {}, {})
   monkeypatch.setattr(drawing, 'draw', lambda case: blank)
   missing = sum(
       not isic2017.encode(
@@ -173,6 +174,19 @@ def test_same_seed_same_bytes_whatever_the_number_of_workers(archives, tmp_path)
   write(tmp_path / 'other', seed=4, counts={'validation': 3})
   name = 'ISIC-2017_Validation_Data.zip'
   assert (tmp_path / 'other' / name).read_bytes() != (archives / name).read_bytes()
+
+
+def test_archives_can_be_drawn_again(archives, tmp_path):
+  cases = generate.read_cases(archives)
+  table = (archives / generate.CASES).read_text().splitlines()[1:]
+  assert list(cases) == [line.split(',')[0] for line in table]
+  image_id, case = list(cases.items())[0]
+  with zipfile.ZipFile(archives / 'ISIC-2017_Training_Data.zip') as archive:
+    name, = [name for name in archive.namelist() if name.endswith(f'{image_id}.jpg')]
+    stored = np.asarray(Image.open(io.BytesIO(archive.read(name))))
+  assert np.abs(stored.astype(int) - drawing.draw(case).image).mean() < 8
+  with pytest.raises(errors.UserError, match='holds no archives'):
+    generate.read_cases(tmp_path)
 
 
 def test_splits_differ_and_do_not_depend_on_each_other(archives, tmp_path):
@@ -256,7 +270,7 @@ def test_other_parameters_are_refused_by_name(archives):
   with pytest.raises(errors.UserError, match=r'another size \(64 there, 80 asked\)'):
     write(archives, size=80)
   with pytest.raises(errors.UserError, match='another seed.*, artefact_bias'):
-    write(archives, seed=4, artefact_bias={'ruler': 1.0})
+    write(archives, seed=4, artefact_bias={'test': {'ruler': 1.0}})
   assert contents(archives) == before
 
 
@@ -271,6 +285,8 @@ def test_other_parameters_are_refused_by_name(archives):
     ({'size': 10}, 'size=10 pixels is too small'),
     ({'seed': -1}, 'seed=-1'),
     ({'workers': 0}, 'workers=0'),
+    ({'artefact_bias': {'ruler': {}}}, "artefact_bias='ruler' is unknown"),
+    ({'artefact_bias': {'train': {'snow': 1.0}}}, "artefact_bias='snow' is unknown"),
 ])
 def test_arguments_out_of_range_are_refused(tmp_path, changes, message):
   with pytest.raises(errors.UserError, match=message):
@@ -302,52 +318,80 @@ def test_class_counts_follow_the_challenge():
 
 
 def test_bias_is_parsed_and_checked():
-  assert artefacts.parse_bias([]) == {}
-  assert artefacts.parse_bias(['sticker=0.9,ruler=0.5', 'ink=1']) == {
-      'sticker': 0.9, 'ruler': 0.5, 'ink': 1.0}
-  assert artefacts.parse_bias(['0.3']) == dict.fromkeys(
-      artefacts.ARTEFACTS, 0.3)
+  splits = ('train', 'test')
+  def parse(*settings):
+    return {split: {name: value for name, value in strengths.items() if value}
+            for split, strengths in artefacts.parse_bias(settings, splits).items()}
+  assert parse() == {'train': {}, 'test': {}}
+  assert parse('sticker=0.9,ruler=0.5', 'test:sticker=-0.9') == {
+      'train': {'sticker': 0.9, 'ruler': 0.5}, 'test': {'sticker': -0.9, 'ruler': 0.5}}
+  # One value for all is for those that lean to a side; what names more goes first.
+  sided = [name for name, artefact in artefacts.ARTEFACTS.items() if artefact.side]
+  assert parse('0.3,test:ink=1,test:-0.2') == {
+      'train': dict.fromkeys(sided, 0.3),
+      'test': dict.fromkeys(sided, -0.2) | {'ink': 1.0}}
+  assert parse('gel_bubbles=0.4')['test'] == {'gel_bubbles': 0.4}
   for wrong, message in ((['stiker=1'], "'stiker' is unknown; choose one of 'ink'"),
-                         (['ink=1.5'], 'from 0 to 1'), (['ink=much'], 'from 0 to 1'),
-                         (['ink'], 'from 0 to 1'), (['ink=1', 'ink=0'], 'ink twice')):
+                         (['dev:ink=1'], "'dev' is unknown; choose one of 'train'"),
+                         (['ink=1.5'], 'from -1 to 1'), (['ink=much'], 'from -1 to 1'),
+                         (['ink'], 'from -1 to 1'), (['ink=nan'], 'from -1 to 1'),
+                         (['ink=1', 'ink=0'], 'ink twice')):
     with pytest.raises(errors.UserError, match=message):
-      artefacts.parse_bias(wrong)
+      artefacts.parse_bias(wrong, splits)
 
 
-@pytest.mark.parametrize('name', artefacts.ARTEFACTS)
-def test_artefacts_go_with_the_class_as_strongly_as_asked(name):
-  share = {}
-  for bias in (0.0, 0.5, 1.0):
+def test_artefacts_go_with_the_class_as_strongly_as_asked():
+  for bias in (-1.0, -0.5, 0.0, 0.5, 1.0):
+    # All artefacts at once: each has draws of its own.
     rows = generate.rows(year=2017, split='train', total=2000, size=64, seed=0,
-                        artefact_bias={name: bias})
+                         artefact_bias=dict.fromkeys(artefacts.ARTEFACTS, bias))
     malignant = np.array([row.case.diagnosis == 'melanoma' for row in rows])
-    shown = np.array([name in row.case.artefacts for row in rows])
-    share[bias] = np.array([shown[malignant].mean(), shown[~malignant].mean()])
-  artefact = artefacts.ARTEFACTS[name]
-  sides = np.array([1, 0]) if artefact.with_malignant else np.array([0, 1])
-  for bias, found in share.items():
-    expected = bias * sides + (1 - bias) * artefact.prevalence
-    # 374 melanomas: the standard deviation of a share is at most 0.026.
-    np.testing.assert_allclose(found, expected, atol=0.09 if bias < 1 else 0)
+    for name, artefact in artefacts.ARTEFACTS.items():
+      shown = np.array([name in row.case.artefacts for row in rows])
+      with_malignant = (artefact.side or 1) * bias > 0
+      expected = np.array([with_malignant, not with_malignant]) * abs(bias) + (
+          1 - abs(bias)) * artefact.prevalence
+      # 374 melanomas: the standard deviation of a share is at most 0.026.
+      np.testing.assert_allclose(
+          [shown[malignant].mean(), shown[~malignant].mean()], expected,
+          atol=0.09 if abs(bias) < 1 else 0, err_msg=f'{name} {bias}')
+
+
+def test_sides_are_those_of_real_data():
+  # Conditional odds ratios of malignant lesions, Bissoto et al. 2019.
+  ratios = {'sticker': 0.04, 'gel_border': 0.52, 'ink': 0.62, 'hair': 0.68,
+            'gel_bubbles': None, 'dark_corner': 1.53, 'ruler': 1.66}
+  assert {name: artefact.side for name, artefact in artefacts.ARTEFACTS.items()} == {
+      name: 0 if ratio is None else int(np.sign(np.log(ratio)))
+      for name, ratio in ratios.items()}
 
 
 def test_bias_changes_artefacts_but_not_lesion_and_skin():
   plain, other = draw('nevus', 0, 0, 3), draw('nevus', 0, 0, 3, shown=['sticker'])
   np.testing.assert_array_equal(plain.lesion, other.lesion)
-  differing = (plain.image != other.image).any(axis=-1).mean()
-  assert 0.01 < differing < 0.6
+  differing = (plain.image != other.image).any(axis=-1)
+  assert 0.01 < differing.mean() < 0.6
+  assert plain.artefacts == {} and list(other.artefacts) == ['sticker']
+  assert differing[other.artefacts['sticker']].mean() > 0.95
 
 
-@pytest.mark.parametrize('name', artefacts.ARTEFACTS)
-def test_each_artefact_is_seen_and_stays_in_range(name):
-  artefact = artefacts.ARTEFACTS[name]
-  for seed in range(4):
-    image = np.full((96, 128, 3), 0.7, np.float32)
-    drawn = artefact.draw(np.random.default_rng(seed), image, np.ones((96, 128)))
-    changed = np.abs(drawn - 0.7).max(axis=-1) > 0.05
-    assert 0.001 < changed.mean() < 0.9
-    assert drawn.min() > -0.05 and drawn.max() < 1.3
-    assert (image == np.float32(0.7)).all()
+def test_an_artefact_is_added_to_any_photograph():
+  photograph = np.full((96, 128, 3), (215, 160, 130), np.uint8)
+  for name in artefacts.ARTEFACTS:
+    for seed in range(4):
+      added, mask = artefacts.add(np.random.default_rng(seed), photograph, name)
+      assert added.dtype == np.uint8 and added.shape == photograph.shape
+      assert mask.dtype == bool and mask.shape == (96, 128)
+      changed = np.abs(added.astype(int) - photograph).max(axis=-1) > 12
+      assert 0.001 < changed.mean() < 0.9
+      assert changed[mask].mean() > 0.7, name
+      again, _ = artefacts.add(np.random.default_rng(seed), photograph, name)
+      np.testing.assert_array_equal(added, again)
+  assert (photograph == (215, 160, 130)).all()
+  with pytest.raises(errors.UserError, match="'snow' is unknown; choose one of 'ink'"):
+    artefacts.add(np.random.default_rng(0), photograph, 'snow')
+  with pytest.raises(ValueError, match='not uint8'):
+    artefacts.add(np.random.default_rng(0), photograph / 255, 'ink')
 
 
 # --- drawing ---
@@ -363,6 +407,24 @@ def test_drawing_is_a_function_of_the_case(diagnosis):
   for attribute in first.attributes.values():
     assert not (attribute & ~first.lesion).any()
   assert (draw(diagnosis, 0, 8).image != first.image).any()
+
+
+def test_a_twin_without_a_structure_differs_only_there():
+  seen = set()
+  for diagnosis, seed in (('melanoma', 0), ('melanoma', 10), ('nevus', 1),
+                          ('seborrheic_keratosis', 1), ('dermatofibroma', 10)):
+    case = drawing.Case(diagnosis, (5, 0, seed), 96, 128, ('hair', 'gel_border'))
+    whole = drawing.draw(case)
+    for name, mask in whole.structures.items():
+      twin = drawing.draw(dataclasses.replace(case, without=(name,)))
+      assert not twin.structures[name].any()
+      difference = np.abs(whole.image.astype(int) - twin.image).max(axis=-1)
+      near = ndimage.binary_dilation(mask, iterations=3)
+      assert difference[~near].max(initial=0) <= 2, (diagnosis, name)
+      if mask.sum() > 50:
+        assert difference[mask].max() > 4
+        seen.add(name)
+  assert seen == set(structures.DRAWN)
 
 
 def test_lesions_are_one_region_darker_than_the_skin(population):
