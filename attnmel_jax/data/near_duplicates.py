@@ -135,18 +135,25 @@ def compare(first: Images, second: Images, *, min_correlation: float) -> Common:
     second: another one; the same image may be in both.
     min_correlation: of near-duplicates.
   """
-  ids = np.intersect1d(first.ids, second.ids)
-  # The lesion of an image that both hold says no more than the image.
-  own = [images.groups[~np.isin(images.ids, ids)] for images in (first, second)]
-  groups = np.union1d(np.intersect1d(own[0], second.groups),
-                      np.intersect1d(first.groups, own[1]))
   pairs = [Pair(str(first.ids[row]), str(second.ids[column]), correlation,
                 orientation > 0, moved)
            for (row, column), (correlation, orientation, moved) in near_duplicates(
                first, second, min_correlation=min_correlation).items()
            if first.ids[row] != second.ids[column]]
   pairs.sort(key=lambda pair: (-pair.correlation, pair.first, pair.second))
-  return Common(tuple(ids.tolist()), tuple(groups.tolist()), tuple(pairs))
+  named = shared_names(first.ids, first.groups, second.ids, second.groups)
+  return dataclasses.replace(named, pairs=tuple(pairs))
+
+
+def shared_names(first_ids: np.ndarray, first_groups: np.ndarray,
+                 second_ids: np.ndarray, second_groups: np.ndarray) -> Common:
+  """Shared ids and shared lesions alone, which need no image."""
+  ids = np.intersect1d(first_ids, second_ids)
+  # The lesion of an image that both hold says no more than the image.
+  groups = np.union1d(
+      np.intersect1d(first_groups[~np.isin(first_ids, ids)], second_groups),
+      np.intersect1d(first_groups, second_groups[~np.isin(second_ids, ids)]))
+  return Common(tuple(ids.tolist()), tuple(groups.tolist()), ())
 
 
 def near_duplicates(first: Images, second: Images, *, min_correlation: float

@@ -10,7 +10,6 @@ groups, and of the seed: the order of the input changes nothing but the row
 numbers. Rows are returned in the order of their ids.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 
@@ -106,25 +105,6 @@ def hold_out(
                  np.random.default_rng([seed, _HOLD_OUT]))
   held_out = bins[units] == 1
   return order[~held_out], order[held_out]
-
-
-def check_disjoint(kind: str, members: Mapping[str, Sequence[str]]) -> None:
-  """Raises UserError if two splits share a member: the leakage check of a run.
-
-  Args:
-    kind: what the members are, 'image' or 'lesion'.
-    members: name of the split -> its image ids or lesion groups.
-  """
-  names = list(members)
-  for i, first in enumerate(names):
-    for second in names[i + 1:]:
-      shared = shared_groups(members[first], members[second])
-      if shared:
-        examples = ', '.join(shared[:3]) + (', ...' if len(shared) > 3 else '')
-        raise errors.UserError(
-            f'{first} and {second} share {len(shared)} {kind}(s): {examples}; '
-            f'use data without common {kind}s, or continue with '
-            '--config.allow_leakage=True, which every table will report')
 
 
 def shared_groups(a: Sequence[str], b: Sequence[str]) -> list[str]:

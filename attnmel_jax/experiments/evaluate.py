@@ -87,8 +87,7 @@ def _compare(run: pathlib.Path, config: Mapping[str, Any], part: parts_lib.Part,
   for place in (config['data_dir'], data_dir):
     try:
       # Without a prior: the split is the same.
-      learnt = task_lib.open_task(config | {
-          'data_dir': place, 'roi': 'none', 'allow_leakage': True})
+      learnt = task_lib.open_task(config | {'data_dir': place, 'roi': 'none'})
     except errors.UserError as error:
       why = why or str(error)
       continue

@@ -1,11 +1,12 @@
 """Whether a run trains on what it is scored with, or on copies of it.
 
 Images are compared once, before training: all parts of a run with each other, and in
-launch/evaluate.py what the run was trained on with what is scored. Shared images and
-shared lesions abort. So do near-duplicates where the run divided the images itself, in
-your own table, and across data sets. Inside an official split, which nobody can change,
-they are listed, and scores are given with and without them. Where `group_folds=False`
-divides lesions, to show what that inflates, neither lesions nor near-duplicates abort.
+launch/evaluate.py what the run was trained on with what is scored. --dry_run reads no
+image and compares their names. Shared images and shared lesions abort. So do
+near-duplicates where the run divided the images itself, in your own table, and across
+data sets. Inside an official split, which nobody can change, they are listed, and
+scores are given with and without them. Where `group_folds=False` divides lesions, to
+show what that inflates, neither lesions nor near-duplicates abort.
 Whatever flatters the scores and did not abort is `found`: every table reports it.
 """
 
@@ -78,19 +79,36 @@ def of_run(config: Mapping[str, Any], task: task_lib.Task,
   Raises:
     UserError: parts share what they must not, and `allow_leakage` is not set.
   """
+  meetings, learnt, unknown = _meetings(config, task)
+  parts = [*((part, stores[name]) for name, part in task.parts.items()),
+           *((part, batches.undecoded(part)) for part in learnt)]
+  return _judge_run(config, meetings, _shared(meetings, parts, folder), unknown)
+
+
+def check_names(config: Mapping[str, Any], task: task_lib.Task) -> None:
+  """The part of `of_run` that needs no image: the names of images and lesions.
+
+  Raises:
+    UserError: parts share some, and `allow_leakage` is not set.
+  """
+  meetings, _, unknown = _meetings(config, task)
+  _judge_run(config, meetings, [near_duplicates.shared_names(
+      one.ids, one.groups, other.ids, other.groups)
+      for one, other in (meeting.parts for meeting in meetings)], unknown)
+
+
+def _meetings(config: Mapping[str, Any], task: task_lib.Task
+              ) -> tuple[list[Meeting], list[parts_lib.Part], list[str]]:
+  """What has to be compared, what of it taught a U-Net, and lines on what cannot be."""
   meetings = [Meeting(first, second, (task.parts[first], task.parts[second]))
               for first, second in itertools.combinations(task.parts, 2)]
-  parts = [(part, stores[name]) for name, part in task.parts.items()]
   unknown = _of_weights(config['pretrained'])
-  if task.generated is not None and 'test' in task.parts:
-    learnt, of_masks = _of_unet(task.generated.unet, [config['data_dir']],
-                                task.parts.values())
-    unknown += of_masks
-    meetings += [Meeting(_UNET, 'test', (part, task.parts['test'])) for part in learnt]
-    parts += [(part, batches.undecoded(part)) for part in learnt]
-  return _judge(meetings, _shared(meetings, parts, folder), unknown,
-                group_folds=config['group_folds'], allowed=config['allow_leakage'],
-                remedy='--config.allow_leakage=True')
+  if task.generated is None or 'test' not in task.parts:
+    return meetings, [], unknown
+  learnt, of_masks = _of_unet(task.generated.unet, [config['data_dir']],
+                              task.parts.values())
+  meetings += [Meeting(_UNET, 'test', (part, task.parts['test'])) for part in learnt]
+  return meetings, learnt, unknown + of_masks
 
 
 def of_evaluation(learnt: task_lib.Task, part: parts_lib.Part, out: pathlib.Path, *,
@@ -180,6 +198,13 @@ def _of_weights(name: str) -> list[str]:
             'read']
   return [f'unknown for copies of the {dataset} images behind pretrained={path.name}'
           ] if dataset else []
+
+
+def _judge_run(config: Mapping[str, Any], meetings: list[Meeting],
+               shared: list[near_duplicates.Common], unknown: list[str]
+               ) -> dict[str, Any]:
+  return _judge(meetings, shared, unknown, group_folds=config['group_folds'],
+                allowed=config['allow_leakage'], remedy='--config.allow_leakage=True')
 
 
 def _judge(meetings: list[Meeting], shared: list[near_duplicates.Common],

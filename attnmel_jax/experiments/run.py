@@ -38,6 +38,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
   """What a run would do, line by line; needs the prepared data and no weights."""
   _check(config)
   task = task_lib.open_task(config)
+  leakage.check_names(config, task)
   train = task.parts['train']
   rows = batches.training_batches(config, task, batches.undecoded(train))
   schedule = build.schedule(config, rows.steps_per_pass)
@@ -95,24 +96,30 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
 
     def enter():
       stack.enter_context(run_folder.claim(folder))
-      run_folder.bind(folder, config, bound, _environment())
-      if task_lib.is_divided(task) or methods.of(config).LEARNS_MASKS:
-        parts_lib.write_split(folder / 'split.csv', task.parts)
-      if task.generated is not None:
-        run_folder.write_generated(folder, task.generated)
+      run_folder.check_bound(folder, config, bound)
       finished = (folder / 'summary.json').exists()
       return run_folder.read_summary(folder) if finished else None
 
     summary = parallel.from_main(enter)
-    return summary or _run(config, task, folder, quiet=quiet)
+    return summary or _run(config, task, bound, folder, quiet=quiet)
 
 
-def _run(config: Mapping[str, Any], task: task_lib.Task, folder: pathlib.Path, *,
-         quiet: bool) -> dict[str, Any]:
-  """`run` in a folder that is ours."""
+def _run(config: Mapping[str, Any], task: task_lib.Task, bound: Mapping[str, str],
+         folder: pathlib.Path, *, quiet: bool) -> dict[str, Any]:
+  """`run` in a folder that is ours; `bound` are the fingerprints that bind it."""
   stores = parallel.in_every_process(lambda: batches.open_stores(config, task))
-  leaks = parallel.from_main(
-      lambda: leakage.of_run(config, task, stores, folder))
+
+  def begin():
+    # Leakage first: whoever is refused prepares other data, to run in this folder.
+    leaks = leakage.of_run(config, task, stores, folder)
+    run_folder.bind(folder, config, bound, _environment())
+    if task_lib.is_divided(task) or methods.of(config).LEARNS_MASKS:
+      parts_lib.write_split(folder / 'split.csv', task.parts)
+    if task.generated is not None:
+      run_folder.write_generated(folder, task.generated)
+    return leaks
+
+  leaks = parallel.from_main(begin)
   if not quiet:
     for line in leakage.lines(leaks):
       print(line, file=sys.stderr)

@@ -216,11 +216,18 @@ def bind(folder: pathlib.Path, config: Mapping[str, Any],
     UserError: the folder belongs to another config, or its data were prepared
       again and differ, are missing or are new.
   """
+  check_bound(folder, config, fingerprints)
   path = folder / 'config.json'
   if not path.exists():
     files.write_json(folder / 'environment.json',
-                                {**environment, 'fingerprints': dict(fingerprints)})
+                     {**environment, 'fingerprints': dict(fingerprints)})
     files.write_json(path, dict(config))
+
+
+def check_bound(folder: pathlib.Path, config: Mapping[str, Any],
+                fingerprints: Mapping[str, str]) -> None:
+  """Raises UserError if the folder is bound to something else; see `bind`."""
+  if not (folder / 'config.json').exists():
     return
   before, after = binding(read_config(folder)), binding(config)
   differing = [f'{name}: {before.get(name)!r} -> {after.get(name)!r}'

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
@@ -69,9 +68,9 @@ def open_task(config: Mapping[str, Any]) -> Task:
 
   Raises:
     UserError: nothing is prepared, there are no labels for a classifier, the region
-      of interest is unknown, splits share an image or a lesion or differ in their
-      classes, the validation images are all of one class, or without a mask for a
-      U-Net, or the generated masks are not there or of a U-Net that knows test images.
+      of interest is unknown, splits differ in their classes, the validation images are
+      all of one class, or without a mask for a U-Net, or the generated masks are
+      missing or of a U-Net that knows test images.
   """
   method = methods.of(config)
   train = open_part(config, 'train')
@@ -83,8 +82,6 @@ def open_task(config: Mapping[str, Any]) -> Task:
   parts = divide(config, train)
   for part in parts.values():
     _check_classes(train.prepared, part.prepared)
-  if not config['allow_leakage']:
-    _check_disjoint(parts, config['group_folds'])
   if train.prepared.generated is not None and 'test' in parts:
     test = parts['test'].ids
     generated.check_unseen(train.prepared.generated.unet, test,
@@ -132,14 +129,6 @@ def open_learnt(unet: generated.Identity, data_dir: str,
         f'from are not prepared as {config["dataset"]} in '
         f'{storage.resolve_data_dir(data_dir)}')
   return [part for part in parts if len(part.rows)]
-
-
-def _check_disjoint(parts: Mapping[str, parts_lib.Part], group_folds: bool) -> None:
-  """Raises UserError if parts share an image, or a lesion not meant to be divided."""
-  for (first, one), (second, other) in itertools.combinations(parts.items(), 2):
-    splits.check_disjoint('image', {first: one.ids, second: other.ids})
-    if group_folds or one.prepared.split != other.prepared.split:
-      splits.check_disjoint('lesion', {first: one.groups, second: other.groups})
 
 
 def _check_classes(train: storage.PreparedSplit, other: storage.PreparedSplit

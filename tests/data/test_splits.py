@@ -179,16 +179,6 @@ def test_options_out_of_range_are_named():
                     fraction=0.5, group_folds=True, seed=0)
 
 
-def test_check_disjoint_names_the_leak():
-  splits.check_disjoint('image', {'train': ['a', 'b'], 'test': ['c'], 'empty': []})
-  with pytest.raises(errors.UserError) as error:
-    splits.check_disjoint('lesion', {
-        'train': ['a', 'b'], 'validation': ['x'], 'test': np.array(['b', 'b', 'z'])})
-  assert 'train and test share 1 lesion(s): b;' in str(error.value)
-  with pytest.raises(errors.UserError, match=r'share 5 image\(s\): a, b, c, \.\.\.;'):
-    splits.check_disjoint('image', {'train': 'abcde', 'test': 'edcba'})
-
-
 def test_task_labels():
   names = ('melanoma', 'seborrheic_keratosis', 'nevus')
   labels = np.array([0, 1, 2, 2, 0])

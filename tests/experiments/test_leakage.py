@@ -54,6 +54,11 @@ def _check(task, folder, **config):
       _stores(task), folder)
 
 
+def _check_names(task, _, **config):
+  leakage.check_names({'group_folds': True, 'allow_leakage': False, 'data_dir': '',
+                       'pretrained': ''} | config, task)
+
+
 def _evaluate(learnt, part, folder, **asked):
   return leakage.of_evaluation(learnt, part, folder, **{
       'unet': None, 'pretrained_from': '', 'data_dirs': (), 'allowed': False} | asked)
@@ -109,8 +114,11 @@ def test_naive_folds_are_told_and_go_on(tmp_path):
   assert line.endswith('(group_folds=False)')
   # Without the copies the lesions that are left would flatter the scores still.
   assert found['near_duplicates'] == {}
+  _check_names(task, tmp_path, group_folds=False)
   with pytest.raises(errors.UserError, match='1 lesions: L; 1 near-duplicate'):
     _check(task, tmp_path)
+  with pytest.raises(errors.UserError, match='1 lesions: L: .*allow_leakage=True'):
+    _check_names(task, tmp_path)
 
 
 @pytest.mark.parametrize('group_folds', [True, False])
@@ -120,8 +128,10 @@ def test_shared_images_and_lesions_of_different_splits_always_stop(
            'lesions': _part(['d'], groups=['M'], split='test')}
   for what, test in parts.items():
     task = _task(train=_part(['a', 'b'], groups=['a', 'M']), test=test)
-    with pytest.raises(errors.UserError, match=f'train and test share 1 {what}: '):
-      _check(task, tmp_path, group_folds=group_folds)
+    for check in (_check, _check_names):
+      with pytest.raises(errors.UserError, match=f'train and test share 1 {what}: '):
+        check(task, tmp_path, group_folds=group_folds)
+    _check_names(task, tmp_path, group_folds=group_folds, allow_leakage=True)
     found = _check(task, tmp_path, group_folds=group_folds, allow_leakage=True)
     assert found['found'] == [
         f'train and test share 1 {what}: {"a" if what == "images" else "M"}']

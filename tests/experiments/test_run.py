@@ -1,6 +1,7 @@
 """Whole runs on phantom data: files, resuming, scoring what arrives later."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ from attnmel_jax import errors
 from attnmel_jax.data import prepare
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import run as run_lib
+from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.phantom import generate
 from attnmel_jax.training import loop
 from attnmel_jax.training import metrics_file
@@ -251,34 +253,39 @@ def test_a_fold_writes_its_division_and_scores_its_test_images(config, tmp_path)
     assert summary[name]['n'] == len(scored)
 
 
-@pytest.mark.slow
-def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
-    prepared, config, tmp_path):
+@pytest.fixture
+def copied(config, tmp_path):
+  """A config of photographs of one's own, and the training image that is tested too."""
   table = ['image,label,split']
-  for split, number in (('train', 24), ('validation', 8), ('test', 8)):
-    rows = generate.rows(year=2017, split=split, total=number, size=60, seed=4,
-                        artefact_bias={})
-    for row in rows:
+  for split, number in (('train', 16), ('validation', 8), ('test', 8)):
+    for row in generate.rows(year=2017, split=split, total=number, size=60, seed=4,
+                             artefact_bias={}):
       name, ill = f'{row.image_id}.jpg', row.case.diagnosis == 'melanoma'
       photograph = generate.YEARS[2017].encode(row.image_id, row.case)[0][name]
       (tmp_path / name).write_bytes(photograph)
       table.append(f'{name},{"melanoma" if ill else "other"},{split}')
-  copied = table[1].split(',')[0]
-  shutil.copy(tmp_path / copied, tmp_path / 'copy.jpg')
-  table.append(f'copy.jpg,{table[1].split(",")[1]},test')
+  name, label, _ = table[1].split(',')
+  shutil.copy(tmp_path / name, tmp_path / 'copy.jpg')
+  table.append(f'copy.jpg,{label},test')
   (tmp_path / 'labels.csv').write_text('\n'.join(table))
   prepare.from_table(
       tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
       data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
-  config |= {'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',
-             'model': 'vgg16_gap', 'num_epochs': 1, 'batch_size': 8,
-             'oversample_factors': (1, 1)}
-  pair = f'train and test share 1 near-duplicate pairs: {copied[:-4]} = copy '
+  return config | {
+      'dataset': 'folder', 'data_dir': str(tmp_path / 'data'), 'roi': 'none',
+      'model': 'vgg16_gap', 'backbone': 'two_blocks', 'num_epochs': 1,
+      'oversample_factors': (1, 1)}, name[:-4]
+
+
+def test_a_copy_of_a_training_image_aborts_the_run_unless_allowed(copied, tmp_path):
+  config, name = copied
+  folder = tmp_path / 'run'
+  pair = f'train and test share 1 near-duplicate pairs: {name} = copy '
   for _ in range(2):
     with pytest.raises(errors.UserError, match=f'{pair}.*--config.allow_leakage=True'):
-      run_lib.run(config, tmp_path / 'run', quiet=True)
-  assert not (tmp_path / 'run' / 'checkpoints').exists()
-  summary = run_lib.run(config | {'allow_leakage': True}, tmp_path / 'run', quiet=True)
+      run_lib.run(config, folder, quiet=True)
+  assert not (folder / 'config.json').exists()  # other data may be trained on here
+  summary = run_lib.run(config | {'allow_leakage': True}, folder, quiet=True)
   assert summary['leakage']['allowed']
   assert summary['leakage']['found'][0].startswith(pair)
   assert summary['test']['n'] == 9
@@ -286,6 +293,15 @@ def test_a_copy_of_a_training_image_stops_the_run_or_is_told(
   line = run_lib.result_line(summary, 'test', tmp_path)
   assert '; without near-duplicates (8 synthetic images) ap' in line
   assert f'; leakage: {pair}' in line
+
+
+def test_the_plan_reports_leakage(config):
+  task = task_lib.open_task(config)
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(task_lib, 'open_task', lambda _: dataclasses.replace(
+        task, parts=task.parts | {'test': task.parts['train']}))
+    with pytest.raises(errors.UserError, match='train and test share .* images: '):
+      run_lib.plan(config)
 
 
 def test_the_result_is_one_line(finished):

@@ -126,18 +126,6 @@ def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, j
   assert (part.groups[0] == part.groups[1]) == joined
 
 
-def test_shared_lesions_stop_unless_naive_or_allowed(years):
-  config = _config(isic2018_cv, years)
-  parts = task_lib.open_task(config | {'group_folds': False}).parts
-  with pytest.raises(errors.UserError, match='lesion.*--config.allow_leakage=True'):
-    task_lib._check_disjoint(parts, True)
-  other = dataclasses.replace(parts['test'], prepared=dataclasses.replace(
-      parts['test'].prepared, split='test'))
-  with pytest.raises(errors.UserError, match='train and test share'):
-    task_lib._check_disjoint(
-        {'train': parts['train'], 'test': other}, False)
-
-
 def test_the_official_split_is_not_written_again(config):
   assert not task_lib.is_divided(task_lib.open_task(config))
 
