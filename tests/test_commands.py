@@ -31,7 +31,7 @@ def test_train_evaluate_and_report(home, run, tmp_path):
                      for stream in ('stdout', 'stderr'))
   assert first.count('\n') == 1
   assert 'run: test (16 synthetic images)' in first
-  assert re.search(r'step \d+/\d+ .*images/s .* left', messages)
+  assert re.search(r'train: \d+ of \d+ steps, .*images/s, .* left', messages)
   again = run('main', *commands.TINY, '--workdir=run', '--quiet')
   assert (again.returncode, again.stdout, again.stderr) == (0, first, '')
   scored = run('evaluate', '--run=run', '--split=test')

@@ -13,9 +13,9 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import parallel
+from attnmel_jax import progress
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import metrics_file as metrics_file_lib
-from attnmel_jax.training import progress
 from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import tensorboard
@@ -82,7 +82,8 @@ def train(state: state_lib.TrainState, best_score: float, *,
   """
   start = int(state.step)
   metrics_file = metrics_file_lib.MetricsFile(folder / 'metrics.jsonl', start, events)
-  bar = progress.Progress(schedule.total_steps, start, quiet=quiet)
+  bar = progress.Progress('train', schedule.total_steps, unit='steps', done=start,
+                          often=True, quiet=quiet)
   timing = timing_lib.Timing(folder / 'timing.jsonl', start)
   pending: list[tuple[int, Any]] = []
   with (contextlib.closing(metrics_file), contextlib.closing(timing),
@@ -134,7 +135,8 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   mean = _flush(pending, metrics_file)
   step = pending[-1][0]
   timing.steps(step, batch_size)
-  bar.report(step, mean, timing.images_per_second)
+  losses = ' '.join(f'{name} {value:.4f}' for name, value in mean.items())
+  bar.advance(len(pending), f'{losses}, {timing.images_per_second:.1f} images/s')
   metrics_file.flush_events()
   pending.clear()
 
