@@ -249,10 +249,11 @@ def result_line(summary: Mapping[str, Any], split: str, folder: pathlib.Path) ->
 
 
 def _shown(scores: Mapping[str, Any]) -> str:
+  taps = sorted(name for name in scores if name.startswith('jaccard_pool'))
   return ', '.join(
       f'{metric} {_interval(scores[metric])}'
       for metric in ('ap', 'auc', 'balanced_accuracy', 'sensitivity', 'specificity',
-                     'jaccard_pool3', 'jaccard_pool4', 'jaccard', 'thresholded_jaccard')
+                     *taps, 'jaccard', 'thresholded_jaccard')
       if isinstance(scores.get(metric), dict) and 'estimate' in scores[metric])
 
 

@@ -32,7 +32,6 @@ _EVALUATION = {'class_names': list[str], 'threshold': (int, float, type(None)),
 _SUMMARY = _EVALUATION | {'fingerprints': dict, 'trained_on': dict}
 
 
-
 def binding(config: Mapping[str, Any]) -> dict[str, Any]:
   """The fields of a config that a run folder is bound to."""
   return {name: value for name, value in config.items() if name not in _FREE_FIELDS}

@@ -304,8 +304,14 @@ def test_the_plan_reports_leakage(config):
       run_lib.plan(config)
 
 
-def test_the_result_is_one_line(finished):
-  folder, summary = finished
-  line = run_lib.result_line(summary, 'test', pathlib.Path(folder))
-  assert '\n' not in line
-  assert f'auc {summary["test"]["auc"]["estimate"]:.3f} [' in line
+def test_the_result_line_holds_intervals_of_every_tap():
+  def score(value):
+    return {'estimate': value, 'low': 0.125, 'high': 0.75}
+
+  undefined = {'estimate': None, 'low': None, 'high': None}
+  summary = {'synthetic': False, 'leakage': {'found': []}, 'test': {
+      'n': 20, 'jaccard_pool4': score(0.25), 'jaccard_pool2': score(0.375),
+      'jaccard_disc': score(0.5), 'auc': score(0.5), 'ap': undefined}}
+  assert run_lib.result_line(summary, 'test', pathlib.Path('r')) == (
+      'r: test (20 images) ap undefined, auc 0.500 [0.125, 0.750], '
+      'jaccard_pool2 0.375 [0.125, 0.750], jaccard_pool4 0.250 [0.125, 0.750]')
