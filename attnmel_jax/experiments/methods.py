@@ -27,10 +27,14 @@ from collections.abc import Mapping
 import types
 from typing import Any
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.experiments import classification
 from attnmel_jax.experiments import segmentation
+
+_METHODS = dict.fromkeys(config_lib.CLASSIFIERS, classification) | {
+    'unet': segmentation}
 
 
 def of(config: Mapping[str, Any]) -> types.ModuleType:
   """The method of the config's model."""
-  return segmentation if config['model'] == 'unet' else classification
+  return _METHODS[config['model']]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 import numpy as np
 
 from attnmel_jax import files
+from attnmel_jax.experiments import methods
 from attnmel_jax.report import groups
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
@@ -89,7 +90,7 @@ def _gather(runs, all_groups) -> tuple[list[Trained], list[str]]:
             for group in all_groups]
   unets: dict[str, dict[str, list[run_reader.FinishedRun]]] = {}
   for run in runs:
-    if run.config['model'] == 'unet':
+    if methods.of(run.config).LEARNS_MASKS:
       kind = ', synthetic' if run.summary['synthetic'] else ''
       title = f'{names.dataset_name(run.config["dataset"])}{kind}'
       unets.setdefault(title, {}).setdefault(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from attnmel_jax.experiments import methods
 from attnmel_jax.report import names
 from attnmel_jax.report import run_reader
 
@@ -144,7 +145,8 @@ TABLE_3_4 = Published(
 def tasks(runs: Sequence[run_reader.FinishedRun]
           ) -> list[tuple[Published, list[run_reader.FinishedRun]]]:
   """Every task of the thesis, then those of the other classifiers, with their runs."""
-  classifiers = [run for run in runs if run.config['model'] != 'unet']
+  classifiers = [
+      run for run in runs if not methods.of(run.config).LEARNS_MASKS]
   found = [(task, [run for run in classifiers if _belongs(run, task)])
            for task in (TABLE_3_1, TABLE_3_2, TABLE_3_4)]
   placed = [run.folder for _, own in found for run in own]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from attnmel_jax.experiments import methods
 from attnmel_jax.report import run_reader
 from attnmel_jax.report.tables import captions
 from attnmel_jax.report.tables import table as table_lib
@@ -21,7 +22,7 @@ def table(runs: Sequence[run_reader.FinishedRun], *, split: str
   rows, shown = [], []
   for run in runs:
     part = next((part for part in wanted if part in run.summary), None)
-    if run.config['model'] != 'unet' or part is None:
+    if not methods.of(run.config).LEARNS_MASKS or part is None:
       continue
     scores = run.summary[part]
     shown.append((run, scores))
