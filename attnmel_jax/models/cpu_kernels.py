@@ -49,6 +49,11 @@ def plain() -> Iterator[None]:
     _PLAIN.reset(token)
 
 
+def is_plain() -> bool:
+  """Whether a program is being traced within `plain`."""
+  return _PLAIN.get()
+
+
 @jax.custom_vjp
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolution of stride 1 with one pixel of zero padding.
@@ -79,7 +84,7 @@ def _direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _winograd_pays(x: jax.Array, outputs: int) -> bool:
   _, height, width, channels = x.shape
-  return (not _PLAIN.get() and height % 2 == 0 and width % 2 == 0
+  return (not is_plain() and height % 2 == 0 and width % 2 == 0
           and min(channels, outputs) >= _FEWEST_CHANNELS
           and x.dtype in (jnp.float32, jnp.float64))
 
