@@ -1,5 +1,6 @@
 """Hand-made run folders, and a few prepared phantom images for their photographs."""
 
+from matplotlib import figure
 import numpy as np
 import pytest
 
@@ -45,6 +46,29 @@ def open_split(prepared, split):
                             resize_size=SIDE)
 
 
+@pytest.fixture
+def rows(prepared):
+  """Ids, labels and probabilities of the nine test images of `prepared`."""
+  return rows_of(prepared, 'test')
+
+
+def rows_of(prepared, split, *, wrong=3):
+  """Melanoma against the rest; every so many images are called wrongly."""
+  data = open_split(prepared, split)
+  labels = (data.labels == 0).astype(int)
+  right = np.where(np.arange(len(data)) % wrong, 0.75, 0.25)
+  scores = np.where(labels == 1, right, 1 - right)
+  return data.ids, labels, np.stack([1 - scores, scores], axis=1)
+
+
+def maps(number, *names, seed=0):
+  """Attention maps of so many images by name, pool-3 and pool-4 unless given."""
+  rng = np.random.default_rng(seed)
+  sides = {'pool3': 4, 'pool4': 2, 'cam': 1, 'cam_positive': 1}
+  return {name: rng.random((number, sides[name], sides[name]), np.float32)
+          for name in names or ('pool3', 'pool4')}
+
+
 def with_generated(prepared, root, make):
   """Folder of data in which the training images have the maps make(row) too."""
   (root / 'isic2017').mkdir(parents=True)
@@ -71,6 +95,13 @@ def predictions(number=40, *, classes=2, seed=0):
   logits = rng.normal(size=(number, classes)) + 1.5 * np.eye(classes)[labels]
   weights = np.exp(logits.round(1))  # some scores are equal
   return ids, labels, weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  """The files of figures hold a word: to draw them takes most of the time."""
+  monkeypatch.setattr(
+      figure.Figure, 'savefig', lambda _, file, **options: file.write(b'drawn'))
 
 
 @pytest.fixture

@@ -31,14 +31,9 @@ def _runs(number, **options):
           for seed in range(number)]
 
 
-def _auc(one, k=1):
-  return sklearn.metrics.roc_auc_score(
-      one.table.labels == k, one.table.probabilities[:, k])
-
-
-def _ap(one):
-  return sklearn.metrics.average_precision_score(
-      one.table.labels == 1, one.table.probabilities[:, 1])
+def _mean(score, runs):
+  return pytest.approx(np.mean(
+      [score(one.table.labels == 1, one.table.probabilities[:, 1]) for one in runs]))
 
 
 def test_the_area_under_the_average_is_the_average_area():
@@ -46,7 +41,8 @@ def test_the_area_under_the_average_is_the_average_area():
            for number in (21, 40, 33)]
   for runs in (_runs(1), _runs(5), folds):
     curve = curve_values.average_roc(curve_values.roc_curves(runs, 1))
-    assert sklearn.metrics.auc(*curve) == pytest.approx(np.mean(list(map(_auc, runs))))
+    assert sklearn.metrics.auc(*curve) == _mean(
+        sklearn.metrics.roc_auc_score, runs)
     assert (np.diff(curve.x) >= 0).all() and (np.diff(curve.y) >= -1e-12).all()
 
 
@@ -69,8 +65,8 @@ def test_the_steps_of_precision_sum_to_the_average_precision():
   for runs in (_runs(1), _runs(3)):
     curve = curve_values.average_precision_recall(
         curve_values.precision_recall_curves(runs, 1))
-    area = np.sum(np.diff(curve.x, prepend=0) * curve.y)
-    assert area == pytest.approx(np.mean(list(map(_ap, runs))))
+    assert np.sum(np.diff(curve.x, prepend=0) * curve.y) == _mean(
+        sklearn.metrics.average_precision_score, runs)
 
 
 def test_a_run_that_lacks_a_class_has_no_curve():
