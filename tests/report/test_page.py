@@ -6,7 +6,6 @@ from html import parser
 import json
 import re
 
-import numpy as np
 import pytest
 
 from attnmel_jax.report import gallery
@@ -57,20 +56,15 @@ def _fingerprint(prepared):
 
 
 @pytest.fixture
-def rendered(make_run, found, grouped, prepared, tmp_path):
+def rendered(make_run, rows, found, grouped, prepared, tmp_path):
   """Renders the page of two runs with maps of prepared images."""
-  data = conftest.open_split(prepared, 'test')
-  labels = (data.labels == 0).astype(int)
-  rows = data.ids, labels, np.stack([1 - labels, labels], axis=1) * 0.8 + 0.1
-  maps = {'pool4': np.random.default_rng(0).random((len(data), 2, 2), np.float32)}
+  maps = conftest.maps(9, 'pool4')
   alike = {'maps': maps, 'learning_rate': 0.5, 'pretrained': '/secret/x.pth',
            'fingerprints': {'train': _fingerprint(prepared)}}
   make_run('first', rows, **alike)
   make_run('second', rows, roi='lesion', **alike)
   folder = tmp_path / 'figures'
-  figure = plotting.blank(2, 2)
-  plotting.save_chart(figure, folder, 'chart')
-  plotting.save(figure, folder, 'photographs')
+  plotting.save_chart(plotting.blank(1, 1), folder, 'chart')
   entries = [plotting.Entry('Curve', 'Of it.', 'chart', chart=True),
              plotting.Entry('Faces', 'Of them.', 'photographs'),
              plotting.Entry('Masks', 'There are none.')]
@@ -168,7 +162,7 @@ def test_only_the_page_s_own_script_and_style_may_run(rendered):
   assert not re.search(r'https?://', html)
 
 
-def test_without_images_there_is_no_photograph_map_or_name(rendered, found):
+def test_without_images_there_is_no_photograph_map_or_name(rendered, found, tmp_path):
   html = rendered(photographs=False)
   ids = found()[0].folder / 'predictions' / 'test.csv'
   assert 'ISIC_' in ids.read_text() and 'ISIC_' not in html
@@ -177,9 +171,6 @@ def test_without_images_there_is_no_photograph_map_or_name(rendered, found):
   assert html.count('<script') == 0
   shown = rendered()
   assert shown.count('data:image/jpeg') == 9 and 'ISIC_' in shown
-
-
-def test_missing_photographs_are_a_line(rendered, tmp_path):
   html = rendered(data_dir=tmp_path)
   assert 'the photographs are missing' in html and 'id="data"' not in html
 
