@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,10 +50,9 @@ def test_the_centre_is_what_the_network_sees():
       attention_maps.central(masks, side)
 
 
-@pytest.mark.parametrize('array', [np.asarray, jnp.asarray])
-def test_class_maps_by_hand(array):
-  features = array([[[[1.0, 2.0], [0.0, 1.0]]], [[[3.0, 0.0], [1.0, 1.0]]]])
-  kernel = array([[1.0, -1.0, 0.0], [0.0, 2.0, 1.0]])
+def test_class_maps_by_hand():
+  features = np.array([[[[1.0, 2.0], [0.0, 1.0]]], [[[3.0, 0.0], [1.0, 1.0]]]])
+  kernel = np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 1.0]])
   maps = attention_maps.class_maps(features, kernel)
   np.testing.assert_array_equal(maps[0, 0], [[1, 3, 2], [0, 2, 1]])
   np.testing.assert_array_equal(

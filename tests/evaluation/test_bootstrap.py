@@ -1,9 +1,7 @@
 import functools
-import time
 
 import numpy as np
 import pytest
-import scipy.stats
 import sklearn.metrics
 
 from attnmel_jax.evaluation import bootstrap
@@ -133,27 +131,6 @@ def test_the_interval_is_the_quantiles_of_the_draws(monkeypatch):
     _interval(metric, draws, level=95)
 
 
-def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap():
-  values = np.random.default_rng(4).exponential(size=80)
-  draws = bootstrap.resample(np.zeros(80), np.arange(80), num_draws=8000, seed=0)
-  ours = _interval(_mean(values), draws)
-  theirs = scipy.stats.bootstrap(
-      (values,), np.mean, n_resamples=8000, method='percentile', vectorized=True,
-      rng=np.random.default_rng(9)).confidence_interval
-  # The bounds' own Monte Carlo error is about 0.005.
-  np.testing.assert_allclose([ours.low, ours.high], theirs, atol=0.02)
-  assert ours.estimate == pytest.approx(values.mean())
-
-
-def test_the_interval_of_a_sensitivity_is_binomial():
-  # 45 of 60: a draw's hits are Binomial(60, 0.75) whatever the negatives do.
-  labels = np.repeat([True, False], [60, 140])
-  draws = bootstrap.resample(labels, np.arange(200), num_draws=5000, seed=0)
-  found = _interval(_mean(np.arange(200) < 45, labels), draws)
-  expected = scipy.stats.binom(60, 0.75).ppf([0.025, 0.975]) / 60
-  np.testing.assert_allclose([found.low, found.high], expected, atol=1.01 / 60)
-
-
 def test_whole_lesions_widen_the_interval():
   # Three copies of each row add nothing: the error is that of the 50 originals.
   values = np.repeat(np.random.default_rng(0).normal(size=50), 3)
@@ -166,29 +143,6 @@ def test_whole_lesions_widen_the_interval():
   by_lesion = width(np.arange(150) // 3)
   assert by_lesion == pytest.approx(2 * 1.96 * values.std() / np.sqrt(50), rel=0.06)
   assert by_lesion / width(np.arange(150)) == pytest.approx(np.sqrt(3), rel=0.06)
-
-
-def test_the_interval_of_the_auc_covers_the_truth_as_often_as_it_says():
-  # Two unit normals one deviation apart: the true area is Phi(1 / sqrt 2).
-  truth = scipy.stats.norm.cdf(np.sqrt(0.5))
-  covered = 0
-  for seed in range(200):
-    labels, scores = _ranked(seed, 100, decimals=8)
-    draws = bootstrap.resample(labels, np.arange(100), num_draws=100, seed=seed)
-    found = _interval(functools.partial(
-        bootstrap.draws_auc, labels=labels, scores=scores), draws, level=0.9)
-    covered += found.low <= truth <= found.high
-  # 0.9 +- 3 standard errors of a share of 200.
-  assert 0.9 - 0.064 <= covered / 200 <= 0.9 + 0.064
-
-
-def test_two_thousand_draws_are_quick():
-  labels, scores = _ranked(0, 600, decimals=8)
-  start = time.process_time()
-  draws = bootstrap.resample(labels, np.arange(600), num_draws=2000, seed=0)
-  for metric in (bootstrap.draws_auc, bootstrap.draws_average_precision):
-    _interval(functools.partial(metric, labels=labels, scores=scores), draws)
-  assert time.process_time() - start < 3
 
 
 def test_areas_are_averaged_over_the_folds():

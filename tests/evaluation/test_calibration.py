@@ -35,16 +35,6 @@ def test_reliability_by_hand():
   assert calibration.expected_error(curve) == pytest.approx(0.425)
 
 
-def test_reliability_is_scikit_learns_curve():
-  labels, probabilities = _overconfident(500, classes=2)
-  curve = calibration.reliability(labels, probabilities[:, 1], num_bins=10)
-  accuracy, confidence = sklearn.calibration.calibration_curve(
-      labels, probabilities[:, 1], n_bins=10, strategy='uniform')
-  filled = curve.counts > 0
-  np.testing.assert_allclose(curve.accuracy[filled], accuracy)
-  np.testing.assert_allclose(curve.confidence[filled], confidence)
-
-
 def test_top_label_by_hand():
   hits, confidence = calibration.top_label(
       np.array([2, 0]), np.array([[0.2, 0.3, 0.5], [0.1, 0.7, 0.2]]))

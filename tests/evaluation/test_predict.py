@@ -12,6 +12,7 @@ from attnmel_jax import errors
 from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
+from attnmel_jax.models import classifiers
 
 
 class _Mean(nn.Module):
@@ -96,9 +97,6 @@ def test_a_probability_that_is_not_finite_is_refused(step):
   with pytest.raises(errors.UserError, match='not finite.*learning_rate'):
     predict.predict(step, {'params': {'scale': jnp.float32(np.nan)}},
                     _batches([size], size))
-
-
-def test_no_batch_is_a_bug(step):
   with pytest.raises(ValueError, match='no batches'):
     predict.predict(step, {}, [])
 
@@ -136,16 +134,12 @@ def _by_hand(photographs):
   return np.array(probabilities), np.array(maps)
 
 
-def _augmented(batches):
-  step = make_step(_Lopsided(), tta=True)
-  # pmap mistakes the axes of its second argument where the first is empty.
-  return predict.predict(step, {'params': {'unused': np.float32(0)}}, batches)
-
-
 def test_test_time_augmentation_by_hand():
   size = 2 * jax.local_device_count()
   batch, = _batches([size], size)
-  found = _augmented([batch])
+  # pmap mistakes the axes of its second argument where the first is empty.
+  found = predict.predict(make_step(_Lopsided(), tta=True),
+                          {'params': {'unused': np.float32(0)}}, [batch])
   probabilities, maps = _by_hand(batch['image'])
   # The mean of the probabilities, not the probability of the mean logit.
   np.testing.assert_allclose(found.probabilities[:, 1], probabilities, rtol=1e-4)
@@ -154,21 +148,6 @@ def test_test_time_augmentation_by_hand():
   np.testing.assert_allclose(
       found.attention['pool4'], maps.reshape(-1, 2, 2, 2, 2).mean((2, 4)), rtol=1e-3,
       atol=1e-5)
-
-
-@pytest.mark.parametrize('turn', [np.rot90, np.fliplr, np.transpose])
-def test_an_augmented_prediction_turns_with_the_image(turn):
-  size = jax.local_device_count()
-  batch, = _batches([size], size)
-  turned = batch | {'image': np.stack(
-      [np.stack([turn(image[..., c]) for c in range(3)], axis=-1)
-       for image in batch['image']])}
-  plain, other = _augmented([batch]), _augmented([turned])
-  np.testing.assert_allclose(other.probabilities, plain.probabilities, rtol=1e-5)
-  for tap, maps in plain.attention.items():
-    expected = np.stack([turn(values) for values in maps])
-    np.testing.assert_allclose(
-        other.attention[tap], expected, rtol=1e-4, atol=1e-6, err_msg=tap)
 
 
 class _Pooled(nn.Module):
@@ -197,3 +176,25 @@ def test_class_activation_maps_of_the_predicted_and_of_the_positive_class(tta):
     expected = np.stack([image[i] @ kernel[:, k] for i, k in enumerate(classes)])
     np.testing.assert_allclose(
         found.attention[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.usefixtures('two_blocks')
+def test_the_mean_of_a_class_activation_map_is_the_logit():
+  # Zhou et al. 2016, equations 1 and 2, of the network that the thesis draws it from.
+  model = classifiers.create(
+      'vgg16_gap', num_classes=3, backbone='two_blocks', width=1, taps=(), gate_width=8,
+      gate_norm='sigmoid', dropout_rate=0.0, dtype='float32', axis_name=None,
+      remat=False)
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(functools.partial(model.init, train=False),
+                          jax.random.key(0), jnp.zeros((1, 96, 64, 3)))
+  variables = jax.tree.map(
+      lambda x: rng.normal(0, 0.2, x.shape).astype(x.dtype), shapes)
+  image = rng.normal(size=(2, 96, 64, 3)).astype(np.float32)
+  logits, out = jax.jit(functools.partial(model.apply, train=False))(variables, image)
+  _, maps = predict.take_classes_and_cam(variables, logits, out)
+  assert maps['cam'].shape == (2, 3, 2, 3)
+  assert np.ptp(maps['cam'], axis=(1, 2)).min() > 0.01
+  np.testing.assert_allclose(
+      maps['cam'].mean((1, 2)) + variables['params']['classifier']['bias'], logits,
+      rtol=1e-4, atol=1e-5)

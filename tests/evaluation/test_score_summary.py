@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import scipy.stats
 import sklearn.metrics
 
 from attnmel_jax.evaluation import metrics
@@ -53,18 +52,6 @@ def test_binary_estimates_are_those_of_scikit_learn():
   assert found['class_counts'] == {'other': 90, 'melanoma': 30}
   assert (found['level'], found['num_draws'], found['seed']) == (0.95, 200, 0)
   assert found['error_source'] == 'test sampling only'
-
-
-def test_lesions_are_resampled_whole():
-  labels, probabilities = _binary(40)
-  labels, probabilities = np.repeat(labels, 4), np.repeat(probabilities, 4, axis=0)
-  rows = _score(labels, probabilities)
-  lesions = _score(labels, probabilities, groups=np.arange(160) // 4)
-  assert lesions['groups'] == 40
-  assert lesions['auc']['estimate'] == rows['auc']['estimate']
-  wide, narrow = (found['auc']['high'] - found['auc']['low']
-                  for found in (lesions, rows))
-  assert wide > 1.5 * narrow
 
 
 def test_what_is_undefined_is_none():
@@ -168,21 +155,3 @@ def test_means_over_the_annotated_images():
   assert found['mass']['estimate'] == pytest.approx(0.5)
   found = _means({'jaccard': np.ones(20)}, np.zeros(20, bool))
   assert found == {'n_annotated': 0, 'jaccard': UNDEFINED}
-
-
-def test_an_interval_of_means_is_that_of_the_lesions():
-  scores = (np.arange(40) // 2 % 2).astype(float)
-  labels = np.arange(40) // 4 % 2
-
-  def width(groups):
-    found = _means({'x': scores}, np.arange(40) >= 8, labels=labels,
-                   groups=groups)['x']
-    assert found['estimate'] == 0.5
-    return found['high'] - found['low']
-
-  # 0 or 1 with equal chance over 32 images: standard error 0.088. A lesion of
-  # two images that score alike counts as one: 0.125.
-  assert width(np.arange(40)) == pytest.approx(
-      2 * scipy.stats.norm.ppf(0.975) * 0.088, rel=0.12)
-  assert width(np.arange(40) // 2) == pytest.approx(
-      2 * scipy.stats.norm.ppf(0.975) * 0.125, rel=0.12)

@@ -1,5 +1,4 @@
 import functools
-import itertools
 import math
 
 import numpy as np
@@ -65,9 +64,8 @@ def test_a_difference_by_hand():
     significance.paired_difference(np.zeros(4), np.zeros(5), level=0.95)
 
 
-@pytest.mark.parametrize('lift', [0.0, 0.3])
-def test_the_bootstrap_agrees_with_delong(lift):
-  labels, a, b = _pair(0, rows=300, lift=lift)
+def test_the_bootstrap_agrees_with_delong():
+  labels, a, b = _pair(0, rows=300, lift=0.1)
   draws = _draws(labels, 3000)
   values_a = _auc_values(labels, a, draws)
   found = significance.paired_difference(
@@ -81,35 +79,6 @@ def test_the_bootstrap_agrees_with_delong(lift):
   unpaired = significance.paired_difference(
       values_a, _auc_values(labels, b, _draws(labels, 3000, seed=1)), level=0.95)
   assert unpaired.high - unpaired.low > 1.5 * (found.high - found.low)
-
-
-def test_both_reject_equal_systems_as_often_as_they_say():
-  drawn, delong = [], []
-  draws = _draws(_pair(0, rows=120)[0], 300)
-  for seed in range(200):
-    labels, a, b = _pair(seed, rows=120)
-    drawn.append(significance.paired_difference(
-        *(_auc_values(labels, s, draws) for s in (a, b)), level=0.95).p_value)
-    delong.append(_delong(labels, a, b).p_value)
-  # 0.1 +- 3 standard errors of a share of 200.
-  for p_values in (drawn, delong):
-    assert 0.1 - 0.064 <= np.mean(np.array(p_values) <= 0.1) <= 0.1 + 0.064
-
-
-def test_a_difference_of_means_is_that_of_the_paired_t_test():
-  # A Jaccard index is a mean over the images.
-  rng = np.random.default_rng(3)
-  a = rng.beta(4, 3, 200)
-  b = np.clip(a + rng.normal(-0.02, 0.1, 200), 0, 1)
-  draws = bootstrap.resample(np.zeros(200), np.arange(200), num_draws=4000, seed=0)
-  values = [bootstrap.values(functools.partial(
-      bootstrap.draws_mean, values=v, include=np.ones(200, bool)), draws=draws)
-            for v in (a, b)]
-  found = significance.paired_difference(*values, level=0.95)
-  assert found.estimate == pytest.approx(np.mean(a - b))
-  np.testing.assert_allclose(
-      [found.low, found.high],
-      scipy.stats.ttest_rel(a, b).confidence_interval(0.95), atol=0.0015)
 
 
 def _delong(labels, a, b):
@@ -142,9 +111,8 @@ def test_the_published_example_of_delong(column, area, difference, error, p_valu
       found, [area, 0.7258, difference, error, p_value], atol=5.1e-5)
 
 
-@pytest.mark.parametrize('decimals', [0, 1, 8])
-def test_delong_is_the_definition_over_all_pairs(decimals):
-  labels, a, b = _pair(0, decimals=decimals)
+def test_delong_is_the_definition_over_all_pairs():
+  labels, a, b = _pair(0, decimals=1)  # with ties
   found = _delong(labels, a, b)
   difference, error = _by_definition(labels, a, b)
   assert found.difference == pytest.approx(difference, abs=1e-12)
@@ -188,21 +156,6 @@ def test_published_examples_of_mcnemar(only_a, only_b, p_value):
   assert found.negatives == (0, 0, 1)
 
 
-@pytest.mark.parametrize('only_a, only_b', [(0, 0), (0, 5), (3, 3), (2, 6), (5, 4)])
-def test_mcnemar_counts_all_ways_to_disagree(only_a, only_b):
-  disagree = only_a + only_b
-  # Every image that the systems disagree on is a coin: all that lean at least as
-  # far from half and half.
-  ways = [abs(2 * sum(coins) - disagree) >= abs(only_a - only_b)
-          for coins in itertools.product((0, 1), repeat=disagree)]
-  right_a = np.repeat([True, False, True], [only_a, only_b, 4])
-  right_b = np.repeat([False, True, True], [only_a, only_b, 4])
-  # On negatives, right is below the threshold.
-  found = _mcnemar(np.zeros(len(right_a), int), 1.0 - right_a, 1.0 - right_b)
-  assert found.negatives[:2] == (only_a, only_b)
-  assert found.negatives.p_value == pytest.approx(np.mean(ways))
-
-
 def test_mcnemar_uses_the_threshold_of_each_system():
   labels = np.array([1, 1, 0, 0])
   a, b = np.array([0.3, 0.2, 0.1, 0.3]), np.array([0.6, 0.7, 0.6, 0.1])
@@ -226,25 +179,6 @@ def test_what_the_tests_refuse():
       test(labels, scores, scores, groups=np.arange(3))
   with pytest.raises(ValueError, match='thresholds are nan'):
     _mcnemar(np.array([0, 1]), np.zeros(2), np.zeros(2), threshold_a=math.nan)
-
-
-def _closed_testing(p_values):
-  """Holm's procedure is the closure of Bonferroni's (Marcus et al. 1976): a
-  hypothesis falls when every set that holds it falls."""
-  indices = range(len(p_values))
-  sets = [s for size in range(1, len(p_values) + 1)
-          for s in itertools.combinations(indices, size)]
-  return [max(min(1, len(s) * min(p_values[i] for i in s)) for s in sets if i in s)
-          for i in indices]
-
-
-def test_holm_is_closed_testing():
-  rng = np.random.default_rng(0)
-  for number in (1, 2, 5, 7):
-    p_values = np.round(rng.random(number)**3, 2)
-    found = significance.holm(p_values)
-    np.testing.assert_allclose(found.adjusted, _closed_testing(p_values))
-    assert found.number == number
 
 
 def test_holm_by_hand():
