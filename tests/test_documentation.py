@@ -148,20 +148,20 @@ def desk(home, tmp_path):
   return tmp_path
 
 
+# A command that several pages show is run for the last of them.
+RUN = {shown.text: page for page, shown in COMMANDS if not shown.needs}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'page', [page for page in documentation.PAGES
-             if any(shown.needs == '' for of, shown in COMMANDS if of == page)],
-    ids=lambda page: page.name)
+@pytest.mark.parametrize('page', sorted(set(RUN.values())), ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_one_after_the_other(page, desk):
   user = commands.environment(desk / 'home')
   user['PATH'] = f'{desk / "bin"}{os.pathsep}{user["PATH"]}'
-  for of, shown in COMMANDS:
-    if of == page and not shown.needs:
-      done = subprocess.run(['bash', '-e', '-c', shown.text], cwd=desk, env=user,
-                            capture_output=True, text=True, check=False, timeout=600)
-      assert done.returncode == 0, f'{shown.text}{done.stderr}'
-      assert '\x1b' not in done.stdout + done.stderr  # no colours in a file
+  for text in [text for text, of in RUN.items() if of == page]:
+    done = subprocess.run(['bash', '-e', '-c', text], cwd=desk, env=user,
+                          capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, f'{text}{done.stderr}'
+    assert '\x1b' not in done.stdout + done.stderr  # no colours in a file
 
 
 def test_configs_of_the_documentation_exist():

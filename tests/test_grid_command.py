@@ -20,7 +20,8 @@ def grid(home, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_grid_continues_after_a_failure_and_skips_what_is_finished(grid, tmp_path):
+def test_a_grid_continues_after_a_failure_and_skips_what_is_finished(
+    grid, tmp_path, monkeypatch):
   folders = [f'runs/isic2017/{name}-fold0-seed0'
              for name in ('Mel-CNN', 'AttnMel-CNN-Lesion')]
   blocked = tmp_path / folders[0]
@@ -33,7 +34,8 @@ def test_a_grid_continues_after_a_failure_and_skips_what_is_finished(grid, tmp_p
   assert last.startswith(f'error: 1 of 2 runs failed: {folders[0]} (status 2)')
   assert first.stdout.startswith(f'{folders[1]}: test (16 synthetic images)')
   blocked.unlink()
-  listed = grid('--dry_run')
+  monkeypatch.chdir(tmp_path)
+  listed = commands.in_process('grid', *ARGUMENTS, '--dry_run')
   assert [line.split() for line in listed.stdout.splitlines()] == [
       ['0', 'new', folders[0]], ['1', 'finished', folders[1]],
       ['2', 'runs:', '1', 'new,', '1', 'finished']]
@@ -43,15 +45,11 @@ def test_a_grid_continues_after_a_failure_and_skips_what_is_finished(grid, tmp_p
   assert f'run 1, {folders[1]}: finished' in again.stderr
   assert again.stdout.count('\n') == 1
   assert again.stdout.startswith(f'{folders[0]}: ')
-  other = grid('--set=num_epochs=3', '--index=1')
-  assert other.returncode == 1
-  assert 'num_epochs: 2 -> 3' in other.stderr
-  assert folders[0] not in other.stderr
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_grid_resumes(home, grid, tmp_path):
-  chosen = ['--systems=Mel-CNN', '--set=num_epochs=60']
+  chosen = ['--systems=Mel-CNN', '--set=num_epochs=8']
   with subprocess.Popen(
       commands.command('grid', *ARGUMENTS, *chosen), cwd=tmp_path, text=True,
       env=commands.environment(home), stderr=subprocess.PIPE) as process:

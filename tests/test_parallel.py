@@ -19,11 +19,9 @@ def test_shard_splits_in_order_and_unshard_joins(monkeypatch):
   monkeypatch.setattr(jax, 'local_device_count', lambda: 3)
   batch = {'image': np.arange(24).reshape(6, 2, 2), 'label': np.arange(6)}
   shares = parallel.shard(batch)
-  assert shares['image'].shape == (3, 2, 2, 2)
   # Position in the global batch: device * share + i.
   np.testing.assert_array_equal(shares['label'], [[0, 1], [2, 3], [4, 5]])
-  joined = parallel.unshard(shares)
-  jax.tree.map(np.testing.assert_array_equal, joined, batch)
+  jax.tree.map(np.testing.assert_array_equal, parallel.unshard(shares), batch)
 
 
 def test_batch_size_has_to_divide_among_the_devices(monkeypatch):
@@ -36,61 +34,52 @@ def test_batch_size_has_to_divide_among_the_devices(monkeypatch):
     parallel.check_batch_size(32, accumulate_steps=16)
 
 
-def test_update_gives_back_the_state_as_replicated_placed_it():
+def test_update_donates_the_state_and_apply_keeps_it():
   def step(state, batch, hyper):
     total = jax.lax.psum(jnp.sum(batch), parallel.AXIS)
     return state + hyper * total, {'total': total}
 
-  update = parallel.update(step)
-  state = parallel.replicated(jnp.zeros((3,)))
+  state, spare = (parallel.replicated(jnp.zeros((3,))) for _ in range(2))
   batch = np.arange(4 * jax.local_device_count(), dtype=np.float32)
-  after, metrics = update(state, parallel.shard(batch), np.float32(2))
-  assert after.shape == (3,)
-  assert after.sharding == parallel.replicated(jnp.zeros((3,))).sharding
+  after, metrics = parallel.update(step)(state, parallel.shard(batch), np.float32(2))
+  assert after.sharding == spare.sharding
   np.testing.assert_array_equal(after, np.full(3, 2 * batch.sum()))
   assert metrics['total'].shape == ()
-  assert state.is_deleted()  # donated
+  assert state.is_deleted()
+
+  apply = parallel.apply(lambda variables, batch: {'y': variables[0] + batch})
+  outputs = parallel.unshard(apply(spare, parallel.shard(batch)))
+  np.testing.assert_array_equal(outputs['y'], batch)
+  assert not spare.is_deleted()
 
 
-def test_apply_keeps_its_inputs_and_the_order():
-  apply = parallel.apply(lambda variables, batch: {'y': variables * batch})
-  variables = parallel.replicated(jnp.asarray(3.))
-  batch = np.arange(2 * jax.local_device_count(), dtype=np.float32)
-  outputs = parallel.unshard(apply(variables, parallel.shard(batch)))
-  np.testing.assert_array_equal(outputs['y'], 3 * batch)
-  assert not variables.is_deleted()
-
-
-def test_compilations_are_cached_where_the_environment_says(monkeypatch, tmp_path):
+@pytest.fixture
+def cache():
+  """The folder of compilations is restored after the test."""
   before = jax.config.jax_compilation_cache_dir
+  yield lambda folder: jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_compilations_are_cached_where_the_environment_says(
+    cache, monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-  try:
-    jax.config.update('jax_compilation_cache_dir', None)
+  for before, after in ((None, str(tmp_path / 'attnmel_jax/xla')),
+                        ('elsewhere', 'elsewhere')):
+    cache(before)
     parallel.configure_compiler()
-    assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'attnmel_jax/xla')
-    jax.config.update('jax_compilation_cache_dir', 'elsewhere')
-    parallel.configure_compiler()  # another choice stands
-    assert jax.config.jax_compilation_cache_dir == 'elsewhere'
-  finally:
-    jax.config.update('jax_compilation_cache_dir', before)
+    assert jax.config.jax_compilation_cache_dir == after
 
 
 def test_kernels_of_the_cpu_are_chosen_once_and_a_choice_of_the_user_stands(
     monkeypatch):
-  before = jax.config.jax_compilation_cache_dir
-  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
-  try:
-    for _ in range(2):
-      parallel.configure_compiler()
-      assert os.environ['XLA_FLAGS'] == (
-          '--xla_force_host_platform_device_count=2 '
-          '--xla_cpu_experimental_ynn_fusion_type=')
-    chosen = '--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT'
-    monkeypatch.setenv('XLA_FLAGS', chosen)
+  two, ours = ('--xla_force_host_platform_device_count=2',
+               '--xla_cpu_experimental_ynn_fusion_type=')
+  for before, after in ((two, f'{two} {ours}'), (f'{two} {ours}', f'{two} {ours}'),
+                        (f'{ours}LIBRARY_FUSION_TYPE_DOT',) * 2):
+    monkeypatch.setenv('XLA_FLAGS', before)
     parallel.configure_compiler()
-    assert os.environ['XLA_FLAGS'] == chosen
-  finally:
-    jax.config.update('jax_compilation_cache_dir', before)
+    assert os.environ['XLA_FLAGS'] == after
 
 
 def test_parts_cover_the_batch_and_are_joined_in_its_order(monkeypatch):

@@ -22,12 +22,27 @@ from tests.commands import environment
 from tests.commands import prepare_phantom
 from tests.training import on_devices
 
-# Of 21 steps, with both Dice losses and BatchNorm; and with dropout in place of them.
-SMALL = [*TINY, '--config.passes_per_epoch=1', '--config.log_every_steps=2',
-         '--config.num_epochs=3', '--config.dtype=float64',
-         '--config.learning_rate=0.001']
-DROPOUT = [*SMALL, '--config.model=vgg16', '--config.backbone=vgg16',
-           '--config.roi=none', '--config.learning_rate=0.1']
+# Of 21 steps. With both Dice losses and BatchNorm, on a backbone that compiles in a
+# moment; and VGG-16 with dropout in place of them.
+CONFIG = '''
+import pytest
+from configs import isic2017
+from tests import two_blocks
+
+two_blocks.add(pytest.MonkeyPatch())  # for good
+
+
+def get_config():
+  config = isic2017.get_config()
+  config.backbone = 'two_blocks_bn'
+  return config
+'''
+_STEPS = ('--config.passes_per_epoch=1', '--config.log_every_steps=2',
+          '--config.num_epochs=3')
+SMALL = ['--config=small.py', *TINY[1:], *_STEPS, '--config.dtype=float64',
+         '--config.learning_rate=0.001', '--config.width=1']
+DROPOUT = [*TINY, *_STEPS, '--config.dtype=float64', '--config.model=vgg16',
+           '--config.backbone=vgg16', '--config.roi=none', '--config.learning_rate=0.1']
 
 
 def _start(home, arguments, *, devices=1, cwd=None):
@@ -59,10 +74,28 @@ def _finish(*processes):
   return outputs
 
 
+def _wait_for(path, lines, *processes):
+  """Returns when a file of the running processes has more than so many lines."""
+  deadline = time.time() + 300
+  while not (path.exists() and path.read_text().count('\n') > lines):
+    assert time.time() < deadline
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.02)
+
+
+def _assert_ended(status, words, *processes):
+  """Each with this status, and its own words in its last line."""
+  for process, expected in zip(processes, words, strict=True):
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == status, messages
+    assert expected in messages.splitlines()[-1]
+
+
 @pytest.fixture(scope='module')
-def home(tmp_path_factory):
+def home(tmp_path_factory, two_blocks):
   """A home folder with prepared phantom data, and a run of one process on it."""
   home = tmp_path_factory.mktemp('home')
+  (home / 'small.py').write_text(CONFIG)
   prepare_phantom(home, train=40, validation=13, test=11)
   _finish(_start(home, [*SMALL, '--workdir=one']))
   return home
@@ -108,7 +141,7 @@ def _assert_same_checkpoints(got, want):
   kinds = {str(path[0]) for path, _ in
            jax.tree_util.tree_leaves_with_path(want_latest[0])}
   assert kinds >= {'.step', '.params', '.momentum'}
-  assert ('.batch_stats' in kinds) == (config['backbone'] == 'vgg16_bn')
+  assert ('.batch_stats' in kinds) == config['backbone'].endswith('bn')
   for (tree, meta), (want_tree, want_meta) in (
       (latest, want_latest), (best, want_best)):
     on_devices.assert_alike(on_devices.leaves('', tree),
@@ -133,39 +166,23 @@ def test_two_processes_write_the_run_of_one(home, devices, arguments, one):
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize('asked', [0, 1])
-def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(home, asked):
-  name = f'stopped-{asked}'
-  processes = _start_two(home, [*SMALL, f'--workdir={name}'])
-  metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
+@pytest.mark.parametrize(('count', 'asked'), [(2, 0), (2, 1), (1, 0)])
+def test_what_one_signal_stops_is_resumed_by_another_number_of_processes(
+    home, count, asked):
+  name = f'stopped-{count}-{asked}'
+  arguments = [*SMALL, f'--workdir={name}']
+
+  def start(count):
+    return [_start(home, arguments)] if count == 1 else _start_two(home, arguments)
+
+  processes = start(count)
   # Long before the end: between lies at least the first validation's compilation.
-  while not (metrics.exists() and metrics.read_text().count('\n') > 1):
-    assert time.time() < deadline
-    assert all(process.poll() is None for process in processes)
-    time.sleep(0.02)
+  _wait_for(home / name / 'metrics.jsonl', 1, *processes)
   processes[asked].send_signal(signal.SIGTERM)
-  for process in processes:
-    _, messages = process.communicate(timeout=120)
-    assert process.returncode == 143, messages
-    assert 'the same command resumes' in messages
-  saved = json.loads(metrics.read_text().splitlines()[-1])['step']
-  (_, messages), = _finish(_start(home, [*SMALL, f'--workdir={name}']))
-  assert f'resumed after step {saved} of 21' in messages
-  _assert_same_run(home, name)
-
-
-@pytest.mark.matrix
-def test_two_processes_go_on_where_one_stopped(home):
-  name = 'begun-by-one'
-  alone = _start(home, [*SMALL, f'--workdir={name}'])
-  metrics, deadline = home / name / 'metrics.jsonl', time.time() + 300
-  while not (metrics.exists() and metrics.read_text().count('\n') > 1):
-    assert time.time() < deadline
-    time.sleep(0.05)
-  alone.send_signal(signal.SIGTERM)
-  alone.communicate(timeout=120)
-  assert alone.returncode == 143
-  _finish(*_start_two(home, [*SMALL, f'--workdir={name}']))
+  _assert_ended(143, ['the same command resumes'] * count, *processes)
+  saved = json.loads((home / name / 'metrics.jsonl').read_text().splitlines()[-1])
+  outputs = _finish(*start(3 - count))
+  assert f'resumed after step {saved["step"]} of 21' in outputs[0][1]
   _assert_same_run(home, name)
 
 
@@ -185,10 +202,7 @@ def test_two_processes_leave_a_damaged_state_for_the_same_one(home, damaged):
     arrays.write_bytes(content)
   processes = _start_two(home, [*SMALL, f'--workdir={name}'])
   if damaged == 2:
-    for process in processes:
-      _, messages = process.communicate(timeout=300)
-      assert process.returncode == 2, messages
-      assert 'latest are damaged' in messages.splitlines()[-1]
+    _assert_ended(2, ['latest are damaged'] * 2, *processes)
     return
   first, second = _finish(*processes)
   assert f'latest/{states[0].name} is not whole' in first[1]
@@ -199,30 +213,24 @@ def test_two_processes_leave_a_damaged_state_for_the_same_one(home, damaged):
 
 @pytest.mark.matrix
 def test_a_mistake_of_the_folder_ends_both_processes_in_one_line(home):
-  processes = _start_two(home, [*SMALL, '--workdir=one', '--config.seed=5'])
-  for process in processes:
-    _, messages = process.communicate(timeout=300)
-    assert process.returncode == 2, messages
-    assert 'holds a run of another config (seed: 0 -> 5)' in messages
+  _assert_ended(2, ['holds a run of another config (seed: 0 -> 5)'] * 2, *_start_two(
+      home, [*SMALL, '--workdir=one', '--config.seed=5']))
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize(('missing', 'said'), [
-    ('test', 'config or data differ between the 2 processes'),
-    ('train', 'another process of the run cannot start')])
-def test_a_split_that_one_process_lacks_ends_both(home, tmp_path, missing, said):
+@pytest.mark.parametrize(('missing', 'words'), [
+    ('test', ['config or data differ between the 2 processes'] * 2),
+    ('train', ['another process of the run cannot start',
+               "split 'train' of isic2017 is not"])])
+def test_a_split_that_one_process_lacks_ends_both(home, tmp_path, missing, words):
   data = tmp_path / 'data'
   shutil.copytree(home / 'attnmel_data', data)
   for folder in (data / 'isic2017').glob(f'{missing}-*'):
     shutil.rmtree(folder)
-  arguments = [*SMALL, f'--workdir=without-{missing}']
   # The last --config.data_dir is that of process 1 alone.
-  first, second = _start_two(home, arguments, [], [f'--config.data_dir={data}'])
-  for process, expected in ((first, said), (second, said if missing == 'test' else
-                                            "split 'train' of isic2017 is not")):
-    _, messages = process.communicate(timeout=120)
-    assert process.returncode == 2, messages
-    assert expected in messages.splitlines()[-1]
+  _assert_ended(2, words, *_start_two(
+      home, [*SMALL, f'--workdir=without-{missing}'], [],
+      [f'--config.data_dir={data}']))
 
 
 @pytest.mark.matrix
@@ -236,44 +244,18 @@ def test_weights_that_one_process_lacks_end_both(home, tmp_path):
       channels, index = width, index + 2
     index += 1
   safetensors.numpy.save_file(weights, home / 'own.safetensors')
-  processes = _start_two(
-      home, [*SMALL, '--workdir=weightless', '--config.width=1.0',
-             '--config.backbone=vgg16', '--config.model=attnmel_cnn',
-             '--config.dtype=float32', '--config.pretrained=own.safetensors'],
-      cwds=(home, tmp_path))
-  for process, said in zip(processes, ('another process of the run cannot start',
-                                       'own.safetensors'), strict=True):
-    _, messages = process.communicate(timeout=200)
-    assert process.returncode == 2, messages
-    assert said in messages.splitlines()[-1]
+  _assert_ended(
+      2, ['another process of the run cannot start', 'own.safetensors'], *_start_two(
+          home, [*TINY, *_STEPS, '--workdir=weightless', '--config.width=1.0',
+                 '--config.backbone=vgg16', '--config.pretrained=own.safetensors'],
+          cwds=(home, tmp_path)))
 
 
 @pytest.mark.matrix
 def test_a_signal_before_the_first_step_is_not_lost(home):
-  long = [*SMALL, '--workdir=stopped-early', '--config.num_epochs=1000']
-  processes = _start_two(home, long)
-  deadline = time.time() + 300
-  while not (home / 'stopped-early/config.json').exists():  # they have met
-    assert time.time() < deadline
-    assert all(process.poll() is None for process in processes)
-    time.sleep(0.02)
+  processes = _start_two(
+      home, [*SMALL, '--workdir=stopped-early', '--config.num_epochs=1000'])
+  _wait_for(home / 'stopped-early' / 'config.json', 0, *processes)  # they have met
   for process in processes:
     process.send_signal(signal.SIGTERM)
-  for process in processes:
-    _, messages = process.communicate(timeout=150)
-    assert process.returncode == 143, messages
-
-
-@pytest.mark.matrix
-def test_incomplete_and_contradictory_addresses_are_refused(tmp_path):
-  for arguments, said in (
-      (['--num_processes=2'], 'give either --distributed alone or all of'),
-      (['--distributed', '--process_id=0'], 'give either --distributed alone or all'),
-      (['--coordinator=localhost', '--num_processes=2', '--process_id=1'],
-       '--coordinator=localhost is not host:port'),
-      (['--coordinator=localhost:1', '--num_processes=2', '--process_id=2'],
-       '--process_id=2 is out of range')):
-    process = _start(tmp_path, [*SMALL, *arguments])
-    _, messages = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert messages.count('\n') == 1 and said in messages
+  _assert_ended(143, [''] * 2, *processes)

@@ -74,11 +74,16 @@ BACKBONES = {'two_blocks': _declare(batch_norm=False),
              'two_blocks_bn': _declare(batch_norm=True)}
 
 
+def add(patch: pytest.MonkeyPatch) -> None:
+  """Configs may name the two until `patch` is undone."""
+  for name in BACKBONES:
+    patch.setitem(config_lib.BACKBONES, name, config_lib.Backbone(
+        __name__, ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
+
+
 @contextlib.contextmanager
 def added() -> Iterator[None]:
   """Within it configs may name the two."""
   with pytest.MonkeyPatch.context() as patch:
-    for name in BACKBONES:
-      patch.setitem(config_lib.BACKBONES, name, config_lib.Backbone(
-          __name__, ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
+    add(patch)
     yield
