@@ -1,13 +1,17 @@
 """Phantom data, prepared once, and finished runs on it; tests/share uses them too.
 
-Classifiers stand on the backbone of tests/two_blocks.py, U-Nets have one level.
+Classifiers stand on the backbone of tests/two_blocks.py; `PixelNet` is the U-Net.
 """
 
+from typing import Any
+
+from flax import linen as nn
 import pytest
 
 from attnmel_jax.data import prepare
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
+from attnmel_jax.models import layers
 from attnmel_jax.models import unet
 from attnmel_jax.phantom import generate
 from configs import common
@@ -72,11 +76,26 @@ def _tiny(prepared):
   return tiny.to_dict()
 
 
-@pytest.fixture
-def shallow(monkeypatch):
-  """U-Nets have one level, compiled in seconds; gives the config of one on a folder."""
-  monkeypatch.setattr(unet, 'DEPTH', 1)
-  return _tiny_unet
+class PixelNet(nn.Module):
+  """Sees every pixel by itself; with the fields, the inputs and outputs of a U-Net."""
+
+  depth: int
+  width: float
+  dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, images, *, train, example_keys=None):
+    x = layers.BatchNorm(self.axis_name, name='bn')(images, train=train)
+    return nn.Dense(1, name='logit')(x)[..., 0], {'attention': {}, 'features': {}}
+
+
+@pytest.fixture(scope='module')
+def pixel_net():
+  """U-Nets are a `PixelNet`; gives the config of one on a folder."""
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(unet, 'UNet', PixelNet)
+    yield _tiny_unet
 
 
 @pytest.fixture(scope='session')
@@ -95,16 +114,17 @@ def segmented(built_once):
           dataset, source=root / 'archives', data_dir=root / 'data',
           crop_ratio=1.0, resize_size=36)
     with pytest.MonkeyPatch.context() as patched:
-      patched.setattr(unet, 'DEPTH', 1)
+      patched.setattr(unet, 'UNet', PixelNet)
       run_lib.run(_tiny_unet(root / 'data'), root / 'run', quiet=True)
 
   root = built_once('segmented', build)
   return root / 'run', run_folder.read_summary(root / 'run'), root / 'data'
 
 
-@pytest.fixture
-def segmenter(segmented, shallow):
-  """`segmented`, with U-Nets as shallow as it."""
+@pytest.fixture(scope='module')
+def segmenter(segmented, pixel_net):
+  """`segmented`, where U-Nets are as small as it."""
+  del pixel_net
   return segmented
 
 
@@ -114,7 +134,6 @@ def _tiny_unet(data):
   tiny.data_dir = str(data)
   tiny.resize_size = 36
   tiny.image_size = 32
-  tiny.width = 1 / 16
   tiny.num_folds = 4
   tiny.batch_size = 8
   tiny.num_epochs = 2

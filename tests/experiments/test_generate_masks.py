@@ -1,4 +1,4 @@
-"""Masks of a small U-Net, and a classifier that learns from them."""
+"""Masks of a small U-Net, and a classifier that is trained with them."""
 
 import json
 import shutil
@@ -22,11 +22,7 @@ from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import segmentation
 from attnmel_jax.experiments import task as task_lib
-from attnmel_jax.models import unet
 from attnmel_jax.training import checkpoint
-from configs import isic2018
-
-GEOMETRY = {'crop_ratio': 1.0, 'resize_size': 36}
 
 
 def _generate(run, data, **changed):
@@ -36,16 +32,18 @@ def _generate(run, data, **changed):
   return said
 
 
+def _split(data, name='train', dataset='isic2018'):
+  return storage.open_split(
+      dataset, name, data_dir=data, crop_ratio=1.0, resize_size=36)
+
+
 @pytest.fixture(scope='module')
-def masked(segmented, tmp_path_factory):
+def masked(segmenter, tmp_path_factory):
   """The data of the U-Net's run with all masks of isic2018."""
-  run, _, data = segmented
+  run, _, data = segmenter
   copy = tmp_path_factory.mktemp('masked') / 'data'
   shutil.copytree(data, copy)
-  with pytest.MonkeyPatch.context() as patched:
-    patched.setattr(unet, 'DEPTH', 1)
-    said = _generate(run, copy)
-  assert [line.partition(' masks')[0] for line in said] == [
+  assert [line.partition(' masks')[0] for line in _generate(run, copy)] == [
       'train: 63', 'validation: 14', 'test: 14']
   return copy
 
@@ -57,25 +55,13 @@ def drawn(segmenter, masked, tmp_path):
   return segmenter[0], tmp_path / 'data'
 
 
-def _split(data, name='train'):
-  return storage.open_split('isic2018', name, data_dir=data, **GEOMETRY)
-
-
-def _classifier(data, **changes):
-  config = isic2018.get_config()
-  config.data_dir = str(data)
-  config.roi = 'generated'
-  config.resize_size = 36
-  config.image_size = 32
-  config.width = 1 / 16
-  config.gate_width = 8
-  config.pretrained = ''
-  config.sampler = 'none'
-  config.batch_size = 16
-  config.num_epochs = 1
-  config.bootstrap_draws = 100
-  config.overlay_images = 1
-  return config.to_dict() | changes
+@pytest.fixture
+def classifier(config, drawn):
+  """The config of a classifier that is trained with the masks."""
+  return config | {
+      'dataset': 'isic2018', 'data_dir': str(drawn[1]), 'crop_ratio': 1.0,
+      'positive': (), 'roi': 'generated', 'sampler': 'none', 'num_epochs': 1,
+      'overlay_images': 0}
 
 
 def test_a_mask_is_what_the_unet_says_of_the_whole_image(drawn):
@@ -85,8 +71,7 @@ def test_a_mask_is_what_the_unet_says_of_the_whole_image(drawn):
     variables, best = checkpoints.restore_best(
         build.state_template(config, 0).variables())
   split = generated.attach(_split(data), 'unet')
-  rows = [0, 40, 62]
-  loaded = [split.load(row) for row in rows]
+  loaded = [split.load(row) for row in (0, 40, 62)]
   seen = images.normalise(jnp.stack([arrays['image'] for arrays in loaded]), 'isic2018')
   model = segmentation.create_model(config, 0, remat=False)
   logits, _ = jax.jit(lambda x: model.apply(variables, x, train=False))(seen)
@@ -100,45 +85,40 @@ def test_a_mask_is_what_the_unet_says_of_the_whole_image(drawn):
   parts = parts_lib.read_split(run / 'split.csv')
   assert identity['trained_on'] == sorted(parts['train'] + parts['validation'])
   assert len(identity['trained_on']) == 30
-  assert not set(identity['trained_on']) & set(parts['test'])
 
 
-def test_whole_masks_are_left_as_they_are(drawn):
+def test_stopped_it_resumes_and_whole_masks_are_left_as_they_are(
+    drawn, classifier, monkeypatch):
   run, data = drawn
-  before = {path: path.stat().st_mtime_ns for path in data.rglob('*-generated-*/*')}
-  assert len(before) == 63 + 14 + 14 + 3 * 2
-  said = _generate(run, data)
-  assert all('already' in line for line in said)
-  assert before == {
-      path: path.stat().st_mtime_ns for path in data.rglob('*-generated-*/*')}
-
-
-def test_stopped_it_goes_on(drawn, monkeypatch):
-  run, data = drawn
-  whole = generated.open_maps(_split(data), 'unet')
   write = generated.Writer.write
+  folder = generated.folder(_split(data), 'again')
 
   def stopping(writer, row, values):
     if row == 20:
       raise KeyboardInterrupt
     write(writer, row, values)
 
-  with monkeypatch.context() as patched:
+  def state():
+    return generate_masks.state(run_folder.read_config(run) | {'data_dir': str(data)},
+                                dataset='isic2018', name='again')
+
+  def written():
+    return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
     patched.setattr(generated.Writer, 'write', stopping)
-    with pytest.raises(KeyboardInterrupt):
-      _generate(run, data, name='again')
-  folder = generated.folder(_split(data), 'again')
-  kept = {path: path.stat().st_mtime_ns for path in folder.glob('*.png')}
-  assert len(kept) == 20 and not (folder / 'index.json').exists()
-  assert generate_masks.state(run_folder.read_config(run) | {'data_dir': str(data)},
-                          dataset='isic2018', name='again') == 'begun'
+    _generate(run, data, name='again')
+  kept = {path: time for path, time in written().items() if path.suffix == '.png'}
+  assert len(kept) == 20 and state() == 'begun'
   with pytest.raises(errors.UserError, match='are incomplete'):
-    task_lib.open_task(_classifier(data, generated_masks='again'))
+    task_lib.open_task(classifier | {'generated_masks': 'again'})
   _generate(run, data, name='again')
-  assert kept == {path: path.stat().st_mtime_ns for path in kept}
-  assert generated.open_maps(_split(data), 'again').fingerprint == whole.fingerprint
-  assert generate_masks.state(run_folder.read_config(run) | {'data_dir': str(data)},
-                          dataset='isic2018', name='again') == 'finished'
+  whole = written()
+  assert whole | kept == whole and state() == 'finished'
+  assert generated.open_maps(_split(data), 'again').fingerprint == generated.open_maps(
+      _split(data), 'unet').fingerprint
+  assert all('already' in line for line in _generate(run, data, name='again'))
+  assert written() == whole
 
 
 def test_a_unet_that_knows_test_images_draws_nothing(segmenter, tmp_path):
@@ -152,88 +132,90 @@ def test_a_unet_that_knows_test_images_draws_nothing(segmenter, tmp_path):
   assert not list(data.rglob('*-generated-*'))
 
 
-def test_what_cannot_draw_is_refused(segmenter, finished, prepared, tmp_path):
+def test_what_cannot_draw_is_refused(segmenter, finished, tmp_path):
   run, _, data = segmenter
-  with pytest.raises(errors.UserError, match="model='attnmel_cnn', which draws no"):
-    _generate(finished[0], data)
-  with pytest.raises(errors.UserError, match=r'launch/prepare\.py --dataset=isic2016'):
-    _generate(run, data, dataset='isic2016')
   run_folder.bind(tmp_path / 'new', run_folder.read_config(run), {}, {})
-  with pytest.raises(errors.UserError, match='is not finished'):
-    _generate(tmp_path / 'new', data)
+  for source, dataset, words in (
+      (finished[0], 'isic2018', "model='attnmel_cnn', which draws no"),
+      (run, 'isic2016', r'launch/prepare\.py --dataset=isic2016'),
+      (tmp_path / 'new', 'isic2018', 'is not finished')):
+    with pytest.raises(errors.UserError, match=words):
+      _generate(source, data, dataset=dataset)
 
 
-def test_training_batches_hold_the_masks_as_they_are(drawn):
-  _, data = drawn
-  config = _classifier(data)
-  task = task_lib.open_task(config)
+def test_training_batches_hold_the_masks_as_they_are(classifier):
+  task = task_lib.open_task(classifier)
   split = task.parts['train'].prepared
-  batches = [batches_lib.training_batches(
-      config, task, batches_lib.open_store(split, task.region, gib)).batch_at(0)
-             for gib in (0.0, 1.0)]
-  for batch in batches:
+  for gib in (0.0, 1.0):
+    batch = batches_lib.training_batches(
+        classifier, task, batches_lib.open_store(split, task.region, gib)).batch_at(0)
     np.testing.assert_array_equal(
         batch['roi'], [split.generated.load(row) for row in batch['index']])
     assert batch['has_roi'].all()
-  assert 'generated masks: ' in '\n'.join(run_lib.plan(config))
+  assert 'generated masks: ' in '\n'.join(run_lib.plan(classifier))
 
 
 @pytest.mark.slow
-def test_a_run_notes_its_masks_and_is_scored_by_lesions(drawn, tmp_path):
+def test_a_run_notes_its_masks_and_is_scored_by_lesions(drawn, classifier, tmp_path):
   _, data = drawn
-  config = _classifier(data)
-  split = task_lib.open_task(config).parts['train'].prepared
-  summary = run_lib.run(config, tmp_path / 'run', quiet=True)
-  bound = run_folder.read_json(tmp_path / 'run' / 'environment.json')['fingerprints']
+  folder = tmp_path / 'run'
+  split = task_lib.open_task(classifier).parts['train'].prepared
+  summary = run_lib.run(classifier, folder, quiet=True)
+  bound = run_folder.read_environment(folder)['fingerprints']
   assert bound['generated'] == split.generated.fingerprint
-  known = run_folder.read_json(tmp_path / 'run' / 'generated_masks.json')
+  known = run_folder.read_json(folder / 'generated_masks.json')
   assert known['unet'] == split.generated.unet
   assert summary['test']['n_annotated'] == 0  # the phantom has masks of training alone
-  again = evaluate.evaluate(tmp_path / 'run', dataset='isic2018', data_dir=str(data),
+  again = evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data),
                             split='train', out=tmp_path / 'out', allow_leakage=False)
   assert again['train']['n_annotated'] == 63
   with pytest.raises(errors.UserError, match='trained on 30 of the 40 train images'):
-    run_folder.check_unseen(
-        tmp_path / 'run', storage.open_split(
-            'isic2018_task1', 'train', data_dir=data, **GEOMETRY).ids,
-        'the 40 train images')
+    run_folder.check_unseen(folder, _split(data, dataset='isic2018_task1').ids,
+                            'the 40 train images')
 
 
-def test_scoring_images_that_the_unet_knew_is_refused(drawn, tmp_path):
+def test_a_run_resumes_with_the_same_masks_alone(classifier, tmp_path):
+  fingerprints = {name: part.prepared.fingerprint
+                  for name, part in task_lib.open_task(classifier).parts.items()}
+  run_folder.bind(tmp_path, classifier, fingerprints | {'generated': 'other'},
+                  {'commit': 'c', 'devices': []})
+  with pytest.raises(errors.UserError, match='the generated data are not those'):
+    run_lib.run(classifier, tmp_path, quiet=True)
+
+
+def test_scoring_images_that_the_unet_knew_is_refused(
+    drawn, classifier, finished, tmp_path):
   _, data = drawn
   folder = tmp_path / 'run'
-  config = _classifier(data)
-  run_folder.bind(folder, config, {}, {})
-  maps = generated.open_maps(_split(data), 'unet')
-  names = ['MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC']
-  (folder / 'summary.json').write_text(json.dumps(
-      {'class_names': names, 'threshold': None, 'temperature': None,
-       'best': {'step': 1}, 'synthetic': True, 'leakage': {'found': []},
-       'fingerprints': {}, 'trained_on': {'n': 1, 'groups': 1, 'class_counts': {}}}))
+  run_folder.bind(folder, classifier, {}, {})
   tested = _split(data, 'test').ids
-  path = maps.path / 'index.json'
+  (folder / 'summary.json').write_text(json.dumps(finished[1] | {
+      'class_names': list(task_lib.open_task(classifier).class_names)}))
+  path = generated.open_maps(_split(data), 'unet').path / 'index.json'
   index = json.loads(path.read_text())
   index['unet']['trained_on'] += [tested[0], tested[1]]
   path.write_text(json.dumps(index))
-  with pytest.raises(errors.UserError, match=f'2 of the 14 test images .*{tested[0]}'):
-    task_lib.open_task(config)
+  for allowed in (False, True):
+    with pytest.raises(errors.UserError,
+                       match=f'2 of the 14 test images .*{tested[0]}'):
+      task_lib.open_task(classifier | {'allow_leakage': allowed})
   run_folder.write_generated(folder, generated.open_maps(_split(data), 'unet'))
   with pytest.raises(errors.UserError, match=f'2 of the 14 test images .*{tested[0]}'):
     evaluate.evaluate(folder, dataset='isic2018', data_dir=str(data), split='test',
-                      out=tmp_path / 'out', allow_leakage=False)
+                      out=tmp_path / 'out', allow_leakage=True)
 
 
-def test_the_images_that_taught_the_unet_are_compared_with_the_tests(drawn, tmp_path):
+def test_the_images_that_taught_the_unet_are_compared_with_the_tests(
+    drawn, classifier, tmp_path):
   _, data = drawn
-  config = _classifier(data)
-  task = task_lib.open_task(config)
+  task = task_lib.open_task(classifier)
   known = task.generated.unet
   part, = task_lib.open_learnt(known, str(data), {known['trained_on'][4]: 'L'})
   assert sorted(part.ids) == known['trained_on']
   assert dict(zip(part.ids, part.groups, strict=True)) == {
       name: name for name in known['trained_on']} | {known['trained_on'][4]: 'L'}
   found = leakage.of_run(
-      config, task, batches_lib.open_stores(config, task), tmp_path)
+      classifier, task, batches_lib.open_stores(classifier, task), tmp_path)
   assert found['found'] == []
   compared = run_folder.read_json(tmp_path / 'leakage.json')['shared']
   assert compared[-1]['parts'] == ['the U-Net of the masks', 'test']
@@ -242,15 +224,3 @@ def test_the_images_that_taught_the_unet_are_compared_with_the_tests(drawn, tmp_
         known | {'trained_on': [*known['trained_on'], 'ISIC_9']}, str(data), {})
   with pytest.raises(errors.UserError, match='30 of the 30 images that the U-Net'):
     task_lib.open_learnt(known, str(tmp_path), {})
-
-
-def test_a_run_goes_on_with_the_same_masks_alone(drawn, tmp_path):
-  _, data = drawn
-  config = _classifier(data)
-  folder = tmp_path / 'run'
-  task = task_lib.open_task(config)
-  fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}
-  run_folder.bind(folder, config, fingerprints | {'generated': 'other'},
-                  {'commit': 'c', 'devices': []})
-  with pytest.raises(errors.UserError, match='the generated data are not those'):
-    run_lib.run(config, folder, quiet=True)
