@@ -9,8 +9,6 @@ from attnmel_jax.evaluation import metrics
 # Four positives and six negatives, ties at 0.4 (one of each) and 0.8 (two of one).
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 SCORES = np.array([0.9, 0.8, 0.8, 0.4, 0.7, 0.4, 0.3, 0.2, 0.1, 0.05])
-SETTINGS = hypothesis.settings(deadline=None, max_examples=60, derandomize=True,
-                               database=None)
 
 
 @st.composite
@@ -42,21 +40,22 @@ def test_areas_and_curves_by_hand():
       steps.precision, [1, 1, 3 / 4, 4 / 6, 4 / 7, 4 / 8, 4 / 9, 4 / 10])
 
 
-@SETTINGS
 @hypothesis.given(predictions())
-def test_areas_are_those_of_pairs_steps_and_curves(data):
+@hypothesis.settings(deadline=None, max_examples=40, derandomize=True, database=None)
+def test_areas_are_of_pairs_and_no_threshold_beats_youdens(data):
   labels, scores = data
   pairs = np.sign(scores[labels][:, None] - scores[~labels][None])
-  auc = metrics.auc(labels, scores)
-  assert auc == pytest.approx((1 + pairs.mean()) / 2)
-  assert metrics.auc(~labels, scores) == pytest.approx(1 - auc)
-  assert metrics.auc(labels, np.exp(3 * scores) - 7) == pytest.approx(auc)
+  assert metrics.auc(labels, scores) == pytest.approx((1 + pairs.mean()) / 2)
   roc = metrics.roc_curve(labels, scores)
   assert np.trapezoid(roc.true_positive_rate, roc.false_positive_rate) == (
-      pytest.approx(auc))
+      pytest.approx((1 + pairs.mean()) / 2))
   steps = metrics.precision_recall_curve(labels, scores)
   area = np.sum(np.diff(steps.recall, prepend=0) * steps.precision)
   assert area == pytest.approx(metrics.average_precision(labels, scores))
+  found = metrics.sensitivity_specificity(
+      labels, scores, threshold=metrics.youden_threshold(labels, scores))
+  assert sum(found) - 1 == pytest.approx(
+      np.max(roc.true_positive_rate - roc.false_positive_rate), abs=1e-12)
 
 
 def test_youdens_threshold_and_its_ties_by_hand():
@@ -69,16 +68,6 @@ def test_youdens_threshold_and_its_ties_by_hand():
   scores = [0.8, 0.8, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1]
   assert metrics.youden_threshold([1, 0, 1, 0, 0, 0, 0, 0], scores) == 0.6
   assert metrics.youden_threshold([1, 0, 1, 0], [0.5] * 4) == 0.5
-
-
-@SETTINGS
-@hypothesis.given(predictions())
-def test_no_threshold_beats_youdens(data):
-  labels, scores = data
-  threshold = metrics.youden_threshold(labels, scores)
-  best = sum(metrics.sensitivity_specificity(labels, scores, threshold=threshold))
-  false, true, _ = sklearn.metrics.roc_curve(labels, scores)
-  assert best - 1 == pytest.approx(np.max(true - false), abs=1e-12)
 
 
 def test_the_threshold_itself_is_positive():
@@ -141,7 +130,6 @@ def test_scores_that_make_no_sense_raise(labels, scores, message):
 
 @pytest.mark.parametrize('labels, probabilities, message', [
     ([0, 3], np.full((2, 3), 1 / 3), 'outside'),
-    ([-1, 0], np.full((2, 3), 1 / 3), 'outside'),
     ([0.0, 1.0], np.full((2, 3), 1 / 3), 'not integer'),
     ([0], np.full((2, 3), 1 / 3), 'do not fit 1'),
     ([0, 1], np.array([0.5, 0.5]), 'do not fit 2'),

@@ -9,7 +9,6 @@ from attnmel_jax.evaluation import bootstrap
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import run_predictions
 from attnmel_jax.evaluation import score_summary
-from attnmel_jax.evaluation import significance
 
 BINARY = ('other', 'melanoma')
 SEVEN = ('MEL', 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC')
@@ -79,20 +78,9 @@ def test_seeds_are_averaged_and_resampled():
   np.testing.assert_allclose(two, np.mean(single[:2], axis=0))
 
 
-def test_systems_are_compared_on_the_same_draws():
-  runs = {'reference': [_run(0)], 'twin': [_run(0)], 'better': [_run(1, quality=4)]}
-  run_predictions.check_same_images(runs)
-  values = {name: _bootstrap(own, 'auc', num_draws=200, seed=0)
-            for name, own in runs.items()}
-  twin, better = (
-      significance.paired_difference(values[name], values['reference'], level=0.95)
-      for name in ('twin', 'better'))
-  assert twin == (0, 0, 0, 1)
-  assert better.low > 0
-
-
 def test_other_images_are_not_compared():
   first, other = _run(0), _run(1)
+  run_predictions.check_same_images({'A': [first], 'B': [other]})
   table, images = other.predictions, other.images
   changed = [
       dataclasses.replace(other, predictions=dataclasses.replace(table, **change))
