@@ -15,7 +15,9 @@ from tests import documentation
 
 COMMANDS = [(page, shown) for page in documentation.PAGES
             for shown in documentation.commands(page.read_text())]
-_NEEDS = re.compile(r'needs .*\b(download|GPU|TPU|cluster|PyTorch|TensorBoard|hosts)\b')
+_NEEDS = re.compile(
+    r'needs .*\b(download|GPU|TPU|cluster|PyTorch|TensorBoard|hosts|'
+    r'minutes)\b')
 
 
 def test_commands_are_found_with_all_their_lines():

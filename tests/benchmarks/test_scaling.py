@@ -1,5 +1,8 @@
 """What several devices add up, from hand-written programs and from real ones."""
 
+import contextlib
+import types
+
 import pytest
 
 from attnmel_jax.experiments import build
@@ -8,6 +11,7 @@ from benchmarks import matrix
 from benchmarks import scaling
 from benchmarks import speed
 from configs import isic2017
+from tests import two_blocks as two_blocks_lib
 
 PROGRAM = '''
   %all-reduce.1 = f32[3,64]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
@@ -34,12 +38,37 @@ def test_table_compares_with_one_device():
   assert 'overhead' in lines[-1]
 
 
+class _TwoBlocks(scaling.Scaled):
+  """The same in a process that knows the backbone of the tests."""
+
+  def __init__(self, *args):
+    two_blocks_lib.add(pytest.MonkeyPatch())
+    super().__init__(*args)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures('two_blocks')
 def test_two_devices_add_up_every_gradient(tmp_path):
-  config = matrix.without_data(matrix.quick(isic2017.get_config().to_dict()))
-  config |= {'image_size': 32, 'resize_size': 36, 'width': 1 / 16, 'roi': 'lesion'}
-  with apart.Process(scaling.Scaled, config, 2, str(tmp_path)) as process:
+  config = matrix.quick(isic2017.get_config().to_dict()) | {
+      'image_size': 32, 'resize_size': 36, 'backbone': 'two_blocks', 'roi': 'lesion'}
+  with apart.Process(_TwoBlocks, config, 2, str(tmp_path)) as process:
     row = process.call('measure', speed.Limits(speed.FEWEST, 0.))
   parameters = build.count_parameters(build.variable_shapes(config, 2))
   # Gradients, a Dice sum or two a map, and the terms of the loss.
   assert 4 * parameters < row['all_reduced_bytes'] < 4 * parameters + 200
+
+
+def test_scaling_is_weak_and_strong_at_every_number_of_devices(monkeypatch):
+  @contextlib.contextmanager
+  def process(cls, config, devices, cache):
+    assert cls is scaling.Scaled
+    yield types.SimpleNamespace(call=lambda method, limits: {
+        'said': (method, limits, config['batch_size'], devices)})
+
+  monkeypatch.setattr(apart, 'Process', process)
+  rows = scaling.measure({}, 'limits', say=lambda _: None)
+  assert [(row['scaling'], row['devices'], row['batch_size']) for row in rows] == [
+      *(('weak', n, 4 * n) for n in (1, 2, 4, 8)),
+      *(('strong', n, 32) for n in (1, 2, 4, 8))]
+  for row in rows:
+    assert row['said'] == ('measure', 'limits', row['batch_size'], row['devices'])
