@@ -36,8 +36,8 @@ def main():
     command.fail('and the end', 1)
   if ACT.value == 'interrupt':
     raise KeyboardInterrupt
-  if ACT.value == 'full':
-    with open('/dev/full', 'w') as file:
+  if ACT.value == 'write':
+    with open(FILE.value, 'w') as file:
       file.write('x')
   if ACT.value == 'end':
     signal.last = Last()
@@ -94,7 +94,8 @@ def test_configs_and_switches_may_be_written_in_several_ways(
     (['--loud=perhaps'], ['--loud=perhaps: it is a switch; give true or false']),
     (['--acd=print'], ["'acd'", 'Did you mean', 'act']),
     (['config=configs/isic2017.py'], ["'config=configs/isic2017.py'", '--name=value']),
-    (['--act=full'], ['No space left on device', 'space left']),
+    (['--act=write', '--file=/dev/full'], ['No space left on device', 'space left']),
+    (['--act=write', '--file=/dev/null/x'], ['/dev/null/x: Not a directory; check']),
     (['--act=user'], ['a\\x1b[2Jb\\x00 c\\udcff ü\n']),
     (['--act=path', '--file='], ['--file= is empty; name a path']),
     (['--act=path', '--file= '], ['--file= is empty']),

@@ -20,17 +20,12 @@ _NEEDS = re.compile(
     r'minutes)\b')
 
 
-def test_commands_are_found_with_all_their_lines():
-  found = documentation.commands('''Text.
+PAGE = """Text.
 1. One:
    <!-- needs hosts -->
    ```
-   python 1.py
+   python 1.py  # a comment
    ```
-```
-python a.py   # a comment
-```
-
 <!-- needs a TPU -->
 ```
 python b.py \\
@@ -45,18 +40,20 @@ ssh host --command='
 ```csv
 python no.py
 ```
-<!-- needs a cluster -->
 ```
 #!/bin/bash
 srun python e.py
 ```
-''')
-  assert found == [documentation.Command(text, needs) for text, needs in (
-      ('python 1.py\n', 'needs hosts'), ('python a.py\n', ''),
-      ('python b.py \\\n  --c\n', 'needs a TPU'),
-      ('for x in 1 2; do\n  python d.py --x=$x\ndone\n', 'needs a TPU'),
-      ("ssh host --command='\n  cd there'\n", 'needs a TPU'),
-      ('#!/bin/bash\nsrun python e.py\n', 'needs a cluster'))]
+"""
+
+
+def test_commands_are_found_with_all_their_lines():
+  assert documentation.commands(PAGE) == [
+      documentation.Command(text, needs) for text, needs in (
+          ('python 1.py\n', 'needs hosts'), ('python b.py \\\n  --c\n', 'needs a TPU'),
+          ('for x in 1 2; do\n  python d.py --x=$x\ndone\n', 'needs a TPU'),
+          ("ssh host --command='\n  cd there'\n", 'needs a TPU'),
+          ('#!/bin/bash\nsrun python e.py\n', ''))]
 
 
 def _unknown_flags(shown):
@@ -101,22 +98,15 @@ def test_the_tests_that_reliability_names_exist():
   assert not absent
 
 
-def _rows(heading):
-  """First two cells of the table below a heading of docs/commands.md."""
-  text = (documentation.ROOT / 'docs' / 'commands.md').read_text()
-  section = re.search(rf'^## {heading}\n(.*?)(?=^## )', text,
-                      re.MULTILINE | re.DOTALL)[1]
-  return dict(re.findall(r'^\| `([^`]+)` \| (.*?) \|$', section, re.MULTILINE))
-
-
 def test_help_and_the_table_of_commands_say_the_same():
-  names = {path.stem for path in (documentation.ROOT / 'launch').glob('*.py')}
-  table = _rows('Commands')
-  assert set(table) == names - {'__init__', 'command'}
-  for name, text in table.items():
-    source = (documentation.ROOT / 'launch' / f'{name}.py').read_text()
-    first = source.removeprefix('"""').partition('\n')[0]  # --help begins with it
-    assert text == first.removesuffix('.'), name
+  text = (documentation.ROOT / 'docs' / 'commands.md').read_text()
+  section = re.search(r'^## Commands\n(.*?)(?=^## )', text, re.MULTILINE | re.DOTALL)[1]
+  table = dict(re.findall(r'^\| `([^`]+)` \| (.*?) \|$', section, re.MULTILINE))
+  sources = {path.stem: path.read_text()
+             for path in (documentation.ROOT / 'launch').glob('[!_]*.py')}
+  assert table == {  # --help begins with the first line
+      name: source.removeprefix('"""').partition('\n')[0].removesuffix('.')
+      for name, source in sources.items() if name != 'command'}
 
 
 def test_links_lead_somewhere():

@@ -58,7 +58,7 @@ def train(state: state_lib.TrainState, best_score: float, *,
           validate: Callable[[state_lib.TrainState], dict[str, float]] | None,
           checkpoints: checkpoint.Checkpoints, folder: pathlib.Path,
           events: tensorboard.Events | None, quiet: bool) -> Trained:
-  """Trains from `state` to the end of the schedule.
+  """Trains from `state` to the end; returns the last state and the best score.
 
   Args:
     state: on all devices, at the step where `batches` start.
@@ -72,9 +72,6 @@ def train(state: state_lib.TrainState, best_score: float, *,
     folder: run folder of metrics.jsonl and timing.jsonl.
     events: of TensorBoard, which get the metrics too; None for none.
     quiet: print nothing.
-
-  Returns:
-    The last state and the best score.
 
   Raises:
     Stopped: SIGINT or SIGTERM came; the state is saved.
