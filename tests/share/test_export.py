@@ -15,11 +15,10 @@ import pytest
 import safetensors.numpy
 
 from attnmel_jax import errors
-from attnmel_jax import images as images_lib
 from attnmel_jax import parallel
-from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import build
+from attnmel_jax.models import torch_names
 from attnmel_jax.share import export
 from tests.commands import environment
 
@@ -35,40 +34,6 @@ parts = predict(paths[:1])  # another size of batch
 np.savez('out.npz', ids=[path.stem for path in paths], **{
     'probabilities': out['probabilities'], 'first': parts['probabilities'],
     **out['attention']})
-'''
-
-# A forward pass from the names alone, in numpy.
-READ_WEIGHTS = '''
-import numpy as np, safetensors.numpy
-weights = safetensors.numpy.load_file('weights.safetensors')
-images, mean, std = (np.load('in.npz')[k] for k in ('images', 'mean', 'std'))
-
-def dense(x, name):
-  return x @ weights[name].reshape(len(weights[name]), -1).T
-
-x, pools = (images / 255 - mean) / std, {}
-for block, side in (1, 8), (2, 2):
-  b, h, w, c = x.shape
-  x = x.reshape(b, h // side, side, w // side, side, c).swapaxes(2, 3)
-  x = x.reshape(b, h // side, w // side, -1)
-  x = dense(x, f'block{block}.weight') + weights[f'block{block}.bias']
-  bn = f'bn{block}.'
-  x = (x - weights[bn + 'running_mean']) / np.sqrt(weights[bn + 'running_var'] + 1e-5)
-  x = np.maximum(x * weights[bn + 'weight'] + weights[bn + 'bias'], 0)
-  pools[block + 2] = x
-pools[5] = x.mean((1, 2), keepdims=True)  # 32 pixels leave one position
-pooled, maps = [pools[5][:, 0, 0]], {}
-for tap in 3, 4:
-  gate, feature = f'gate_pool{tap}', pools[tap]
-  hidden = np.maximum(dense(feature, gate + '.feature.weight')
-                      + dense(pools[5], gate + '.guidance.weight'), 0)
-  response = dense(hidden, gate + '.response.weight') + weights[gate + '.response.bias']
-  attention = 1 / (1 + np.exp(-response))
-  maps[f'pool{tap}'] = attention[..., 0]
-  pooled.append((attention * feature).mean((1, 2)))
-odds = np.exp(dense(np.concatenate(pooled, 1), 'classifier.weight')
-              + weights['classifier.bias'])
-np.savez('out.npz', probabilities=odds / odds.sum(1, keepdims=True), **maps)
 '''
 
 # The card's preparation, and ONNX Runtime, where neither JAX nor we can load.
@@ -90,7 +55,6 @@ np.savez('out.npz', **{name: np.concatenate(values)
 
 @pytest.fixture(scope='module')
 def exported(run, tmp_path_factory):
-  """The run's files."""
   folder = tmp_path_factory.mktemp('exported')
   export.write(run, folder)
   return folder
@@ -123,17 +87,6 @@ def test_the_program_reads_alone_and_predicts_what_the_run_did(
   stored = _check(found, finished[0])
   assert ids.tolist() == stored.ids.tolist()
   np.testing.assert_allclose(first, stored.probabilities[:1], atol=1e-5)
-
-
-@pytest.mark.slow
-def test_the_weights_read_alone_make_the_same_network(finished, exported, prepared):
-  split = storage.open_split('isic2017', 'test', data_dir=prepared, crop_ratio=0.8,
-                              resize_size=36)
-  images = np.stack([split.load(row)['image'] for row in range(len(split))])
-  mean, std = images_lib.NORMALISATIONS['isic2017']
-  np.savez(exported / 'in.npz', images=images[:, 2:34, 2:34], mean=np.float32(mean),
-           std=np.float32(std))
-  _check(_alone(READ_WEIGHTS, exported), finished[0])
 
 
 @pytest.mark.slow
@@ -181,6 +134,9 @@ def test_the_files_hold_all_that_a_reader_needs(run, tmp_path, monkeypatch):
   assert paths[1].read_bytes() == b'onnx'
   with safetensors.safe_open(paths[2], 'numpy') as file:
     metadata = file.metadata()
+  # What the names mean is in tests/models/test_torch_names.py.
+  jax.tree.map(np.testing.assert_array_equal, run.variables, torch_names.from_torch(
+      safetensors.numpy.load_file(paths[2]), run.variables, run.config['backbone']))
   assert json.loads(metadata['class_names']) == ['other', 'melanoma']
   assert json.loads(metadata['config'])['image_size'] == 32
   assert '# AttnMel-CNN' in paths[3].read_text()
