@@ -108,17 +108,15 @@ def undrawn(monkeypatch):
 def make_run(tmp_path):
   """Writes a run folder with predictions that are given."""
 
-  def make(name, rows, *, class_names=('other', 'melanoma'), groups=None,
-           threshold=0.5, fingerprints=None, maps=None, split='test', synthetic=False,
-           **fields):
-    folder = tmp_path / 'runs' / name
+  def make(name, rows, *, class_names=('other', 'melanoma'), **fields):
+    options = {key: fields.pop(key) for key in (
+        'maps', 'split', 'synthetic', 'fingerprints') if key in fields}
     own = common.get_config().to_dict() | {
         'resize_size': SIDE, 'image_size': SEEN,
         'data_dir': str(tmp_path / 'nowhere')} | fields
-    run_folders.write(
-        folder, own, predictions=(*rows, rows[0] if groups is None else groups),
-        classes=class_names, maps=maps, scored=(), threshold=threshold, split=split,
-        synthetic=synthetic, fingerprints=fingerprints or {})
+    folder = tmp_path / 'runs' / name
+    run_folders.write(folder, own, predictions=(*rows, rows[0]), classes=class_names,
+                      scored=(), threshold=0.5, **{'fingerprints': {}} | options)
     return folder
 
   return make
@@ -144,15 +142,12 @@ def grouped(found):
 
 @pytest.fixture
 def seven(make_run, grouped):
-  """A run of every system of Table 3.2."""
-  for number, (name, fields) in enumerate(SYSTEMS.items()):
-    make_run(name, predictions(60, seed=number), **fields)
-  return grouped()[0]
+  """Makes and reads a run of every system of Table 3.2 on that many classes."""
 
+  def make(classes):
+    task = ISIC2018 if classes == 7 else {}
+    for seed, (name, fields) in enumerate(SYSTEMS.items()):
+      make_run(name, predictions(70, classes=classes, seed=seed), **task, **fields)
+    return grouped()[0]
 
-@pytest.fixture
-def classes(make_run, grouped):
-  """Seven systems on the seven classes of ISIC 2018."""
-  for seed, (name, fields) in enumerate(SYSTEMS.items()):
-    make_run(name, predictions(70, classes=7, seed=seed), **ISIC2018, **fields)
-  return grouped()[0]
+  return make

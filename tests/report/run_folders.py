@@ -42,11 +42,9 @@ def config(experiment, **fields):
 
 
 def drawn(own, names, *, rows=40, skill=1.0, per_lesion=1):
-  """Ids, labels, probabilities and lesions that a run's config decides.
-
-  A fold's images are those whose lesion leaves it as remainder.
-  """
+  """Ids, labels, probabilities and lesions that a run's config decides."""
   lesions = np.arange(rows) // per_lesion
+  # A fold's images are those whose lesion leaves it as remainder.
   kept = lesions % own['num_folds'] == own['fold']
   labels = (lesions // own['num_folds'] % len(names)).astype(np.int32)[kept]
   ids = np.array([f'ISIC_{row:07d}' for row in range(rows)])[kept]
@@ -58,29 +56,15 @@ def drawn(own, names, *, rows=40, skill=1.0, per_lesion=1):
   return ids, labels, probabilities, [f'lesion{k}' for k in lesions[kept]]
 
 
-def write(folder: pathlib.Path, own, *, split='test', predictions=None, classes=(),
-          maps=None, scored=None, threshold=0.45, synthetic=False, fingerprints=None,
-          leakage=(), summary=None, **options):
-  """A finished run as launch/main.py leaves it, but for its checkpoints.
-
-  Args:
-    folder: is made.
-    own: config.
-    split: that has scores.
-    predictions: ids, labels, probabilities and lesions; None draws some.
-    classes: their names, where they are not those of the thesis.
-    maps: attention maps by name, [N, h, w].
-    scored: names of the maps that have scores of each image.
-    threshold: of two classes.
-    synthetic: is written to the summary.
-    fingerprints: of the data by split.
-    leakage: lines on what flatters the scores.
-    summary: more scores of the split.
-    **options: of `drawn`.
-
-  Returns:
-    The run.
-  """
+def write(folder: pathlib.Path, own, *, split='test',
+          predictions=None,   # ids, labels, probabilities, lesions; None draws some
+          classes=(),         # where they are not those of the thesis
+          maps=None,          # attention maps by name, [N, h, w]
+          scored=None,        # names of the maps that have scores of each image
+          threshold=0.45, synthetic=False, fingerprints=None, leakage=(),
+          summary=None,       # more scores of the split
+          **options):         # of `drawn`
+  """A finished run as launch/main.py leaves it, but for its checkpoints."""
   if own['model'] == 'unet':
     own = own | {'pretrained': '', 'roi': 'lesion'}
   names = classes or BINARY.get(own['dataset'], SEVEN)

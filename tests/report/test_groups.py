@@ -15,10 +15,10 @@ def _gather(runs, split='auto'):
   return groups.gather(runs, split=split, defaults=run_folders.plan().defaults)
 
 
-def _write(folder, *, experiment='isic2017', model='attnmel_cnn', roi='none', seed=0,
-           fold=0, more=None, **options):
-  own = run_folders.config(experiment, model=model, roi=roi, seed=seed, fold=fold,
-                           **(more or {}))
+def _write(folder, *, experiment='isic2017', more=None, **options):
+  fields = {name: options.pop(name) for name in ('model', 'roi', 'seed', 'fold')
+            if name in options}
+  own = run_folders.config(experiment, **fields, **(more or {}))
   return run_folders.write(folder, own, **options)
 
 

@@ -15,8 +15,8 @@ def _written(axis):
   return {text.get_position(): text.get_text() for text in axis.texts}
 
 
-def test_seven_systems_and_seven_classes_are_legible(classes):
-  figure = confusion.confusion(classes)
+def test_seven_systems_and_seven_classes_are_legible(seven):
+  figure = confusion.confusion(seven(7))
   drawn.check_texts(figure)
   assert figure.get_size_inches()[0] <= 10.5
 

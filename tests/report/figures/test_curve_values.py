@@ -14,36 +14,41 @@ from attnmel_jax.report.figures import curve_values
 from tests.report import conftest
 
 
-def _member(rows, *, seed=0, fold=0, threshold=0.5):
+def _member(rows, threshold=0.5):
   ids, labels, probabilities = rows
   names = tuple(f'class {k}' for k in range(probabilities.shape[1]))
-  run = types.SimpleNamespace(config={'seed': seed, 'fold': fold},
-                              summary={'threshold': threshold})
+  run = types.SimpleNamespace(summary={'threshold': threshold})
   return groups.Member(run, None, run_predictions.Run(
       prediction_files.PredictionTable(ids, labels, probabilities, names),
-      prediction_files.ImageTable(ids, ids, {}),
-      np.full(len(ids), fold),
-      np.full(len(ids), np.nan if threshold is None else threshold)))
+      prediction_files.ImageTable(ids, ids, {}), np.zeros(len(ids)), None))
 
 
-def _runs(number, **options):
-  return [_member(conftest.predictions(seed=seed, **options), seed=seed)
-          for seed in range(number)]
+def _binary(labels, scores, **options):
+  scores = np.array(scores)
+  ids = np.array([f'{i}' for i in range(len(scores))])
+  return _member((ids, np.array(labels), np.stack([1 - scores, scores], 1)), **options)
 
 
-def _mean(score, runs):
-  return pytest.approx(np.mean(
-      [score(one.table.labels == 1, one.table.probabilities[:, 1]) for one in runs]))
+def _runs(*numbers, classes=2):
+  return [_member(conftest.predictions(number, classes=classes, seed=seed))
+          for seed, number in enumerate(numbers)]
 
 
-def test_the_area_under_the_average_is_the_average_area():
-  folds = [_member(conftest.predictions(number, seed=number), fold=number)
-           for number in (21, 40, 33)]
-  for runs in (_runs(1), _runs(5), folds):
-    curve = curve_values.average_roc(curve_values.roc_curves(runs, 1))
-    assert sklearn.metrics.auc(*curve) == _mean(
-        sklearn.metrics.roc_auc_score, runs)
-    assert (np.diff(curve.x) >= 0).all() and (np.diff(curve.y) >= -1e-12).all()
+@pytest.mark.parametrize('numbers', [(40,), (21, 40, 33)])
+def test_the_area_under_the_average_is_the_average_area(numbers):
+  runs = _runs(*numbers)
+
+  def mean(score):
+    return pytest.approx(np.mean(
+        [score(one.table.labels == 1, one.table.probabilities[:, 1]) for one in runs]))
+
+  curve = curve_values.average_roc(curve_values.roc_curves(runs, 1))
+  assert sklearn.metrics.auc(*curve) == mean(sklearn.metrics.roc_auc_score)
+  assert (np.diff(curve.x) >= 0).all() and (np.diff(curve.y) >= -1e-12).all()
+  steps = curve_values.average_precision_recall(
+      curve_values.precision_recall_curves(runs, 1))
+  assert np.sum(np.diff(steps.x, prepend=0) * steps.y) == mean(
+      sklearn.metrics.average_precision_score)
 
 
 def test_the_vertical_average_by_hand():
@@ -61,31 +66,23 @@ def test_corners_are_all_that_a_curve_needs():
   assert np.flatnonzero(~curve_values.corners(x, y)).tolist() == [1, 3]
 
 
-def test_the_steps_of_precision_sum_to_the_average_precision():
-  for runs in (_runs(1), _runs(3)):
-    curve = curve_values.average_precision_recall(
-        curve_values.precision_recall_curves(runs, 1))
-    assert np.sum(np.diff(curve.x, prepend=0) * curve.y) == _mean(
-        sklearn.metrics.average_precision_score, runs)
-
-
 def test_a_run_that_lacks_a_class_has_no_curve():
-  ids, _, probabilities = conftest.predictions()
-  runs = [_member((ids, np.zeros(40, int), probabilities))]
+  runs = [_binary([0, 0], [0.2, 0.3])]
   assert curve_values.roc_curves(runs, 1) == []
   assert curve_values.precision_recall_curves(runs, 1) == []
 
 
-def test_operating_points_by_hand():
-  probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8], [0.7, 0.3]])
-  rows = (np.array(list('abcde')), np.array([0, 0, 0, 1, 1]), probabilities)
-  (point,) = curve_values.operating_points([_member(rows, threshold=0.4)])
+def test_operating_points_and_expected_errors_by_hand():
+  labels, scores = [0, 0, 0, 1, 1], [0.1, 0.4, 0.5, 0.8, 0.3]
+  (point,) = curve_values.operating_points([_binary(labels, scores, threshold=0.4)])
   assert point == (0.5, pytest.approx(1 / 3))
-  assert curve_values.operating_points([_member(rows, threshold=None)]) == []
+  assert curve_values.operating_points([_binary(labels, scores, threshold=None)]) == []
+  run = _binary([1, 0, 0, 0], [0.95, 0.95, 0.05, 0.05])
+  assert curve_values.expected_errors([run]) == [pytest.approx((0.45 + 0.05) / 2)]
 
 
 def test_reliability_of_two_runs_is_that_of_their_rows_together():
-  runs = _runs(2)
+  runs = _runs(40, 40)
   both = curve_values.reliability(runs)
   single = [curve_values.reliability([one]) for one in runs]
   np.testing.assert_array_equal(both.counts, single[0].counts + single[1].counts)
@@ -94,19 +91,12 @@ def test_reliability_of_two_runs_is_that_of_their_rows_together():
   inside = (p > 7 / 15) & (p <= 8 / 15)
   assert both.counts[7] == inside.sum() > 0
   assert both.accuracy[7] == pytest.approx(hits[inside].mean())
-  three = _member(conftest.predictions(classes=3))
-  assert curve_values.reliability([three]).counts[:5].sum() == 0  # likeliest >= 1/3
-
-
-def test_expected_errors_by_hand():
-  p = np.array([0.95, 0.95, 0.05, 0.05])
-  rows = (np.array(list('abcd')), np.array([1, 0, 0, 0]), np.stack([1 - p, p], 1))
-  assert curve_values.expected_errors([_member(rows)]) == [
-      pytest.approx((0.45 + 0.05) / 2)]
+  three = _runs(40, classes=3)
+  assert curve_values.reliability(three).counts[:5].sum() == 0  # likeliest >= 1/3
 
 
 def test_confusion_counts_all_runs():
-  runs = _runs(2, classes=3)
+  runs = _runs(40, 40, classes=3)
   expected = sum(sklearn.metrics.confusion_matrix(
       one.table.labels, one.table.probabilities.argmax(axis=1)) for one in runs)
   np.testing.assert_array_equal(curve_values.confusion(runs, 3), expected)

@@ -12,7 +12,8 @@ def _numbers(axis):
   return [text.get_text() for text in axis.get_legend().get_texts()]
 
 
-def test_curves_are_those_of_scikit_learn_and_legible(classes):
+def test_curves_are_those_of_scikit_learn_and_legible(seven):
+  classes = seven(7)
   for draw, score, area in (
       (multiclass_curves.roc, sklearn.metrics.roc_auc_score, sklearn.metrics.auc),
       (multiclass_curves.precision_recall, sklearn.metrics.average_precision_score,

@@ -65,8 +65,8 @@ def test_seeds_have_a_mean_line_and_a_thin_one_each(make_run, found, grouped, tm
 
 def test_runs_of_other_lengths_are_lines_of_their_own(make_run, found):
   for seed, steps in ((0, 20), (1, 30)):
-    folder = make_run(f's{seed}', conftest.predictions(seed=seed), seed=seed)
-    _metrics(folder, [1.] * steps)
+    _metrics(make_run(f's{seed}', conftest.predictions(seed=seed), seed=seed),
+             [1.] * steps)
   trained = training_curves.Trained('x', {
       'AttnMel-CNN': [training_curves.read(run) for run in found()]})
   figure = curves.figure([trained], training_curves.loss, strip=False)
