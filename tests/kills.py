@@ -30,7 +30,6 @@ from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.training import checkpoint
-from attnmel_jax.training import manifest
 from tests import commands
 
 _SETTINGS = (*commands.SMALL, 'passes_per_epoch=1', 'checkpoint_every_steps=3',
@@ -155,7 +154,7 @@ def _checkpoints(folder: pathlib.Path) -> set[pathlib.Path]:
 
 
 def _without_manifest(folder: pathlib.Path) -> bool:
-  return any(path.name.isdecimal() and not (path / manifest.NAME).exists()
+  return any(path.name.isdecimal() and not (path / checkpoint.MANIFEST).exists()
              for path in _checkpoints(folder))
 
 

@@ -2,14 +2,16 @@
 
 Two managers, because Orbax's `best_fn` with `max_to_keep` deletes the newest
 step. The latest two states serve to resume, the best variables to test. Each step
-has a manifest, written last: a damaged state is left for the one before.
+has a manifest, written last, of the sha256 of its files: Orbax does not see a flipped
+bit in an array, and restores it. A damaged state is left for the one before.
 
 Arrays are saved as the host's copies, by the main process alone, which sends to the
-others what it restores: a run may go on with another number of processes.
+others what it restores: a run may resume with another number of processes.
 """
 
 from collections.abc import Iterator
 import contextlib
+import hashlib
 import os
 import pathlib
 import sys
@@ -21,9 +23,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import parallel
-from attnmel_jax.training import manifest
 from attnmel_jax.training import state as state_lib
+
+MANIFEST = 'sha256.json'  # within the folder of a step; file -> sha256 of its bytes
+_ABSENT = (f'it has no {MANIFEST}: saving it was cut short, or it is from an older '
+           'version')
 
 
 def _manager(directory: pathlib.Path, keep: int, create: bool
@@ -56,7 +62,7 @@ def _quiet() -> Iterator[None]:
   sys.unraisablehook = quieter
   try:
     yield
-    # Not after a failure: writes that are still under way find nobody to tell.
+    # Not after a failure: writes still under way would report theirs as well.
     sys.unraisablehook = hook
   finally:
     logging.set_verbosity(verbosity)
@@ -109,7 +115,7 @@ class Checkpoints:
     return parallel.from_main(lambda: self._newest_whole(self._latest))
 
   def save_latest(self, state: state_lib.TrainState, meta: dict[str, Any]) -> None:
-    """Saves all that a run needs to go on; does nothing at a step saved before.
+    """Saves all that a run needs to resume; does nothing at a step saved before.
 
     Raises:
       UserError: it cannot be written.
@@ -160,15 +166,15 @@ class Checkpoints:
       with _quiet():
         saved = manager.save(step, args=args)
       if saved:
-        manifest.write(_folder(manager, step))
+        _write_manifest(_folder(manager, step))
     except Exception as error:  # Orbax and its storage raise whatever they like
       reason = _unwritable(error)
       if not reason:
         raise
       raise errors.UserError(
           f'checkpoint {_folder(manager, step)} cannot be written ({reason}); free '
-          'some space or make the folder writable: the same command then goes on from '
-          'the checkpoint before') from error
+          'some space or make the folder writable: the same command then resumes from '
+          'the previous checkpoint') from error
     if not saved:  # Orbax says no more than this where a newer step exists
       raise RuntimeError(f'checkpoint of step {step} was not saved')
 
@@ -195,8 +201,8 @@ def _unwritable(error: Exception) -> str:
 
   Storage wraps it in pages of its own.
   """
-  told = (os.strerror(number) for number in sorted(errors.UNWRITABLE))
-  return next((text for text in told if text in str(error)), '')
+  reasons = (os.strerror(number) for number in sorted(errors.UNWRITABLE))
+  return next((text for text in reasons if text in str(error)), '')
 
 
 def _newest_whole(manager: ocp.CheckpointManager, *, delete: bool) -> int | None:
@@ -204,21 +210,21 @@ def _newest_whole(manager: ocp.CheckpointManager, *, delete: bool) -> int | None
   steps = sorted(manager.all_steps(), reverse=True)
   faults = {}
   for step in steps:
-    faults[step] = manifest.fault(_folder(manager, step))
+    faults[step] = _fault(_folder(manager, step))
     if not faults[step]:
       break
   # Where no step is whole, one without a manifest may be: it is all that there is.
-  chosen = next((step for wanted in ('', manifest.ABSENT) for step in faults
+  chosen = next((step for wanted in ('', _ABSENT) for step in faults
                  if faults[step] == wanted), None)
   if steps and chosen is None:
     raise errors.UserError(
         f'all checkpoints in {manager.directory} are damaged (' + '; '.join(
             f'{step}: {faults[step]}' for step in faults) + '); delete '
-        f'{pathlib.Path(manager.directory).parent} and the same command starts anew')
+        f'{pathlib.Path(manager.directory).parent} and the same command starts over')
   for step in steps:
     if chosen is not None and step > chosen:
-      _say(f'checkpoint {_folder(manager, step)} is not whole ({faults[step]}); going '
-           f'on from step {chosen}')
+      _say(f'checkpoint {_folder(manager, step)} is not whole ({faults[step]}); '
+           f'resuming from step {chosen}')
       if delete:
         manager.delete(step)  # Orbax would not save it again
   return chosen
@@ -235,12 +241,12 @@ def _check_best(manager: ocp.CheckpointManager, up_to: int | None = None
   if step is None or (up_to is not None and step > up_to):
     return None
   folder = _folder(manager, step)
-  fault = manifest.fault(folder)
-  if fault not in ('', manifest.ABSENT):
+  fault = _fault(folder)
+  if fault not in ('', _ABSENT):
     raise errors.UserError(
         f'the best checkpoint {folder} is damaged ({fault}) and there is no other; '
         f'delete {folder.parents[1]} and the summary.json beside it, and the '
-        'launch/main.py command of the run trains anew')
+        'launch/main.py command of the run trains again')
   return step
 
 
@@ -253,8 +259,8 @@ def _read(manager: ocp.CheckpointManager, template: Any, step: int | None
   if step is None:
     raise FileNotFoundError(f'no checkpoint in {manager.directory}')
   folder = _folder(manager, step)
-  if not (folder / manifest.NAME).exists():
-    _say(f'checkpoint {folder} is taken unverified: {manifest.ABSENT}')
+  if not (folder / MANIFEST).exists():
+    _say(f'checkpoint {folder} is taken unverified: {_ABSENT}')
   try:
     restored = manager.restore(step, args=ocp.args.Composite(
         tree=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore()))
@@ -276,3 +282,39 @@ def _check_shapes(folder: pathlib.Path, template: Any, tree: Any) -> None:
           f'checkpoint {folder} is of another network than the config: '
           f'{jax.tree_util.keystr(path)} is {np.shape(found)} instead of '
           f'{np.shape(expected)}; put back the config.json and summary.json of its run')
+
+
+def _write_manifest(folder: pathlib.Path) -> None:
+  """Writes the manifest of all files in `folder`, whole or not at all."""
+  files.write_json(folder / MANIFEST, _digests(folder))
+
+
+def _fault(folder: pathlib.Path) -> str:
+  """What is wrong with `folder`: '' nothing, _ABSENT, or how it was damaged."""
+  try:
+    expected = files.read_json(folder / MANIFEST)
+  except FileNotFoundError:
+    return _ABSENT
+  except (OSError, ValueError):
+    return f'{MANIFEST} cannot be read'
+  try:
+    found = _digests(folder)
+  except OSError as error:
+    return f'{error.filename} cannot be read: {error.strerror}'
+  return next((what.format(name) for what, names in (
+      ('{} is missing', expected.keys() - found.keys()),
+      ('{} was added', found.keys() - expected.keys()),
+      ('{} has another sha256', [name for name in found
+                                 if found[name] != expected.get(name)]))
+      for name in sorted(names)), '')
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  digests = {}
+  for path in sorted(folder.rglob('*')):
+    # The manifest is not its own, nor is one that a kill left half-written.
+    if path.is_file() and MANIFEST not in path.name:
+      with path.open('rb') as file:
+        digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+            file, 'sha256').hexdigest()
+  return digests
