@@ -1,14 +1,13 @@
 """How fast a config runs on this machine, alone and against PyTorch.
 
   cell = matrix.measure(config, speed.Limits(steps=20, seconds=60.),
-                           against_torch=True, say=print)
+                        against_torch=True, say=print)
   print(*matrix.lines(cell), sep='\n')
 
 Neither data nor weights are needed: see `speed`. Every cell is measured in separate
-processes, because the peak memory of a process only grows and a
-compilation is cold once: one starts with an empty compilation cache, one with
-what the first left there, which is then measured further, and PyTorch runs in a
-third.
+processes, because the peak memory of a process only grows and a compilation is cold
+once: one starts with an empty compilation cache, one with what the first left there,
+which is then measured further, and PyTorch runs in a third.
 """
 
 from collections.abc import Callable
@@ -140,9 +139,11 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
     say('inference')
     cell['inference_seconds_per_image'] = process.call('infer', limits)
     say('matrix products')
-    cell |= _arithmetic(process.call('flops_per_step'), cell['step_seconds']['median'],
-                        process.call('peak_flops_per_second'))
-    cell['torch'] = None
+    flops, peak = (process.call(what) for what in (
+        'flops_per_step', 'peak_flops_per_second'))
+    rate = flops / cell['step_seconds']['median']
+    cell |= {'flops_per_step': flops, 'flops_per_second': rate,
+             'peak_flops_per_second': peak, 'share_of_peak': rate / peak, 'torch': None}
     if against_torch:
       say('PyTorch')
       variables, batch, outputs = process.call('given')
@@ -153,12 +154,6 @@ def measure(config: Mapping[str, Any], limits: speed.Limits, *, against_torch: b
                        'output_difference': other.call('difference', outputs),
                        **_in_turns(process, other, limits, say)}
   return cell
-
-
-def _arithmetic(flops, step_seconds, peak):
-  return {'flops_per_step': flops, 'flops_per_second': flops / step_seconds,
-          'peak_flops_per_second': peak,
-          'share_of_peak': flops / step_seconds / peak}
 
 
 def _in_turns(ours: apart.Process, other: apart.Process,
@@ -290,14 +285,9 @@ def _others(cell, cores):
   return 'unknown' if cores is None else f'kept {cores:.2f} of {total} cores busy'
 
 
-def is_disturbed(cell: Mapping[str, Any]) -> bool:
-  """Whether other processes took enough of the cores to change the numbers."""
-  measured = [cell['others_cores'], (cell['torch'] or {}).get('others_cores')]
-  return max(cores or 0. for cores in measured) > _DISTURBED * cell['machine']['cores']
-
-
 def _warnings(cell):
-  if not is_disturbed(cell):
+  measured = [cell['others_cores'], (cell['torch'] or {}).get('others_cores')]
+  if max(cores or 0. for cores in measured) <= _DISTURBED * cell['machine']['cores']:
     return []
   text = '  warning: other processes were busy, so these numbers are unfit to quote'
   if cell['torch']:
@@ -325,25 +315,3 @@ def _spread(values: Mapping[str, float]) -> str:
 
 def _gib(count: int) -> str:
   return f'{count / 2**30:.2f} GiB'
-
-
-def table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-  """Many cells, one on each line."""
-  names = (f'{"cell":<58}{"step [s]":>10}{"images/s":>10}{"of peak":>9}'
-           f'{"memory [GiB]":>14}{"step/torch":>12}{"inference/torch":>17}')
-  rows = [names, *(_table_row(cell) for cell in cells)]
-  if any(map(is_disturbed, cells)):
-    rows.append('* other processes were busy: unfit to quote, above all the ratios')
-  return rows
-
-
-def _table_row(cell):
-  ratios = ('-', '-')
-  if cell['torch']:
-    ratios = tuple(f'{cell["torch"][name]["median"]:.2f}'
-                   for name in ('step_ratio', 'inference_ratio'))
-  memory = cell['device_peak_bytes'] or cell['process_peak_bytes']
-  name = title(cell['config']) + (' *' if is_disturbed(cell) else '')
-  return (f'{name:<58}{cell["step_seconds"]["median"]:>10.4g}'
-          f'{cell["images_per_second"]:>10.4g}{cell["share_of_peak"]:>9.0%}'
-          f'{memory / 2**30:>14.2f}{ratios[0]:>12}{ratios[1]:>17}')

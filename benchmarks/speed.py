@@ -85,8 +85,26 @@ def random_batches(config: Mapping[str, Any]) -> tuple[pipeline.TrainingBatches,
       seed=config['seed'], part=slice(None)), task_classes
 
 
-class Ours:
+class _Timed:
+  """What is timed in the same way on both sides: `_step` and `_infer`."""
+
+  def time_steps(self) -> float:
+    """Seconds of a step on a batch in memory."""
+    return _seconds(lambda: self._step(self._batch), self._wait, self._group)
+
+  def time_inference(self) -> float:
+    """Seconds of a batch's predictions."""
+    return _seconds(self._infer, self._wait, self._group)
+
+  def cpu_seconds(self) -> float:
+    """CPU seconds of this process so far."""
+    return time.process_time()
+
+
+class Ours(_Timed):
   """One config in JAX, from its start on."""
+
+  _wait = staticmethod(jax.block_until_ready)
 
   def __init__(self, config: Mapping[str, Any], cache: str, *, shared: bool):
     """Keeps compiled steps in folder `cache`; `shared`: PyTorch is on the device."""
@@ -169,14 +187,6 @@ class Ours:
     return self._predict(
         self._state.variables(), parallel.shard({'image': self._batch['image']}))
 
-  def time_steps(self) -> float:
-    """Seconds of a step on a batch in memory."""
-    return _seconds(lambda: self._step(self._batch), jax.block_until_ready, self._group)
-
-  def time_inference(self) -> float:
-    """Seconds of a batch's predictions."""
-    return _seconds(self._infer, jax.block_until_ready, self._group)
-
   def infer(self, limits: Limits) -> dict[str, Any]:
     """Seconds of inference an image."""
     self.time_inference()  # compiles
@@ -205,15 +215,11 @@ class Ours:
         jax.random.key(0), (side, side)).astype(self._config['dtype'])
     product = jax.jit(jnp.matmul)
     run = functools.partial(
-        _seconds, lambda: product(matrix, matrix), jax.block_until_ready, self._group)
+        _seconds, lambda: product(matrix, matrix), self._wait, self._group)
     run()
     # Forced CPU devices share the cores.
     devices = 1 if cpu else jax.local_device_count()
     return devices * 2 * side ** 3 / min(run() for _ in range(10))
-
-  def cpu_seconds(self) -> float:
-    """CPU seconds of this process so far."""
-    return time.process_time()
 
   def given(self) -> tuple[Any, dict[str, np.ndarray], Any]:
     """Variables and batch for PyTorch, and what we predict from them."""
@@ -221,7 +227,7 @@ class Ours:
             parallel.unshard(self._infer()))
 
 
-class Torch:
+class Torch(_Timed):
   """The same config in PyTorch."""
 
   def __init__(self, config: Mapping[str, Any], variables: Any,
@@ -246,18 +252,11 @@ class Torch:
     return max(jax.tree.leaves(jax.tree.map(
         lambda a, b: float(np.abs(a - b.double().cpu().numpy()).max()), ours, theirs)))
 
-  def time_steps(self) -> float:
-    """Seconds of a step on a batch in memory."""
-    return _seconds(lambda: self._reference.step(self._batch), self._wait, self._group)
+  def _step(self, batch):
+    return self._reference.step(batch)
 
-  def time_inference(self) -> float:
-    """Seconds of a batch's predictions."""
-    return _seconds(lambda: self._reference.predict(self._batch['image']), self._wait,
-                    self._group)
-
-  def cpu_seconds(self) -> float:
-    """CPU seconds of this process so far."""
-    return time.process_time()
+  def _infer(self):
+    return self._reference.predict(self._batch['image'])
 
   def _wait(self, _):
     self._reference.wait()

@@ -88,15 +88,11 @@ def main() -> None:
     configs = matrix.sweep(config)
   elif QUICK.value:
     configs, limits = [matrix.quick(config)], speed.Limits(speed.FEWEST, 0.)
-  cells = []
   for number, config in enumerate(map(matrix.without_data, configs), 1):
     cell = measure(config, limits, f'{number}/{len(configs)}')
     if number == 1:
       print(*matrix.machine_lines(cell), '', sep='\n')
     print(*matrix.lines(cell), '', sep='\n', flush=True)
-    cells.append(cell)
-  if SWEEP.value:
-    print(*matrix.table(cells), sep='\n')
 
 
 def check_flags() -> None:

@@ -123,13 +123,9 @@ def test_numbers_of_a_busy_machine_carry_a_warning(cell, compared):
   assert any('unfit to quote' in line for line in matrix.lines(busy))
   disturbed = compared | {'torch': compared['torch'] | {'others_cores': 0.2 * cores}}
   assert any('above all the ratios' in line for line in matrix.lines(disturbed))
-  quiet, marked = matrix.table([compared, compared]), matrix.table([disturbed])
-  assert len(quiet) == 3
-  assert '*' in marked[1]
-  assert marked[-1].startswith('* other processes')
   unknown = cell | {'others_cores': None}
-  assert 'unknown' in '\n'.join(matrix.lines(unknown))
-  assert not matrix.is_disturbed(unknown)
+  text = '\n'.join(matrix.lines(unknown))
+  assert 'unknown' in text and 'warning' not in text
 
 
 def test_missing_torch_is_one_line(monkeypatch):

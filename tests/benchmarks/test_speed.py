@@ -78,6 +78,26 @@ def test_the_arithmetic_agrees_with_a_count_by_hand(started, monkeypatch):
   assert ours.peak_flops_per_second() == 2 * 2048**3 / 0.5
 
 
+def test_steps_and_predictions_of_pytorch_are_timed(monkeypatch):
+  called = []
+
+  class Reference:
+    device_type = 'cpu'
+
+    def __init__(self, config, variables, *, device, threads, learning_rate):
+      called.append((config, variables, device, learning_rate))
+
+    def __getattr__(self, name):
+      return lambda *arguments: called.append((name, *arguments))
+
+  monkeypatch.setattr(speed.torch_reference, 'Reference', Reference)
+  torch = speed.Torch('config', 'variables', {'image': 'images'}, backend='cpu')
+  assert torch.time_steps() >= 0
+  assert torch.time_inference() >= 0
+  assert called == [('config', 'variables', 'cpu', 0.), ('step', {'image': 'images'}),
+                    ('wait',), ('predict', 'images'), ('wait',)]
+
+
 def test_noise_makes_batches_for_every_config():
   for changed, expected in (
       ({'roi': 'none'}, 2), ({'roi': 'dermo'}, 2), ({'roi': 'background'}, 2),
