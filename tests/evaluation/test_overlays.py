@@ -44,22 +44,20 @@ def _panels(path, rows, columns):
 def test_attention_lies_where_the_map_says(tmp_path):
   images, maps, _, _ = _input(2)
   images[0] = 60
-  for values in maps.values():
-    values[0] = 1 - values[0]
+  maps['pool3'][0] = 1 - maps['pool3'][0]  # left half
   path = tmp_path / 'new' / 'o.png'
   overlays.attention_figure(images, maps, None, None, ['a', 'b'], path, heading='x')
   assert os.listdir(path.parent) == ['o.png']
-  panels = _panels(path, 3, 2)
-  assert (panels[0][0] == 60).all()
-  left, right = np.array_split(panels[1][0].mean(axis=2), 2, axis=1)
-  assert left.mean() > right.mean() + 60
-  photograph, pool3, pool4 = (row[1] for row in panels)
-  assert (photograph == 180).all()
-  brightness = pool3.mean(axis=2)
-  third = len(brightness) // 3
-  assert brightness[:, -third:].min() > brightness[:, :third].max() + 60
-  brightness = pool4.mean(axis=2)
-  assert brightness[-third // 2:].min() > brightness[:third // 2].max() + 60
+  photographs, pool3, pool4 = _panels(path, 3, 2)
+  assert (photographs[0] == 60).all() and (photographs[1] == 180).all()
+  third = len(pool3[0]) // 3
+
+  def brighter(high, low):
+    return high.mean(axis=2).min() > low.mean(axis=2).max() + 60
+
+  assert brighter(pool3[0][:, :third], pool3[0][:, -third:])
+  assert brighter(pool3[1][:, -third:], pool3[1][:, :third])
+  assert brighter(pool4[1][-third // 2:], pool4[1][:third // 2])
 
 
 def test_the_outline_follows_the_mask_in_every_row(tmp_path):
@@ -115,13 +113,8 @@ def test_neither_pyplots_global_state_nor_jax_is_loaded():
 
 
 def test_arrays_that_do_not_fit_raise(tmp_path):
-  images, maps, lesion, has_lesion = _input(2)
-
-  def draw(images=images, maps=maps, lesion=lesion, has_lesion=has_lesion,
-           titles=('a', 'b')):
-    overlays.attention_figure(images, maps, lesion, has_lesion, titles,
-                              tmp_path / 'o.png', heading='')
-
+  images, maps, lesion, annotated = _input(2)
+  path = tmp_path / 'o.png'
   for changes, message in (
       ({'images': images / 255.0}, 'not uint8'),
       ({'images': images[:0]}, 'not uint8'),
@@ -130,8 +123,10 @@ def test_arrays_that_do_not_fit_raise(tmp_path):
       ({'maps': {'pool3': maps['pool3'][:1]}}, 'not all for 2'),
       ({'lesion': lesion[:, :9]}, 'do not fit'),
       ({'lesion': None}, 'do not fit')):
+    arguments = {'images': images, 'maps': maps, 'lesion': lesion,
+                 'has_lesion': annotated, 'titles': ['a', 'b'], 'path': path}
     with pytest.raises(ValueError, match=message):
-      draw(**changes)
+      overlays.attention_figure(**(arguments | changes), heading='')
   assert not os.listdir(tmp_path)
 
 

@@ -99,15 +99,6 @@ def test_seven_classes():
       sklearn.metrics.confusion_matrix(labels, predicted, labels=range(7)))
 
 
-def test_what_does_not_fit_raises():
-  for probabilities, names, message in (
-      (np.full((2, 2), 0.5), BINARY, 'do not fit 3'),
-      (np.full((3, 2), 0.5), SEVEN[:3], 'shorter'),
-      (np.full((3, 2), np.nan), BINARY, 'NaN')):
-    with pytest.raises(ValueError, match=message):
-      _score(np.array([0, 1, 1]), probabilities, names)
-
-
 def test_calibration_before_and_after_temperature_scaling():
   probabilities = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.9, 0.1]])
   found = _score(np.array([1, 0, 0, 0]), probabilities)['calibration']
