@@ -1,13 +1,18 @@
 """What all commands share: flags, one-line errors, exit statuses.
 
-Exit statuses: 0 done; 1 an unexpected failure (with a traceback); 2 an error in the
-command, its input or its config (one line); 130 stopped by Ctrl-C; 143 stopped by
-SIGTERM.
+Exit statuses: 0 done; 1 partly done; 2 a mistake in the command, its input or its
+config (one line); 70 an internal error (with its traceback); 130 stopped by Ctrl-C; 141
+nobody reads stdout; 143 stopped by SIGTERM.
 """
+
+from launch import start  # noqa: F401  # first: what follows may not be installed
+
+# isort: split
 
 import atexit
 from collections.abc import Callable
 import contextlib
+import errno
 import functools
 import glob
 import io
@@ -16,6 +21,7 @@ import pathlib
 import re
 import signal
 import sys
+import traceback
 from typing import Any
 from typing import NoReturn
 from typing import TextIO
@@ -27,6 +33,7 @@ from ml_collections import config_dict
 
 from attnmel_jax import config as config_lib
 from attnmel_jax import errors
+from launch import streams
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUIET = flags.DEFINE_bool('quiet', False, 'print only results and errors')
@@ -109,8 +116,8 @@ def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     # A config override of a wrong name or type surfaces as one of these.
     fail(f'{_message(error)}; see --help')
-  except SystemExit:
-    sys.exit(0)  # absl ends --help with status 1
+  except SystemExit as end:
+    sys.exit(0 if end.code == 1 else end.code)  # absl ends --help with status 1
 
 
 def _message(error: Exception) -> str:
@@ -236,5 +243,23 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
 
   # --help lists only key flags: those of the command's own file, and this one.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[QUIET.name])
-  app.run(guarded, flags_parser=functools.partial(
-      _parse, default_config=default_config))
+  sys.excepthook = sys.__excepthook__
+  with streams.safe(_output_failed):
+    try:
+      app.run(guarded, flags_parser=functools.partial(
+          _parse, default_config=default_config))
+    except SystemExit as end:
+      # Here, where it can be answered; a failure keeps its own status.
+      with contextlib.suppress(*[SystemExit] * bool(end.code)):
+        sys.stdout.flush()
+      raise
+    except Exception:
+      traceback.print_exc()
+      fail('this is a fault of the program; please report it with the lines above', 70)
+
+
+def _output_failed(error: OSError) -> NoReturn:
+  """Ends a command whose results have nowhere to go."""
+  if error.errno == errno.EPIPE:
+    sys.exit(128 + signal.SIGPIPE)  # as of programs that the signal ends: `| head`
+  fail(f'stdout cannot be written ({error.strerror}); redirect it to another place')

@@ -142,8 +142,10 @@ def test_ctrl_c_has_its_own_status_and_a_bug_keeps_its_traceback(program):
   done = program('--act=interrupt')
   assert done.returncode == 130
   assert done.stderr.startswith('error: stopped by Ctrl-C')
-  with pytest.raises(ZeroDivisionError):
-    program('--act=bug', '--quiet')
+  done = program('--act=bug', '--quiet')
+  assert done.returncode == 70
+  assert done.stderr.startswith('Traceback')
+  assert 'ZeroDivisionError: a bug\nerror: this is a fault of' in done.stderr
 
 
 def test_several_paths_are_written_with_commas_and_wildcards(tmp_path, monkeypatch):

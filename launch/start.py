@@ -1,0 +1,68 @@
+"""What a command does before it imports anything that may be missing here.
+
+Imported first, and without a package from outside: it makes sure of the interpreter,
+the streams and their encoding. An import that fails after that ends in one line.
+"""
+
+import os
+import sys
+import traceback
+
+_OURS = ('attnmel_jax', 'benchmarks', 'configs', 'launch')
+
+
+def _refuse(line: str) -> None:
+  print(f'error: {line}', file=sys.stderr, flush=True)
+  sys.exit(2)
+
+
+def _open_closed_streams() -> None:
+  """Opens what the shell closed (`>&-`) on nothing.
+
+  Otherwise the next file that is opened gets the number of the stream, and a library's
+  message to stderr is written into it.
+  """
+  number = 0
+  while number <= 2:
+    number = os.open(os.devnull, os.O_RDWR)
+    if number <= 2:
+      os.set_inheritable(number, True)
+  os.close(number)
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
+
+
+def _use_utf8() -> None:
+  """Starts Python again in UTF-8 mode where names of files have another encoding.
+
+  Names outside ASCII, which tables hold in UTF-8, would not be found.
+  """
+  if sys.getfilesystemencoding() != 'utf-8':
+    os.environ.setdefault(
+        'PYTHONIOENCODING', f'{sys.stdout.encoding}:backslashreplace')
+    os.execv(sys.executable, [sys.executable, '-X', 'utf8', *sys.orig_argv[1:]])
+
+
+def _import_failed(kind, error, trace) -> None:
+  """Takes the place of Python's hook until the command runs."""
+  name = (getattr(error, 'name', None) or '').partition('.')[0]
+  if issubclass(kind, ModuleNotFoundError) and name not in _OURS:
+    print(f'error: {name} is not installed for {sys.executable}; activate the '
+          'environment of the project, or pip install -r requirements.txt',
+          file=sys.stderr, flush=True)
+    os._exit(2)
+  traceback.print_exception(kind, error, trace)
+  os._exit(70)
+
+
+_open_closed_streams()
+if sys.version_info < (3, 11):  # noqa: UP036  # a checkout starts anywhere
+  _refuse(f'Python {sys.version.split()[0]} is too old; use 3.11 or later')
+try:
+  import fcntl  # noqa: F401
+except ImportError:
+  _refuse('this project needs Linux or macOS; on Windows, run it in WSL, the Windows '
+          'Subsystem for Linux')
+_use_utf8()
+sys.excepthook = _import_failed

@@ -1,0 +1,52 @@
+"""Commands where something is missing: packages, streams, a locale, the system."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import commands
+
+
+def _run(script, *options, **environment):
+  return subprocess.run(
+      [sys.executable, *options, '-c',
+       f'import os, sys; sys.path[0] = {str(commands.ROOT)!r}\n{script}'],
+      capture_output=True, text=True, check=False, timeout=60,
+      env=os.environ | environment)
+
+
+@pytest.mark.parametrize(('missing', 'words'), [
+    ('sys.modules["fcntl"] = None', 'in WSL, the Windows Subsystem for Linux'),
+    ('sys.version_info = (3, 8)', 'use 3.11 or later'),
+    ('sys.modules["absl"] = None', 'absl is not installed for')])
+def test_what_is_missing_is_one_line(missing, words):
+  done = _run(f'{missing}; from launch import command')
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert words in done.stderr
+
+
+def test_a_fault_of_our_own_imports_keeps_its_traceback():
+  done = _run('from launch import start; from launch import nothing')
+  assert done.returncode == 70
+  assert done.stderr.startswith('Traceback') and 'nothing' in done.stderr
+
+
+def test_no_file_of_data_takes_the_place_of_a_closed_stream(tmp_path):
+  done = _run(
+      'os.closerange(0, 3); sys.stdout = sys.stderr = None\n'
+      'from launch import start\n'
+      f'file = open({str(tmp_path / "data")!r}, "w")\n'
+      'os.write(2, b"of a library"); print("a result"); sys.stderr.flush()')
+  assert done.returncode == 0
+  assert not (tmp_path / 'data').read_bytes()
+
+
+def test_names_are_utf8_whatever_the_locale(tmp_path):
+  (tmp_path / 'Nävus').touch()
+  done = _run('from launch import start\n'
+              f'print(ascii(os.listdir({str(tmp_path)!r})), sys.stdout.encoding)',
+              LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+  assert done.stdout == "['N\\xe4vus'] ascii\n", done.stderr
