@@ -26,7 +26,7 @@ def test_train_evaluate_and_report(home, tmp_path, monkeypatch):
                      for stream in ('stdout', 'stderr'))
   assert first.count('\n') == 1
   assert 'run: test (16 synthetic images)' in first
-  assert re.search(r'step \d+/\d+ .*images/s .* left', messages)
+  assert re.search(r'train: \d+ of \d+ steps, .*images/s, .* left', messages)
   again = commands.run(home, 'main', *commands.TINY, '--workdir=run', '--quiet',
                        cwd=tmp_path)
   assert (again.returncode, again.stdout, again.stderr) == (0, first, '')
@@ -53,7 +53,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(home, tmp_path):
       cwd=tmp_path, env=commands.environment(home), stderr=subprocess.PIPE, text=True
   ) as process:
     for line in process.stderr:
-      if line.startswith('step '):
+      if line.startswith(('train: ', 'step ')):
         break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()

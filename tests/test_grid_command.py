@@ -54,7 +54,7 @@ def test_ctrl_c_saves_and_the_grid_resumes(home, grid, tmp_path):
       commands.command('grid', *ARGUMENTS, *chosen), cwd=tmp_path, text=True,
       env=commands.environment(home), stderr=subprocess.PIPE) as process:
     for line in process.stderr:
-      if line.startswith('step '):
+      if line.startswith(('train: ', 'step ')):
         break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read().splitlines()
