@@ -151,11 +151,11 @@ def test_ctrl_c_has_its_own_status_and_a_bug_keeps_its_traceback(program):
 def test_several_paths_are_written_with_commas_and_wildcards(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HOME', '/home/me')
-  for name in ('a.jpg', 'b.jpg', 'odd, name.jpg', 'c[1].jpg'):
+  for name in ('a.jpg', 'b.jpg', 'odd, name.jpg', 'c1.jpg', 'c[1].jpg'):
     (tmp_path / name).touch()
   for text, expected in (
       ('a.jpg, b.jpg', ['a.jpg', 'b.jpg']),
       ('?.jpg,gone.jpg', ['a.jpg', 'b.jpg', 'gone.jpg']),
-      ('odd, name.jpg', ['odd, name.jpg']), ('c[1].jpg', ['c[1].jpg']), (',', []),
-      ('~', ['/home/me'])):
+      ('odd, name.jpg', ['odd, name.jpg']), ('c[1].jpg', ['c[1].jpg']),
+      ('c[1].jpg,a.jpg', ['c[1].jpg', 'a.jpg']), (',', []), ('~', ['/home/me'])):
     assert [str(path) for path in command.paths(text)] == expected
