@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from attnmel_jax import errors
 from attnmel_jax.report import gallery
 from tests.report import conftest
 
@@ -113,11 +112,3 @@ def test_a_constant_map_marks_everything(make_run, grouped, rows, prepared):
   make_run('a', rows, maps={'pool4': np.full((9, 2, 2), 0.3, np.float32)})
   (one,) = _gallery(grouped, prepared).content['systems'][0]['maps']
   assert one['values'][0] == base64.b64encode(b'\xff' * 4).decode()
-
-
-def test_no_maps_and_no_photographs(make_run, grouped, rows, tmp_path):
-  make_run('a', rows, model='mel_cnn')
-  assert _gallery(grouped, tmp_path) is None
-  make_run('b', rows, maps=conftest.maps(9))
-  with pytest.raises(errors.UserError, match='not prepared'):
-    _gallery(grouped, tmp_path)

@@ -27,12 +27,3 @@ def test_systems_are_named_by_model_prior_and_masks():
       ('unet', 'lesion', 'unet'): 'U-Net'}.items():
     assert names.system_name(
         {'model': model, 'roi': roi, 'generated_masks': masks}) == name
-
-
-def test_data_sets_classes_and_maps_are_written_out():
-  assert names.dataset_name('isic2016') == 'ISIC 2016'
-  assert names.dataset_name('mine') == 'mine'
-  assert names.class_name('seborrheic_keratosis') == 'seborrheic keratosis'
-  assert [names.map_name(name) for name in ('pool1', 'cam', 'disc')] == [
-      'pool-1', 'CAM', 'disc']
-  assert names.is_tap('pool4') and not names.is_tap('cam')

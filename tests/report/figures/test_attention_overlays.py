@@ -87,12 +87,6 @@ def test_damaged_maps_those_of_other_images_and_missing_photographs(
   assert '![' not in text and not (tmp_path / 'out').exists()
 
 
-def test_no_run_with_maps_is_a_line(make_run, rows, grouped, tmp_path):
-  make_run('a', rows, model='mel_cnn')
-  assert [one.text for one in attention_overlays.write(grouped(), tmp_path, None)] == [
-      f'No run of ISIC {year} has attention maps.' for year in (2017, 2018)]
-
-
 def test_the_map_is_drawn_as_evaluation_thresholds_it():
   """The brightest pixel of a drawn map is the one that the pointing game takes."""
   values = np.zeros((1, 4, 4))

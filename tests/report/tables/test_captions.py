@@ -21,13 +21,13 @@ def test_images_lesions_classes_and_seeds_are_counted(tmp_path):
   assert list(_shared([_write(tmp_path / 'a', per_lesion=2, rows=30)])) == [
       'Ours: test split, 30 images of 15 lesions (other 16, melanoma 14).',
       'Intervals: 95 %, percentile bootstrap, 50 draws of lesions within their class; '
-      'they hold test sampling only (1 seed a system).',
+      'they cover test sampling only (1 seed a system).',
       'Settings that differ from configs/isic2017.py: none.']
 
 
 def test_three_seeds_are_in_the_interval_of_their_system_alone(tmp_path):
   runs = [_write(tmp_path / str(seed), seed=seed) for seed in range(3)]
-  assert 'hold test sampling and seeds (3 seeds a system)' in _shared(runs)[1]
+  assert 'cover test sampling and seeds (3 seeds a system)' in _shared(runs)[1]
   runs.append(run_folders.write(tmp_path / 'm', ISIC2017 | {'model': 'mel_cnn'}))
   assert _shared(runs)[1].endswith(
       'test sampling and seeds for AttnMel-CNN, test sampling only for the others.')

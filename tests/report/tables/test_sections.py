@@ -118,9 +118,5 @@ def test_other_tasks_have_tables_of_their_own_without_published_numbers(tmp_path
   assert 'differ from configs/folder.py: none' in ' '.join(main.head.context)
   assert [row['system'] for row in run_folders.texts(main)] == [
       'AttnMel-CNN', 'AttnMel-CNN-Lesion']
-  compared = run_folders.texts(two.tables[2])
-  assert [row['score'] for row in compared] == [
-      'AP', 'AUC', 'balanced accuracy', 'sensitivity', 'specificity']
-  assert compared[1]['other test'].startswith('DeLong')
   assert not any('ublished' in sentence for table in (*three.tables, *two.tables)
                  for sentence in (*table.columns, *table.head.caption()))
