@@ -147,7 +147,8 @@ def _overview(runs: Sequence[run_reader.FinishedRun]
   if synthetic:
     lines += ['**Synthetic data**: the images of '
               f'{files.escaped(", ".join(synthetic))} were drawn by a program. '
-              'These scores say that the software works, and nothing of patients.', '']
+              'These scores show that the software works; they say nothing about '
+              'patients.', '']
   for run in runs:
     if run.leakage:
       lines += [table_lib.sentences([table_lib.Bold(
@@ -196,7 +197,7 @@ def _before(out: pathlib.Path) -> list[str]:
 
 def _write_all(out: pathlib.Path, texts: Mapping[str, str],
                figure_files: Sequence[str]) -> None:
-  """Writes the files, then removes those of an earlier report that are no more."""
+  """Writes the files, then removes those that only an earlier report had."""
   before, ours = _before(out), {*texts, *figure_files}
   manifest = out / _MANIFEST
   _write(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')

@@ -4,7 +4,7 @@
   json.dumps(found.content)
 
 Everything is small enough to lie in the page: a photograph as JPEG, a map as its own
-few cells, which the page brings to size and colours, an outline as a path.
+few cells, which the page enlarges and colours, an outline as a path.
 """
 
 import base64
@@ -99,7 +99,7 @@ def of_group(group: groups.Group, data_dir: pathlib.Path | None, *, budget: int
     budget: bytes of JSON that the images may take, about.
 
   Raises:
-    UserError: the photographs are nowhere.
+    UserError: the photographs are not found.
   """
   found, notes = attention_overlays.read(group)
   if not found:

@@ -178,7 +178,7 @@ class Group:
     key = (system, metric)
     if key not in self._values:
       if metric == 'auc_mean':
-        # The areas of the classes are asked for anyway, and take the time.
+        # The areas of the classes are needed in any table, and take the time.
         found = np.mean([self.values(system, f'auc_{self.class_names[k]}')
                          for k in np.flatnonzero(self.counts)], axis=0)
       else:

@@ -1,4 +1,4 @@
-"""Reads run folders: which runs are finished, of what they are, how they scored.
+"""Reads run folders: which runs are finished, how they were made and scored.
 
   found = run_reader.find_runs(pathlib.Path('runs'))
   scores = run_reader.find_scores(found.runs[0], 'auto')
@@ -48,7 +48,7 @@ class Scores(NamedTuple):
 
 
 class Description(NamedTuple):
-  """What a run was made with and of."""
+  """How a run was made, and from what."""
 
   name: str
   best_step: int | None
@@ -65,8 +65,8 @@ def find_runs(root: pathlib.Path) -> Found:
     UserError: there is no such folder, or no run in it is finished and whole.
   """
   if not root.is_dir():
-    raise errors.UserError(f'--runs={root} is no folder; name one with run folders in '
-                           'it, such as --runs=runs')
+    raise errors.UserError(f'--runs={root} is not a folder; name one that holds run '
+                           'folders, such as --runs=runs')
   found = Found([], [], [])
   for folder in sorted(path.parent for path in root.rglob('config.json')):
     if not (folder / 'summary.json').exists():
@@ -144,7 +144,7 @@ def _without_path(value: Any) -> Any:
 
 def describe(runs: Sequence[FinishedRun], defaults: Mapping[str, Any]
              ) -> list[Description]:
-  """What each run was made with and of; `defaults` has every field of a config."""
+  """How each run was made, and from what; `defaults` has every field of a config."""
   return [Description(
       name, run.summary['best'].get('step'), run.environment['commit'],
       ', '.join(run.environment['devices']) or 'unknown machine',

@@ -110,7 +110,7 @@ def photographs(maps: Maps, split: str, data_dir: pathlib.Path | None
   """The prepared split behind maps, and the row in it of each of their images.
 
   Raises:
-    UserError: it is nowhere, or holds other images.
+    UserError: it is not found, or holds other images.
   """
   run = maps.one.run
   prepared = prepared_data.open_photographs(

@@ -23,7 +23,8 @@ _BASELINES = {'all_ones': 'all ones', 'disc': 'centred disc',
 _RELEASED = '_released'
 
 _NOTES = (
-    'Always against the lesion mask after the centre crop, whatever prior trained.',
+    'Always against the lesion mask after the centre crop, whichever prior was used in '
+    'training.',
     'Protocol: upsample the map, rescale it to [0, 1], cut at 0.5, mean Jaccard index '
     'over the annotated images; CAM is of the predicted class. The released protocol '
     'cuts CAM at its own few cells before upsampling, always for the positive class. '
@@ -31,7 +32,7 @@ _NOTES = (
     'highest pixel is.',
     'Best threshold: of 0.05 to 0.95, found on the scored masks, in hindsight. The '
     'disc\'s radius, a share of the side, is too. Baselines: all ones marks '
-    'everything, the disc knows that lesions are central, Otsu\'s threshold that '
+    'everything, the disc assumes that lesions are central, Otsu\'s threshold that '
     'they are dark.',
 )
 

@@ -57,10 +57,10 @@ class Context(NamedTuple):
     if not self.task.systems:
       return []
     sentences = [
-        f'What is marked as published is the thesis\'s: of {self.task.images}.']
+        f'Published numbers are those of the thesis, on {self.task.images}.']
     split = self.group.split if self.group else 'test'
     if split != 'test' or self.task.number == '3.4':
-      sentences.append('A difference from them is one between two sets of images.')
+      sentences.append('Differences from them compare two sets of images.')
     return sentences
 
 
@@ -122,7 +122,8 @@ def synthetic(is_synthetic: bool) -> list[str]:
   """The warning, or nothing."""
   return [table_lib.Bold(
       'Synthetic data: a program drew these images; the scores, and their differences '
-      'from published ones, say that the software works, and nothing of patients.')
+      'from published ones, show that the software works; they say nothing about '
+      'patients.')
           ] * is_synthetic
 
 
@@ -160,4 +161,4 @@ def _errors(group: groups.Group) -> str:
   within = len(np.unique(group.example.folds)) > 1 and group.settings['group_folds']
   fold = ' and fold' if within else ''
   return (f'Intervals: 95 %, percentile bootstrap, {group.draws.num_draws} draws of '
-          f'lesions within their class{fold}; they hold {kind}.')
+          f'lesions within their class{fold}; they cover {kind}.')
