@@ -8,7 +8,6 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import prepare
 from attnmel_jax.experiments import evaluate
-from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.phantom import generate
@@ -23,20 +22,16 @@ def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
       folder / 'predictions' / 'test.csv').read_bytes()
 
 
-def test_a_test_set_may_arrive_later(finished, config, prepared, tmp_path):
-  _, summary = finished
-  data = tmp_path / 'data'
-  shutil.copytree(prepared, data)
-  for path in (data / 'isic2017').glob('test-*'):
-    shutil.rmtree(path)
-  config |= {'data_dir': str(data)}
-  folder = tmp_path / 'run'
-  without = run_lib.run(config, folder, quiet=True)
-  assert 'test' not in without
-  assert without['validation'] == summary['validation']
-  later = evaluate.evaluate(folder, dataset='isic2017', data_dir=str(prepared),
+def test_a_test_set_may_arrive_later(finished, prepared, tmp_path):
+  folder, summary = finished
+  data, moved = tmp_path / 'data', tmp_path / 'run'
+  shutil.copytree(prepared, data, ignore=shutil.ignore_patterns('test-*'))
+  shutil.copytree(folder, moved)
+  path = moved / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'data_dir': str(data)}))
+  later = evaluate.evaluate(moved, dataset='isic2017', data_dir=str(prepared),
                             split='test', out=tmp_path / 'later', allow_leakage=False)
-  assert later['test'] == summary['test']
+  assert later['test'] == summary['test'] and later['leakage'] == summary['leakage']
 
 
 def test_own_photographs_are_an_external_test_set(finished, tmp_path):
@@ -60,22 +55,17 @@ def test_own_photographs_are_an_external_test_set(finished, tmp_path):
   assert 'jaccard_pool4' in scored['test']
 
 
-def test_an_unfinished_run_cannot_be_scored(config, prepared, tmp_path):
-  run_folder.bind(tmp_path, config, {}, {})
-  with pytest.raises(errors.UserError, match='is not finished'):
-    evaluate.evaluate(tmp_path, dataset='isic2017', data_dir=str(prepared),
-                      split='test', out=tmp_path / 'out', allow_leakage=False)
-
-
-def test_other_classes_are_refused(finished, prepared, tmp_path, config):
-  folder, _ = finished
-  other = tmp_path / 'run'
-  shutil.copytree(folder, other)
+def test_what_cannot_be_scored_is_refused(finished, config, prepared, tmp_path):
+  unfinished, other = tmp_path / 'unfinished', tmp_path / 'other'
+  run_folder.bind(unfinished, config, {}, {})
+  shutil.copytree(finished[0], other)
   (other / 'config.json').unlink()
   run_folder.bind(other, config | {'positive': ('nevus',)}, {}, {})
-  with pytest.raises(errors.UserError, match='other, nevus, the run other, melanoma'):
-    evaluate.evaluate(other, dataset='isic2017', data_dir=str(prepared),
-                      split='test', out=tmp_path / 'out', allow_leakage=False)
+  for run, words in ((unfinished, 'is not finished'),
+                     (other, 'other, nevus, the run other, melanoma')):
+    with pytest.raises(errors.UserError, match=words):
+      evaluate.evaluate(run, dataset='isic2017', data_dir=str(prepared), split='test',
+                        out=tmp_path / 'out', allow_leakage=False)
 
 
 def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
@@ -101,20 +91,8 @@ def test_training_images_that_are_elsewhere_or_others_leave_leakage_unknown(
                   {'commit': 'c', 'devices': []})
   unknown, = compare(tmp_path / 'other', prepared, tmp_path)
   assert 'isic2017/train-' in unknown and 'are others' in unknown
-
-
-def test_validation_images_that_are_gone_leave_leakage_unknown(
-    finished, prepared, tmp_path):
-  folder, _ = finished
-  moved, data = tmp_path / 'run', tmp_path / 'data'
-  shutil.copytree(folder, moved)
-  shutil.copytree(prepared, data)
-  for path in (data / 'isic2017').glob('validation-*'):
-    shutil.rmtree(path)
-  config = json.loads((moved / 'config.json').read_text())
-  (moved / 'config.json').write_text(json.dumps(
-      config | {'data_dir': str(data), 'validation_fraction': 0.0}))
-  scored = evaluate.evaluate(moved, dataset='isic2017', data_dir=str(data),
-                             split='test', out=tmp_path / 'out', allow_leakage=False)
-  (line,) = scored['leakage']['found']
-  assert line.startswith('unknown, as the training images of the run are not')
+  gone = tmp_path / 'gone'
+  shutil.copytree(prepared, gone, ignore=shutil.ignore_patterns('validation-*'))
+  config['validation_fraction'] = 0.0
+  unknown, = compare(folder, gone, gone)
+  assert unknown.startswith('unknown, as the training images of the run are not')

@@ -1,45 +1,22 @@
 """Grids: their files, the runs they stand for, and how these are run."""
 
+import contextlib
 import json
-import os
 import pathlib
 import signal
-import threading
-import time
+import types
 
 import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.experiments import grid as grid_lib
+from attnmel_jax.experiments import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Systems, seeds and folds of each part.
 SIZES = {'table_3_1': [(4, 3, 1)], 'table_3_2': [(7, 3, 1)], 'table_3_3': [(4, 3, 1)],
          'table_3_4': [(1, 1, 1), (5, 1, 5)],
          'phantom': [(4, 1, 1), (7, 1, 1), (1, 1, 1), (5, 1, 1)]}
-# In place of launch/main.py: notes that it was started, and does what its folder asks.
-FAKE = '''
-import pathlib, signal, sys, time
-folder = pathlib.Path(*(argument.partition('=')[2] for argument in sys.argv
-                        if argument.startswith(('--workdir=', '--run='))))
-if any(argument.startswith('--run=') for argument in sys.argv):
-  folder = folder.with_name(folder.name + '-masks')
-folder.mkdir(parents=True, exist_ok=True)
-with (folder / 'starts').open('a') as file:
-  file.write('x')
-if (folder / 'wait').exists():
-  def stop(signum, _):
-    (folder / 'signal').write_text(str(signum))
-    sys.exit(128 + signum)
-  signal.signal(signal.SIGTERM, stop)
-  signal.signal(signal.SIGINT, stop)
-  (folder / 'ready').touch()
-  time.sleep(60)
-if (folder / 'die').exists():
-  signal.raise_signal(signal.SIGKILL)
-sys.exit(3 if (folder / 'fail').exists() else 0)
-'''
-
 
 @pytest.fixture
 def write_grid(tmp_path):
@@ -58,30 +35,34 @@ def write_grid(tmp_path):
 
 
 @pytest.fixture
-def runs(write_grid, tmp_path, monkeypatch):
-  """Four runs that start a script in place of launch/main.py."""
-  script = tmp_path / 'fake.py'
-  script.write_text(FAKE)
-  monkeypatch.setattr(grid_lib, '_MAIN', script)
-  monkeypatch.setattr(grid_lib, '_GENERATE', script)
-  made = grid_lib.runs(
-      grid_lib.read(write_grid()), root=tmp_path / 'runs', settings=[])
-  for run in made:
-    run.folder.mkdir(parents=True)
-  return made
+def runs(write_grid, tmp_path):
+  """Four runs."""
+  return grid_lib.runs(grid_lib.read(write_grid()), root=tmp_path / 'runs', settings=[])
 
 
-def _starts(runs):
-  return [len((run.folder / 'starts').read_text())
-          if (run.folder / 'starts').exists() else 0 for run in runs]
+@pytest.fixture
+def started(monkeypatch):
+  """Arguments of the commands that were started; no process is.
 
+  `started.endings`: number of the start -> exit status, signals received meanwhile.
+  """
+  class Started(list):
+    endings = {}
 
-def _finish_folder(run):
-  run.folder.mkdir(parents=True)
-  _finish(run)
+  started = Started()
+
+  @contextlib.contextmanager
+  def running(arguments):
+    status, received = started.endings.get(len(started), (0, []))
+    started.append(arguments)
+    yield types.SimpleNamespace(wait=lambda: status), received
+
+  monkeypatch.setattr(processes, 'running', running)
+  return started
 
 
 def _finish(run):
+  run.folder.mkdir(parents=True)
   (run.folder / 'config.json').write_text(json.dumps(run.config))
   (run.folder / 'summary.json').write_text('{}')
 
@@ -117,16 +98,14 @@ def test_the_grids_of_the_repository_can_run(tmp_path):
 def test_runs_hold_what_their_arguments_say(write_grid):
   runs = grid_lib.runs(grid_lib.read(write_grid(seeds=(3, 5))), root=pathlib.Path('r'),
                        settings=['image_size=96', 'pretrained='])
-  assert [run.index for run in runs] == [0, 1, 2, 3]
-  assert [str(run.folder) for run in runs] == [
-      'r/isic2017/plain-fold0-seed3', 'r/isic2017/gated-fold0-seed3',
-      'r/isic2017/plain-fold0-seed5', 'r/isic2017/gated-fold0-seed5']
-  last = runs[3]
-  assert [last.config[name] for name in (
-      'seed', 'fold', 'roi', 'dice_weights', 'image_size', 'pretrained', 'model')
-          ] == [5, 0, 'lesion', (0.5, 1.0), 96, '', 'attnmel_cnn']
-  assert runs[0].config['model'] == 'mel_cnn'
-  assert last.arguments == (
+  assert [(run.index, str(run.folder), run.config['model']) for run in runs] == [
+      (0, 'r/isic2017/plain-fold0-seed3', 'mel_cnn'),
+      (1, 'r/isic2017/gated-fold0-seed3', 'attnmel_cnn'),
+      (2, 'r/isic2017/plain-fold0-seed5', 'mel_cnn'),
+      (3, 'r/isic2017/gated-fold0-seed5', 'attnmel_cnn')]
+  assert {'seed': 5, 'fold': 0, 'roi': 'lesion', 'dice_weights': (0.5, 1.0),
+          'image_size': 96, 'pretrained': ''}.items() <= runs[3].config.items()
+  assert runs[3].arguments == (
       f'--config={ROOT}/configs/isic2017.py', '--config.roi=lesion',
       '--config.dice_weights=(0.5, 1.0)', '--config.image_size=96',
       '--config.pretrained=', '--config.fold=0', '--config.seed=5',
@@ -187,47 +166,34 @@ def test_states_of_run_folders(runs):
   other = {**runs[2].config, 'image_size': 96}
   for run, text in zip(runs, (json.dumps(runs[0].config), json.dumps(moved),
                               json.dumps(other), '{'), strict=True):
+    run.folder.mkdir(parents=True)
     (run.folder / 'config.json').write_text(text)
-  (runs[1].folder / 'summary.json').write_text('{}')
-  (runs[2].folder / 'summary.json').write_text('{}')
+  for run in runs[1:3]:
+    (run.folder / 'summary.json').write_text('{}')
   assert [grid_lib.state(run) for run in runs] == [
       'begun', 'finished', 'foreign', 'foreign']
 
 
-def test_it_skips_what_is_finished_and_continues_after_a_failure(runs):
+def test_it_skips_what_is_finished_and_continues_after_a_failure(runs, started):
   _finish(runs[1])
-  (runs[0].folder / 'fail').touch()
-  (runs[2].folder / 'die').touch()
+  started.endings.update({0: (3, []), 1: (-signal.SIGKILL, [])})
   said = []
   failed = grid_lib.run_all(runs, quiet=True, say=said.append)
   assert failed == {str(runs[0].folder): 'status 3',
                     str(runs[2].folder): 'ended by SIGKILL (out of memory?)'}
-  assert _starts(runs) == [1, 0, 1, 1]
+  assert started == [[f'{ROOT}/launch/main.py', *run.arguments, '--quiet']
+                     for run in (runs[0], runs[2], runs[3])]
   assert f'run 1, {runs[1].folder}: finished' in said
   assert f'run 0, {runs[0].folder}: failed, status 3' in said
 
 
-@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_passed_on_and_ends_the_grid(runs, signum):
-  (runs[1].folder / 'wait').touch()
-
-  def interrupt():
-    deadline = time.monotonic() + 30
-    while not (runs[1].folder / 'ready').exists() and time.monotonic() < deadline:
-      time.sleep(0.02)
-    os.kill(os.getpid(), signum)
-
-  before = signal.getsignal(signum)
-  thread = threading.Thread(target=interrupt)
-  thread.start()
+def test_a_signal_ends_the_grid(runs, started):
+  started.endings[1] = (128 + signal.SIGTERM, [signal.SIGTERM])
   with pytest.raises(grid_lib.Stopped) as caught:
     grid_lib.run_all(runs, quiet=False, say=lambda _: None)
-  thread.join()
-  assert caught.value.signum == signum
+  assert caught.value.signum == signal.SIGTERM
   assert str(runs[1].folder) in str(caught.value)
-  assert (runs[1].folder / 'signal').read_text() == str(int(signum))
-  assert _starts(runs) == [1, 1, 0, 0]
-  assert signal.getsignal(signum) is before
+  assert len(started) == 2 and '--quiet' not in started[0]
 
 
 DRAWING = {'config': 'configs/isic2018_task1.py',
@@ -236,14 +202,13 @@ DRAWING = {'config': 'configs/isic2018_task1.py',
 
 
 @pytest.fixture
-def in_parts(write_grid, runs, tmp_path):
-  """A U-Net, its masks, and two runs of another experiment; the fake commands."""
-  del runs  # the fake commands are in place
-  path = write_grid(DRAWING, systems={'plain': {'model': 'mel_cnn'}})
-  return grid_lib.read(path)
+def in_parts(write_grid):
+  """A U-Net, its masks, and two runs of another experiment."""
+  return grid_lib.read(write_grid(DRAWING, systems={'plain': {'model': 'mel_cnn'}}))
 
 
-def test_parts_run_in_order_and_masks_follow_their_unet(in_parts, tmp_path):
+def test_masks_follow_their_unet_and_are_drawn_by_their_own_command(
+    in_parts, started, tmp_path, monkeypatch):
   root = tmp_path / 'parts'
   made = grid_lib.runs(in_parts, root=root, settings=['data_dir=/d', 'image_size=96'])
   assert [(run.index, run.title) for run in made] == [
@@ -251,27 +216,12 @@ def test_parts_run_in_order_and_masks_follow_their_unet(in_parts, tmp_path):
       (1, f'{root}/isic2017/plain-fold0-seed1'),
       (2, f'{root}/isic2018_task1/U-Net-fold3-seed0'),
       (3, f'masks unet of isic2018 by {root}/isic2018_task1/U-Net-fold3-seed0')]
-  assert made[3].arguments == (
-      f'--run={root}/isic2018_task1/U-Net-fold3-seed0', '--dataset=isic2018',
-      '--name=unet', '--data_dir=/d')
   assert {run.config['image_size'] for run in made} == {96}
-
-
-def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path, monkeypatch):
-  made = grid_lib.runs(in_parts, root=tmp_path / 'parts',
-                       settings=[f'data_dir={tmp_path}'])
-  _finish_folder(made[2])
-  masks = made[3].folder.with_name(made[3].folder.name + '-masks')
-  masks.mkdir(parents=True)
-  (masks / 'fail').touch()
-  said = []
-  failed = grid_lib.run_all(made, quiet=True, say=said.append)
-  assert failed == {made[3].title: 'status 3'}
-  assert (masks / 'starts').read_text() == 'x'
-  assert not (made[2].folder / 'starts').exists()
-  (masks / 'fail').unlink()
-  assert grid_lib.run_all([made[3]], quiet=True, say=said.append) == {}
-  assert (masks / 'starts').read_text() == 'xx'
+  _finish(made[2])
+  assert grid_lib.run_all(made[2:], quiet=False, say=str) == {}
+  assert started == [[
+      f'{ROOT}/launch/generate_masks.py', f'--run={made[2].folder}',
+      '--dataset=isic2018', '--name=unet', '--data_dir=/d']]
   asked = []
 
   def state(config, *, dataset, name):
@@ -279,9 +229,9 @@ def test_masks_are_drawn_by_their_own_command(in_parts, tmp_path, monkeypatch):
     return 'finished'
 
   monkeypatch.setattr(grid_lib.generate_masks, 'state', state)
-  assert grid_lib.run_all([made[3]], quiet=True, say=said.append) == {}
+  assert grid_lib.run_all([made[3]], quiet=True, say=str) == {}
   assert asked == [('unet', 'isic2018', 'unet')]
-  assert (masks / 'starts').read_text() == 'xx'  # whole masks are not drawn again
+  assert len(started) == 1  # whole masks are not drawn again
 
 
 def test_a_run_says_which_other_it_needs_first(write_grid, tmp_path, monkeypatch):
@@ -293,7 +243,7 @@ def test_a_run_says_which_other_it_needs_first(write_grid, tmp_path, monkeypatch
   grid_lib.check_ready(unet, made)
   with pytest.raises(errors.UserError, match=r'run 3, .* needs run 2, .*--index=2 '):
     grid_lib.check_ready(masks, made)
-  _finish_folder(unet)
+  _finish(unet)
   grid_lib.check_ready(masks, made)
   states = ['begun', 'finished', 'foreign']
   monkeypatch.setattr(grid_lib.generate_masks, 'state', lambda *_, **__: states.pop(0))

@@ -29,6 +29,7 @@ def test_the_official_split_is_used_where_it_is_prepared(config):
   assert counts['images'] == 48
   assert counts['melanoma'] == melanoma.sum()
   assert counts['melanoma'] + counts['seborrheic_keratosis'] + counts['nevus'] == 48
+  assert task.synthetic and not task_lib.is_divided(task)
 
 
 def test_a_fold_takes_all_three_parts_from_the_training_images(config):
@@ -47,10 +48,6 @@ def test_an_unprepared_data_set_names_the_command(config, tmp_path):
     task_lib.open_task(config | {'data_dir': str(tmp_path)})
   with pytest.raises(errors.UserError, match='resize_size=40'):
     task_lib.open_task(config | {'resize_size': 40})
-
-
-def test_phantom_data_are_called_synthetic(config):
-  assert task_lib.open_task(config).synthetic
 
 
 @pytest.fixture(scope='module')
@@ -124,10 +121,6 @@ def test_copies_are_one_lesion_but_for_phantoms(years, monkeypatch, synthetic, j
   monkeypatch.setattr(storage, 'open_split', renamed)
   part = task_lib.open_part(_config(isic2018_cv, years), 'train')
   assert (part.groups[0] == part.groups[1]) == joined
-
-
-def test_the_official_split_is_not_written_again(config):
-  assert not task_lib.is_divided(task_lib.open_task(config))
 
 
 def test_isic2016_has_no_validation_unless_a_share_is_asked_for(years):
