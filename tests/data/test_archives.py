@@ -52,14 +52,6 @@ def test_files_are_paired_by_id_whatever_their_order(tmp_path, archives):
       assert example.superpixels.name == f'{example.id}_superpixels.png'
 
 
-def test_zips_and_folders_mix(tmp_path, archives):
-  zips = _read(conftest.write(tmp_path / 'zips', archives))
-  source = conftest.write(tmp_path / 'both', archives, unpacked=(LESIONS, ATTRIBUTES))
-  mixed = _read(source)
-  assert mixed.bad == ()
-  assert mixed.digests == zips.digests
-
-
 def test_a_changed_byte_changes_the_digest_of_its_archive_only(tmp_path, archives):
   before = _read(conftest.write(tmp_path / 'a', archives)).digests
   archives[LESIONS]['ISIC_train0_segmentation.png'] += b'\0'
@@ -103,14 +95,6 @@ def test_unpaired_files_and_repeated_ids_are_bad(tmp_path, archives):
       'pigment_network, negative_network, milia_like_cyst, streaks, globules',
       'ISIC_train2.png: duplicate id ISIC_train2',
       'ISIC_train3.jpg: duplicate id ISIC_train3'}
-
-
-def test_a_damaged_archive_is_one_bad_file(tmp_path, archives):
-  source = conftest.write(tmp_path, archives)
-  whole = (source / LESIONS).read_bytes()
-  (source / LESIONS).write_bytes(whole[:len(whole) // 2])
-  bad, = _read(source).bad
-  assert bad.startswith(f'{LESIONS}: cannot be opened (')
 
 
 def test_source_without_archives_lists_what_is_expected(tmp_path):

@@ -65,6 +65,7 @@ def test_wrong_labels_are_noted():
       (catalogue.isic2017, HEADER_2017 + 'A,,0', {'A': -1}, "label melanoma=''"),
       (catalogue.isic2017, HEADER_2017 + 'A,1,1', {'A': -1}, 'is both melanoma and'),
       (catalogue.isic2017, HEADER_2017 + 'A,1,0\nA,0,0', {'A': 0}, 'duplicate id A'),
+      (catalogue.isic2017, HEADER_2017 + ',1,0', {}, 'line 2 has no image_id'),
       (isic2018, HEADER_2018 + 'A,0,0,0,0,0,0,0', {'A': -1}, 'A is none of MEL, NV,'),
       (isic2018, HEADER_2018 + 'A,1,0,0,0,1,0,0', {'A': -1}, 'A is both MEL and BKL'),
       (isic2018, HEADER_2018 + 'A,1,0,x,0,0,0,0', {'A': -1}, "unknown label BCC='x'"),

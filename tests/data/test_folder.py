@@ -158,17 +158,6 @@ def test_a_misspelt_class_and_a_divided_group_are_named(source, capsys):
       'splits aborts, because it would be scored on what it was trained on']
 
 
-def test_names_in_any_script_and_anywhere(source, tmp_path):
-  elsewhere = tmp_path / 'elsewhere' / 'größe ①.png'
-  elsewhere.parent.mkdir()
-  (source / 'photos' / 'a.png').rename(elsewhere)
-  (source / 'labels.csv').write_text(TABLE.replace('photos/a.png', str(elsewhere))
-                                     .replace('nevus', 'névus'), 'utf-8')
-  _prepare(source, tmp_path)
-  assert _open(tmp_path).ids.tolist() == ['b', 'größe ①']
-  assert _open(tmp_path).class_names == ('melanoma', 'névus', 'other')
-
-
 def test_two_columns_are_enough(source, tmp_path, capsys):
   (source / 'labels.csv').write_text(
       '\ufeffimage, label, age\r\nphotos/a.png, 1, 60\r\nphotos/b.png, 0,\r\n')

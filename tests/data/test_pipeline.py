@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import threading
 import time
 
@@ -161,6 +162,24 @@ def test_streamed_batches_equal_those_in_memory():
       assert_same(first, second)
 
 
+def test_threads_load_side_by_side_and_in_order(monkeypatch):
+  class Slow(FakeSplit):
+    def load(self, row):
+      threads.add(threading.get_ident())
+      time.sleep(0.004 * (row % 3 == 0))
+      return super().load(row)
+
+  monkeypatch.setattr(os, 'cpu_count', lambda: 4)
+  for cache_gib in (1.0, 0.0):
+    threads: set[int] = set()
+    rows = np.arange(22, -1, -1)
+    found = evaluate(Slow(), rows, roi='lesion', cache_gib=cache_gib)
+    assert len(threads) > 1
+    for first, second in zip(
+        found, evaluate(FakeSplit(), rows, roi='lesion'), strict=True):
+      assert_same(first, second)
+
+
 def test_store_keeps_only_what_fits_and_is_needed():
   split = FakeSplit()
   image_only = 23 * SIDE * SIDE * 3
@@ -170,19 +189,6 @@ def test_store_keeps_only_what_fits_and_is_needed():
   store = pipeline.open_store(
       split, maps=('lesion',), cache_gib=image_only / 2**30)
   assert store.arrays is None
-
-
-def test_needed_maps():
-  for roi, training, evaluation in [
-      ('none', (), ('lesion',)),
-      ('lesion', ('lesion',), ('lesion',)),
-      ('background', ('lesion',), ('lesion',)),
-      ('dermo', ('dermo',), ('lesion', 'dermo')),
-      ('generated', ('generated',), ('lesion', 'generated')),
-  ]:
-    region = find_region(roi)
-    assert pipeline.needed_maps(region, evaluation=False) == training
-    assert pipeline.needed_maps(region, evaluation=True) == evaluation
 
 
 def test_evaluation_covers_each_row_once_and_pads_the_last_batch():
