@@ -143,10 +143,11 @@ def test_damaged_attention_is_a_users_error(tmp_path):
   prediction_files.write_attention(
       path, ['a'], {'pool3': np.random.default_rng(0).random((1, 40, 40))})
   whole = path.read_bytes()
-  flipped = bytearray(whole)
+  flipped, undone = bytearray(whole), bytearray(whole)
   flipped[len(whole) // 2] ^= 255
+  undone[undone.index(b'pool3.npy') + 29] ^= 255  # where its deflated stream begins
   np.save(tmp_path / 'b.npy', np.zeros(3))
-  for content in (b'', b'text', whole[:-30], bytes(flipped),
+  for content in (b'', b'text', whole[:-30], flipped, undone,
                   (tmp_path / 'b.npy').read_bytes()):
     path.write_bytes(content)
     with pytest.raises(errors.UserError, match='damaged'):
