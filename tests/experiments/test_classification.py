@@ -20,12 +20,16 @@ def _predictions(label, probabilities):
       lesion=np.zeros((count, 8, 8), np.uint8), has_lesion=np.zeros(count, bool))
 
 
+# One of the four pairs is in the wrong order.
+_FOUR = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
+# The mask of each of four images is their upper half.
+_UPPER = np.zeros((4, 8, 8), np.uint8)
+_UPPER[:, :4] = 255
+
+
 def test_two_classes_are_chosen_by_auc():
-  # One of the four pairs is in the wrong order.
-  predictions = _predictions(
-      [0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
-  assert classification.selection_score(predictions) == ('auc', 0.75)
-  decided = classification.decisions(predictions, 2)
+  assert classification.selection_score(_FOUR) == ('auc', 0.75)
+  decided = classification.decisions(_FOUR, 2)
   assert decided['threshold'] in (0.3, 0.8)
   assert decided['temperature'] > 0
   assert classification.decisions(None, 2) == {'threshold': 0.5, 'temperature': None}
@@ -75,21 +79,6 @@ def _write(folder, split, predictions, part):
                        classification.image_scores(predictions, part, 8), _CONFIG)
 
 
-_FOUR = _predictions([0, 1, 0, 1], [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
-
-
-def test_images_without_a_mask_are_left_out_of_the_jaccard_index():
-  predictions = dataclasses.replace(
-      _FOUR, attention={'pool4': np.ones((4, 2, 2))},
-      has_lesion=np.array([True, True, False, False]),
-      lesion=np.array([255, 255, 0, 0], np.uint8)[:, None, None] * np.ones(
-          (1, 8, 8), np.uint8))
-  result = _score(predictions, _part('abcd'))
-  assert result['n_annotated'] == 2
-  assert result['jaccard_pool4']['estimate'] == 1
-  assert result['threshold'] == 0.5
-  assert result['sensitivity']['estimate'] == 0.5
-
 
 def test_otsu_sees_what_the_network_sees():
   # A dark square in the crop, and a darker frame outside of it.
@@ -112,11 +101,9 @@ def test_otsu_sees_what_the_network_sees():
 def test_activation_maps_are_scored_by_both_protocols():
   cells = np.zeros((4, 2, 2))
   cells[:, 0] = 1
-  lesion = np.zeros((4, 8, 8), np.uint8)
-  lesion[:, :4] = 255
   predictions = dataclasses.replace(
       _FOUR, attention={'cam': cells, predict.POSITIVE_CAM: 1 - cells},
-      lesion=lesion, has_lesion=np.ones(4, bool))
+      lesion=_UPPER, has_lesion=np.ones(4, bool))
   result = _score(predictions, _part('abcd'))
   assert result['jaccard_cam']['estimate'] == 1
   # Rows of the melanoma's map: 0, 0, 1/8, 3/8 | 5/8, 7/8, 1, 1 on the other half.
@@ -146,10 +133,8 @@ def test_seven_classes_are_written_as_a_submission_too(tmp_path):
 
 
 def test_the_scores_of_each_image_are_written(tmp_path):
-  lesion = np.zeros((4, 8, 8), np.uint8)
-  lesion[:, :4] = 255
   predictions = dataclasses.replace(
-      _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=lesion,
+      _FOUR, attention={'pool4': np.ones((4, 2, 2))}, lesion=_UPPER,
       has_lesion=np.array([True, True, True, False]))
   part = _part('abcd')
   part.groups = np.array(['x', 'x', 'c', 'd'])
@@ -163,7 +148,8 @@ def test_the_scores_of_each_image_are_written(tmp_path):
   result = _score(predictions, part)
   for name, values in table.scores.items():
     assert result[name]['estimate'] == pytest.approx(np.nanmean(values)), name
-  assert result['groups'] == 3
+  assert (result['groups'], result['n_annotated']) == (3, 3)
+  assert result['threshold'] == result['sensitivity']['estimate'] == 0.5
 
 
 def test_near_duplicates_are_scored_with_and_without(tmp_path):

@@ -1,4 +1,4 @@
-"""What stops a run before it trains, what is told, and what is scored twice."""
+"""What aborts a run before it trains, what is reported, what is scored twice."""
 
 import json
 import types
@@ -38,7 +38,7 @@ def _part(ids, *, groups=None, dataset='isic2017', split='train', fingerprint='f
   return parts_lib.Part(prepared, np.arange(count), np.zeros(count, np.int32), ())
 
 
-def _task(unet=None, pretrained_from='', **parts):
+def _task(unet=None, **parts):
   maps = None if unet is None else types.SimpleNamespace(unet=unet)
   return types.SimpleNamespace(parts=parts, generated=maps)
 
@@ -47,16 +47,15 @@ def _stores(task):
   return {name: Store(part.ids) for name, part in task.parts.items()}
 
 
+CONFIG = {'group_folds': True, 'allow_leakage': False, 'data_dir': '', 'pretrained': ''}
+
+
 def _check(task, folder, **config):
-  return leakage.of_run(
-      {'group_folds': True, 'allow_leakage': False, 'data_dir': '',
-       'pretrained': ''} | config, task,
-      _stores(task), folder)
+  return leakage.of_run(CONFIG | config, task, _stores(task), folder)
 
 
 def _check_names(task, _, **config):
-  leakage.check_names({'group_folds': True, 'allow_leakage': False, 'data_dir': '',
-                       'pretrained': ''} | config, task)
+  leakage.check_names(CONFIG | config, task)
 
 
 def _evaluate(learnt, part, folder, **asked):
@@ -89,7 +88,7 @@ def test_copies_inside_an_official_split_are_scored_with_and_without(tmp_path):
 @pytest.mark.parametrize('places', [
     {'dataset': 'isic2018'},                     # a fold of one split
     {'dataset': 'folder'}, {'dataset': 'folder', 'split': 'test'}])
-def test_copies_stop_what_one_has_divided_oneself(tmp_path, places):
+def test_copies_abort_what_the_run_divided_itself(tmp_path, places):
   task = _task(train=_part(['a'], dataset=places['dataset']),
                test=_part(['a2', 'b'], **places))
   with pytest.raises(errors.UserError) as caught:
@@ -105,7 +104,7 @@ def test_copies_stop_what_one_has_divided_oneself(tmp_path, places):
   assert leakage.lines(found)[0] == f'leakage: {found["found"][0]}'
 
 
-def test_naive_folds_are_told_and_go_on(tmp_path):
+def test_what_naive_folds_share_is_reported(tmp_path):
   task = _task(train=_part(['a', 'b'], groups=['L', 'M']),
                test=_part(['c', 'b2'], groups=['L', 'b2']))
   found = _check(task, tmp_path, group_folds=False)
@@ -122,7 +121,7 @@ def test_naive_folds_are_told_and_go_on(tmp_path):
 
 
 @pytest.mark.parametrize('group_folds', [True, False])
-def test_shared_images_and_lesions_of_different_splits_always_stop(
+def test_shared_images_and_lesions_of_different_splits_always_abort(
     tmp_path, group_folds):
   parts = {'images': _part(['a', 'd'], split='test'),
            'lesions': _part(['d'], groups=['M'], split='test')}
@@ -139,12 +138,10 @@ def test_shared_images_and_lesions_of_different_splits_always_stop(
 
 def test_images_are_looked_at_once(tmp_path):
   task = _task(train=_part(['a', 'b']), test=_part(['a2'], split='test'))
-  config = {'group_folds': True, 'allow_leakage': False, 'data_dir': '',
-            'pretrained': ''}
 
   def read():
     stores = _stores(task)
-    found = leakage.of_run(config, task, stores, tmp_path)
+    found = leakage.of_run(CONFIG, task, stores, tmp_path)
     assert found['near_duplicates'] == {'test': ['a2']}
     return [store.read_rows for store in stores.values()]
 
@@ -169,7 +166,7 @@ def _undecoded(monkeypatch):
 
 
 @pytest.mark.usefixtures('_undecoded')
-def test_a_network_that_began_from_another_says_so(tmp_path):
+def test_a_network_that_began_from_another_reports_it(tmp_path):
   task = _task(train=_part(['a']), test=_part(['b'], split='test'))
   weights = {'classifier.weight': np.zeros(2, np.float32)}
   exported, plain = tmp_path / 'own.safetensors', tmp_path / 'plain.safetensors'
@@ -187,7 +184,7 @@ def test_a_network_that_began_from_another_says_so(tmp_path):
 
 
 @pytest.mark.usefixtures('_undecoded')
-def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
+def test_images_that_a_run_was_trained_on_abort_its_evaluation(tmp_path):
   learnt = _task(train=_part(['a', 'b']), validation=_part(['c'], split='validation'),
                  test=_part(['d'], split='test'))
   elsewhere = {'dataset': 'isic2016', 'split': 'test', 'fingerprint': 'g'}
@@ -207,27 +204,19 @@ def test_what_a_run_learnt_from_stops_its_evaluation(tmp_path):
   # The data set's own test images, that arrived later.
   assert evaluate('a2', 'e', split='test') == NOTHING | {
       'near_duplicates': {'test': ['a2']}}
-
-
-@pytest.mark.usefixtures('_undecoded')
-def test_a_runs_own_images_are_scored_if_that_is_asked_for(tmp_path):
-  learnt = _task(train=_part(['a', 'b']), validation=_part(['b2'], split='validation'))
-  own = _evaluate(learnt, learnt.parts['train'], tmp_path)
-  assert own['found'] == ['the run was trained on isic2017 train, or on a part of it']
-  validation = _evaluate(learnt, learnt.parts['validation'], tmp_path)
-  assert validation == NOTHING | {'near_duplicates': {'validation': ['b2']}}
-
-
-def test_images_that_are_not_at_hand_leave_it_unknown():
-  found = leakage.not_compared('not prepared', False)
-  assert leakage.lines(found) == [
+  # Its own images, if that is asked for.
+  assert evaluate('a', 'b', split='train')['found'] == [
+      'the run was trained on isic2017 train, or on a part of it']
+  assert evaluate('c', 'b2', split='validation') == NOTHING | {
+      'near_duplicates': {'validation': ['b2']}}
+  assert leakage.lines(leakage.not_compared('not prepared', False)) == [
       'leakage: unknown, as the training images of the run are not available (not '
       'prepared)']
 
 
 @pytest.fixture
 def _unet(monkeypatch):
-  """Learnt from the photographs a and e; is prepared in the folder 'here' alone."""
+  """Trained on the photographs a and e; is prepared in the folder 'here' alone."""
   def open_learnt(unet, data_dir, lesions):
     if data_dir != 'here':
       raise errors.UserError(f'not prepared in {data_dir}')
@@ -242,7 +231,8 @@ def _unet(monkeypatch):
     ({'ids': ['d', 'e2']}, '1 near-duplicate pairs: e1 = e2 (correlation 1.000)'),
     # The lesion of a1 is known where the run's own images are listed.
     ({'ids': ['d', 'f'], 'groups': ['d', 'A']}, '1 lesions: A')])
-def test_what_taught_the_unet_of_the_masks_stops_tests(_unet, tmp_path, tested, said):
+def test_images_that_trained_the_unet_of_the_masks_abort_tests(
+    _unet, tmp_path, tested, said):
   train = _part(['a1', 'b'], groups=['A', 'b'])
   with pytest.raises(errors.UserError, match='^train and test share 1 lesions: A; .*'
                      if 'A' in said else '^the U-Net of the masks and test share 1 n'):
