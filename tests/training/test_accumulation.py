@@ -42,28 +42,21 @@ def _assert_equal(history, expected):
       _close(a, b, jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize('accumulate_steps', [2, 8])
-def test_micro_batches_train_like_the_large_batch(float64, accumulate_steps):
-  # With dropout, and with images without annotation: of 8 micro-batches of one
-  # image four have none, and of 2 none is like the other.
+def test_micro_batches_train_like_the_large_batch(float64):
+  # With dropout; the micro-batches have two, one and no annotated image.
   expected = _train('small', 'vgg16')
-  _assert_equal(_train('small', 'vgg16', accumulate_steps=accumulate_steps), expected)
+  _assert_equal(_train('small', 'vgg16', accumulate_steps=4), expected)
   _, first = expected[0]
   assert first['dice_loss_pool3'] > 0.1
   assert first['dice_loss_pool4'] > 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('name', 'backbone', 'changed'), [
-    ('attnmel_cnn', 'vgg16', {'accumulate_steps': 4, 'remat': True}),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        ('attnmel_cnn', 'vgg16', {'accumulate_steps': 4}),
-        ('attnmel_cnn', 'vgg16', {'remat': True}),
-        ('attnmel_cnn', 'vgg16_bn', {'remat': True}),
-        ('vgg16', 'vgg16', {'accumulate_steps': 4, 'remat': True})))])  # with dropout
-def test_real_systems_train_alike(float64, name, backbone, changed):
-  _assert_equal(_train(name, backbone, steps=2, **changed),
-                _train(name, backbone, steps=2))
+@pytest.mark.parametrize(('backbone', 'changed'), [
+    ('vgg16', {'accumulate_steps': 4, 'remat': True}), ('vgg16_bn', {'remat': True})])
+def test_real_systems_train_alike(float64, backbone, changed):
+  _assert_equal(_train('attnmel_cnn', backbone, steps=2, **changed),
+                _train('attnmel_cnn', backbone, steps=2))
 
 
 def test_a_batch_without_any_annotation_has_no_dice_term(float64):
@@ -139,8 +132,9 @@ def test_batch_norm_is_that_of_each_micro_batch(float64):
   jax.tree.map(_close, got, (terms, stats, gradients))
 
 
-def _lower(name, backbone, **changed):
+def _lower(name, backbone, loss=None, **changed):
   step = tiny.step(name, backbone, 'float32', None, **changed)
+  step = functools.partial(step, loss=loss) if loss else step
   return jax.jit(step).lower(
       tiny.state(name, backbone, 'float32'), tiny.batch(0), tiny.hyper('float32'))
 
@@ -150,19 +144,19 @@ def _convolutions(lowered):
 
 
 def test_only_what_accumulates_runs_forward_twice():
-  # 13 layers, the gradients of 12 inputs (images have none) and of 13 kernels.
-  forward, backward = 13, 12 + 13
-  assert _convolutions(_lower('attnmel_cnn', 'vgg16')) == forward + backward
-  two = _lower('attnmel_cnn', 'vgg16', accumulate_steps=2)
-  assert _convolutions(two) == 2 * forward + backward
-  # Without gates there is no Dice loss to sum up first.
-  one_pass = _lower('vgg16_gap', 'vgg16', accumulate_steps=2)
-  assert _convolutions(one_pass) == forward + backward
-  remat = _lower('vgg16_gap', 'vgg16', remat=True)
-  assert _convolutions(remat) == 2 * forward + backward
+  # One convolution, and the gradient of its kernel (images have none).
+  assert _convolutions(_lower('small', 'vgg16')) == 1 + 1
+  two = _lower('small', 'vgg16', accumulate_steps=2)
+  assert _convolutions(two) == 2 * 1 + 1
   # A loop: more micro-batches are no more program.
-  eight = _lower('attnmel_cnn', 'vgg16', accumulate_steps=8)
+  eight = _lower('small', 'vgg16', accumulate_steps=8)
   assert len(eight.as_text().splitlines()) < 1.05 * len(two.as_text().splitlines())
+  # Without gates there is no Dice loss to sum up first.
+  gated = losses.classification(tiny.TAPS)
+  ungated = gated._replace(parts=lambda logits, out, batch, hyper: gated.parts(
+      logits, out | {'attention': {}}, batch, hyper))
+  assert _convolutions(_lower(
+      'small', 'vgg16', accumulate_steps=2, loss=ungated)) == 1 + 1
 
 
 @pytest.mark.slow
