@@ -116,19 +116,6 @@ def test_first_values_of_the_dense_layers(getkey):
     assert not layer['bias'].any()
 
 
-@pytest.mark.slow
-def test_bfloat16_stays_close_and_returns_float32(getkey):
-  images = jax.random.normal(getkey(), (2, 32, 32, 3))
-  model = _create('attnmel_cnn', backbone='vgg16_bn')
-  variables = _variables(model)
-  want, _ = model.apply(variables, images, train=False)
-  got, out = _create('attnmel_cnn', backbone='vgg16_bn', dtype='bfloat16').apply(
-      variables, images, train=False)
-  assert got.dtype == out['attention']['pool3'].dtype == jnp.float32
-  assert out['features']['pool5'].dtype == jnp.bfloat16
-  np.testing.assert_allclose(got, want, atol=.05 * float(abs(want).max()))
-
-
 def test_float64_throughout(float64):
   model = _create('attnmel_cnn', backbone='vgg16_bn', dtype='float64')
   images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float64)

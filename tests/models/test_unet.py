@@ -1,4 +1,4 @@
-"""The U-Net's shapes and sizes, its up-convolution by hand, its gradient."""
+"""The U-Net's shapes and sizes, its up-convolution by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -48,26 +48,6 @@ def test_one_logit_a_pixel():
   assert variables['batch_stats']['up0_bn2']['var'].shape == (64,)
 
 
-def _closed_form(first, depth):
-  """Weights and biases, and scale and offset of each normalisation."""
-  def pair(inputs, outputs):
-    return 9 * inputs * outputs + 9 * outputs**2 + 2 * 3 * outputs
-
-  channels = [first * 2**level for level in range(depth + 1)]
-  total = sum(pair(a, b) for a, b in zip([3, *channels], channels, strict=False))
-  for level in range(depth):
-    c = channels[level]
-    total += 4 * (2 * c) * c + c + pair(2 * c, c)
-  return total + first + 1
-
-
-def test_parameter_count_is_its_closed_form():
-  _, variables = _shapes(_net(depth=2, width=.25), (32, 32))
-  count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
-  assert count == _closed_form(16, 2)
-  assert _closed_form(64, 4) == 31_043_521
-
-
 def test_a_side_that_cannot_be_halved_is_named():
   with pytest.raises(errors.UserError, match='100 x 96 pixels.*multiple of 16'):
     _shapes(_net(depth=4), (100, 96))
@@ -110,36 +90,6 @@ def test_an_image_is_seen_over_the_bridge_and_from_below():
   assert not bridge[5:].any() and not bridge[:, 5:].any()
   # Those of the lower level reach on.
   assert seen()[5:].any()
-
-
-@pytest.mark.slow
-def test_gradient_is_the_finite_difference(float64):
-  rng = np.random.default_rng(0)
-  images, target = rng.normal(size=(2, 4, 4, 3)), rng.normal(size=(2, 4, 4))
-  net = _net(dtype='float64')
-  variables = _init(net, images)
-
-  @jax.jit
-  def loss(params):
-    (logits, _), _ = net.apply({**variables, 'params': params}, images, train=True,
-                          mutable=['batch_stats'])
-    assert logits.dtype == jnp.float64
-    return jnp.sum((logits - target) ** 2)
-
-  params = variables['params']
-  gradient = jax.jit(jax.grad(loss))(params)
-  epsilon = 1e-6
-  for _ in range(5):
-    direction = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
-    up, down = (jax.tree.map(lambda p, d, s=s: p + s * epsilon * d, params, direction)
-                for s in (1, -1))
-    want = (loss(up) - loss(down)) / (2 * epsilon)
-    got = sum(jax.tree.leaves(jax.tree.map(
-        lambda g, d: jnp.sum(g * d), gradient, direction)))
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-  norms = {name: float(jnp.abs(layer['kernel']).max())
-           for name, layer in gradient.items() if 'kernel' in layer}
-  assert all(norm > 0 for norm in norms.values()), norms
 
 
 @pytest.mark.slow
