@@ -1,5 +1,6 @@
 """Cells: which, where they are kept, how they are shown; and the command itself."""
 
+import contextlib
 import json
 
 import pytest
@@ -9,6 +10,9 @@ from benchmarks import matrix
 from benchmarks import speed
 from configs import common
 from tests import commands
+
+TRAINED = ('step_seconds', 'images_per_second', 'input_wait_share', 'others_cores',
+           'process_peak_bytes', 'device_peak_bytes', 'step_temporary_bytes')
 
 
 def _spread(median):
@@ -132,6 +136,30 @@ def test_missing_torch_is_one_line(monkeypatch):
   monkeypatch.setattr(matrix.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(errors.UserError, match='pip install torch'):
     matrix.check_torch()
+
+
+def test_a_cell_is_put_together_from_a_cold_and_a_warm_process(
+    cell, config, monkeypatch):
+  caches = []
+
+  class Process(contextlib.nullcontext):
+    def __init__(self, cls, config, cache, *, shared):
+      super().__init__(self)
+      caches.append(cache)
+      self._start = {'compile_seconds': 12., 'devices': '1 x cpu', 'backend': 'cpu',
+                     'first_step_seconds': 20. if len(caches) == 1 else 3.}
+
+    def call(self, method, *arguments):
+      return {'start': self._start, 'train': {name: cell[name] for name in cell if
+                                              name in TRAINED},
+              'infer': cell['inference_seconds_per_image'], 'flops_per_step': 2e11,
+              'peak_flops_per_second': 2e11}[method]
+
+  monkeypatch.setattr(matrix.apart, 'Process', Process)
+  measured = matrix.measure(config, speed.Limits(3, 0.), against_torch=False,
+                            say=lambda _: None)
+  assert measured == cell
+  assert caches == caches[:1] * 2
 
 
 @pytest.mark.slow
