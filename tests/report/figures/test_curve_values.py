@@ -72,6 +72,11 @@ def test_a_run_that_lacks_a_class_has_no_curve():
   assert curve_values.precision_recall_curves(runs, 1) == []
 
 
+def test_precision_has_no_point_at_recall_0():
+  (curve,) = curve_values.precision_recall_curves([_binary([0, 1], [0.9, 0.8])], 1)
+  assert (curve.recall.tolist(), curve.precision.tolist()) == ([1], [0.5])
+
+
 def test_operating_points_and_expected_errors_by_hand():
   labels, scores = [0, 0, 0, 1, 1], [0.1, 0.4, 0.5, 0.8, 0.3]
   (point,) = curve_values.operating_points([_binary(labels, scores, threshold=0.4)])

@@ -21,7 +21,7 @@ def test_the_styles_of_the_systems_of_the_thesis():
 
 
 def test_others_take_what_is_free_and_then_begin_anew():
-  found = plotting.styles(['Mel-CNN', 'Mel-CNN #2', 'own'])
+  found = plotting.styles(['VGG-16', 'VGG-16 #2', 'own'])
   assert len(set(found.values())) == 3
   many = plotting.styles([*names.CLASSIFIERS, *(f'own {i}' for i in range(9))])
   assert len(many) == 17 and set(many.values()) == set(
