@@ -6,10 +6,14 @@
   files.read_json(path)  # {'auc': 0.9}
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
 import pathlib
@@ -169,6 +173,42 @@ def check_size(size: int) -> None:
   """Raises errors.Unusable if a file of so many bytes cannot be meant."""
   if size > LARGEST:
     raise errors.Unusable(f'has {size} bytes, more than {LARGEST}')
+
+
+# What a spreadsheet takes for a formula, unless it is a number or an interval.
+_FORMULA = re.compile(r"(?![-+\d.,\s%()\[\]]*\Z)[=+\-@\t\r'].*", re.DOTALL)
+
+
+def csv_text(rows: Iterable[Sequence[str | float]]) -> str:
+  """Rows as CSV; floats come back as they were, and so do texts by `csv_rows`.
+
+  A text that a spreadsheet would run as a formula begins with an apostrophe.
+  """
+  text = io.StringIO(newline='')
+  for row in rows:
+    line = io.StringIO(newline='')
+    # With this end of line the writer quotes a cell that holds a lone CR.
+    csv.writer(line, lineterminator='\r\n').writerow(
+        f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+        for cell in row)
+    text.write(line.getvalue().removesuffix('\r\n') + '\n')
+  return text.getvalue()
+
+
+def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+  """Number of the last line and cells of each row that `csv_text` wrote.
+
+  Raises:
+    ValueError: the text is no CSV; it names the line.
+  """
+  reader = csv.reader(io.StringIO(text, newline=''))
+  try:
+    for cells in reader:
+      yield reader.line_num, [
+          cell[1:] if cell[:1] == "'" and _FORMULA.match(cell[1:]) else cell
+          for cell in cells]
+  except csv.Error as error:
+    raise ValueError(f'line {reader.line_num}: {error}') from error
 
 
 def escaped(text: str) -> str:

@@ -1,5 +1,7 @@
 """Files of JSON that are not what they should be."""
 
+import csv
+import io
 import os
 import pathlib
 
@@ -92,6 +94,21 @@ def test_publishing_replaces_a_whole_folder(tmp_path):
     files.publish(tmp_path / 'staged', final)
     assert [path.name for path in final.iterdir()] == [name]
   assert not (tmp_path / 'staged').exists()
+
+
+def test_texts_in_a_csv_are_no_formulas_and_come_back():
+  texts = ['a', '', 'b,"c"', 'lone\rCR', 'two\nlines', '=1+1', '+cmd', '-2+cmd|x', '@f',
+           '\tx', "'quoted", "''", "'=1", 'ä', '-0.5', '-.1 [-.2, +.3]', '-']
+  text = files.csv_text([['name', 'value'], *([text, 0.1 + 0.2] for text in texts)])
+  (_, header), *rows = files.csv_rows(text)
+  assert header == ['name', 'value']
+  assert [cells for _, cells in rows] == [[text, repr(0.1 + 0.2)] for text in texts]
+  stored = [cells[0] for cells in csv.reader(io.StringIO(text, newline=''))]
+  assert [cell for cell in stored if cell[:1] in '=+-@\t' and cell] == [
+      '-0.5', '-.1 [-.2, +.3]', '-']
+  assert text.count('\n') == len(texts) + 2 and text.count('\r') == 1
+  with pytest.raises(ValueError, match='^line 2: '):
+    list(files.csv_rows('a\n' + 'b' * 200_000))
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path):

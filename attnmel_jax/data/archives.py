@@ -53,6 +53,12 @@ class Member:
     return self.parts[-1] if self.entry else self.path.name
 
   @property
+  def place(self) -> str:
+    """Where it lies: its folder or zip, and its path inside."""
+    return (f'{self.path.name}/{"/".join(self.parts)}' if self.entry
+            else f'{self.path.parent.name}/{self.path.name}')
+
+  @property
   def parts(self) -> list[str]:
     """Parts of the path inside the zip; some zips are made with backslashes."""
     return re.split(r'[/\\]', self.entry)
@@ -114,11 +120,37 @@ def check_source(dataset: catalogue.Dataset, source: pathlib.Path) -> None:
     raise errors.UserError(
         f'--source={source} is not a folder; give the folder that holds {expected} '
         '(zips, or the folders they unpack to), or --source=download')
-  if not any(find(dataset, split, source) for split in dataset.splits):
+
+  def holds(folder: pathlib.Path) -> bool:
+    return any(find(dataset, split, folder) for split in dataset.splits)
+
+  if not holds(source):
+    near = [folder for folder in (source.resolve().parent, *sorted(source.iterdir()))
+            if folder.is_dir() and holds(folder)]
+    hint = f'; did you mean --source={near[0]}?' if near else lookalikes(
+        dataset, source)
     raise errors.UserError(
-        f'--source={source} holds no archive of {dataset.name}; expected are '
+        f'--source={source} holds no archive of {dataset.name}{hint}; expected are '
         f'{expected} (zips, or the folders they unpack to)'
         f'{dataset.places(dataset.files)}')
+
+
+def lookalikes(dataset: catalogue.Dataset, source: pathlib.Path) -> str:
+  """'; X looks like Y, rename it' for a download that got another name, else ''."""
+  official = [dataset.file(role, split) for split in dataset.splits
+              for role in dataset.roles(split)]
+  for path in sorted(source.iterdir()):
+    bare = re.sub(r'( \(\d+\)|\.crdownload|\.part)', '', path.name)
+    if path.name in official or not path.is_file():
+      continue
+    if path.name.endswith(('.crdownload', '.part')) and bare in official:
+      return f'; {path.name} is an unfinished download of {bare}'
+    for name in official:
+      if bare == name or (path.suffix in ('.rar', '.gz', '.tar', '.7z')
+                          and bare.partition('.')[0] == name.partition('.')[0]):
+        return (f'; {path.name} looks like {name}: '
+                f'{"rename it" if bare == name else "unpack it into a folder"}')
+  return ''
 
 
 class Reader:
@@ -202,6 +234,12 @@ def read_split(dataset: catalogue.Dataset, split: str,
         return SplitFiles(split, (), digests, tuple(bad))
       continue
     used = _sort_members(dataset, role, members, by_kind, bad)
+    if not used:
+      bad.append(f'{path.name}: holds {len(members)} files, and none is called '
+                 f'{" or ".join(_shown(p) for _, p in dataset.members[role])}; '
+                 'rename them, or take it out of --source')
+      if role == 'images':
+        return SplitFiles(split, (), digests, tuple(bad))
     digests[dataset.file(role, split)] = _digest(
         f'{m.name} {m.size} {m.crc}' for m in used)
   tables: dict[str, _Table | None] = dict.fromkeys(TABLES)
@@ -232,7 +270,8 @@ def _sort_members(dataset: catalogue.Dataset, role: str, members: Iterable[Membe
       if match:
         key = catalogue.composed('/'.join(match.groupdict().values()))
         if key in by_kind[kind]:
-          bad.append(f'{member.name}: duplicate id {key.partition("/")[0]}')
+          bad.append(f'{member.place}: duplicate id {key.partition("/")[0]}, also of '
+                     f'{by_kind[kind][key].place}')
         by_kind[kind].setdefault(key, member)
         used.append(member)
         break
@@ -270,7 +309,7 @@ def _table_text(path: pathlib.Path, reader: Reader) -> str:
   """Text of a CSV, or of the only one in an archive.
 
   Raises:
-    ValueError: there is not exactly one, or it is no text.
+    ValueError: the number of tables is not one, or the table is not text.
   """
   if path.is_file() and path.suffix != '.zip':
     return path.read_text('utf-8-sig')
@@ -279,6 +318,12 @@ def _table_text(path: pathlib.Path, reader: Reader) -> str:
   if len(tables) != 1:
     raise ValueError(f'it holds {len(tables)} tables, not one')
   return reader.read(tables[0]).decode('utf-8-sig')
+
+
+def _shown(pattern: str) -> str:
+  """'(?P<id>.+)_segmentation\\.png' -> '<id>_segmentation.png'."""
+  name = re.sub(r'\(\?P(<\w+>)[^)]*\)', r'\1', pattern).replace('\\', '')
+  return name.replace('(jpe?g|png)', 'jpg')
 
 
 def _hidden(member: Member) -> bool:
@@ -332,8 +377,18 @@ def _add_annotations(dataset: catalogue.Dataset,
 
 def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
   """Opens a zip; BadZipFile or OSError if it is none."""
-  with _as_bad_zip():
-    return zipfile.ZipFile(path)
+  try:
+    with _as_bad_zip():
+      return zipfile.ZipFile(path)
+  except zipfile.BadZipFile as error:
+    with path.open('rb') as file:
+      start = file.read(512).lstrip()
+    if start.startswith(b'<'):
+      raise zipfile.BadZipFile('it is a web page; download it again') from error
+    if start.startswith(b'PK'):
+      raise zipfile.BadZipFile(f'{error}, perhaps cut off; download it again'
+                               ) from error
+    raise
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: str) -> bytes:

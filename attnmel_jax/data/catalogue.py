@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import functools
 import io
+import re
 import unicodedata
 
 from attnmel_jax import errors
@@ -74,13 +75,13 @@ def isic2016(text: str, bad: list[str]) -> dict[str, int]:
   labels = {}
   rows = csv.reader(io.StringIO(text), skipinitialspace=True)
   for row in filter(None, rows):
-    image_id = composed(clean(row[0]))
+    image_id = _id(row[0])
     value = row[1].strip().lower() if len(row) > 1 else ''
     label = {'benign': 0, 'malignant': 1}.get(value, _flag(value))
     if not image_id:
       bad.append(f'line {rows.line_num} has no image id')
     elif image_id in labels:
-      bad.append(f'duplicate id {image_id}')
+      bad.append(f'duplicate id {image_id}, again in line {rows.line_num}')
     elif any(map(clean, row[2:])):
       bad.append(f'line {rows.line_num} has {len(row)} cells, not 2')
       labels[image_id] = -1
@@ -136,7 +137,8 @@ def _rows(text, bad, id_column, columns) -> dict[str, dict[str, str]]:
   found = list(table.fieldnames or ())
   missing = {id_column, *columns} - set(found)
   if missing:
-    bad.append(f'has no column {", ".join(sorted(missing))}')
+    bad.append(f'has no column {", ".join(sorted(missing))}; its first line is '
+               f'{",".join(found)[:100]!r}')
     return {}
   twice = [name for name in (id_column, *columns) if found.count(name) > 1]
   if twice:
@@ -144,13 +146,13 @@ def _rows(text, bad, id_column, columns) -> dict[str, dict[str, str]]:
     return {}
   rows = {}
   for row in table:
-    image_id = composed(clean(row[id_column]))
+    image_id = _id(row[id_column])
     if any(map(clean, row.get(None, ()))):
       bad.append(f'line {table.line_num} has more cells than there are columns')
     if not image_id:
       bad.append(f'line {table.line_num} has no {id_column}')
     elif image_id in rows:
-      bad.append(f'duplicate id {image_id}')
+      bad.append(f'duplicate id {image_id}, again in line {table.line_num}')
     else:
       rows[image_id] = row
   return rows
@@ -160,6 +162,11 @@ def clean(cell: str | None) -> str:
   """Without spaces around it; '' for a missing cell or NaN, as pandas writes it."""
   text = (cell or '').strip()
   return '' if text.lower() == 'nan' else text
+
+
+def _id(cell: str | None) -> str:
+  """The id of an image: some tables give its file name."""
+  return re.sub(r'\.(jpe?g|png)$', '', composed(clean(cell)), flags=re.IGNORECASE)
 
 
 def composed(name: str) -> str:

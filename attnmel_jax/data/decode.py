@@ -5,6 +5,7 @@ that cannot be used raises `errors.Unusable`, whose text says why; the caller kn
 the file's name.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import warnings
 
 import numpy as np
@@ -52,9 +54,28 @@ class Mask:
   """A mask or probability map, and what is odd about it before the crop."""
 
   square: np.ndarray  # uint8 [S, S]
-  scaled: bool        # held 0 and 1 for 0 and 255
-  empty: bool         # nowhere 128 or more
-  on_borders: bool    # 128 or more on all four: inverted, or cut off
+  empty: bool         # nothing inside; of a probability map: nowhere half or more
+  on_borders: bool    # inside on all four borders: inverted, or cut off
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskValues:
+  """What a mask file holds: greys of 8 or 16 bits, or colours of a palette."""
+
+  depth: str               # '8 bits', '16 bits' or 'palette'
+  values: frozenset[int]   # greys, or colours as 0xRRGGBB
+  first: int               # colour of the palette's index 0, else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskReading:
+  """How the masks of a folder are read: decided once, from all that they hold."""
+
+  # Depth -> the lowest grey inside. Each depth is decided on its own.
+  lowest: Mapping[str, float]
+  background: frozenset[int]  # colours of palettes that are outside
+  unit: int                   # a grey of 16 bits over the same of 8 bits: 1 or 257
+  note: str                   # the decision in words; '' without masks
 
 
 @contextlib.contextmanager
@@ -142,55 +163,132 @@ def read_image(data: bytes, geometry: Geometry
 def _to_rgb(image: Image.Image) -> Image.Image:
   """Any mode -> RGB; alpha is dropped."""
   if image.mode.startswith('I'):  # 16 bits: Pillow would clip, not scale
-    image = Image.fromarray(_to_grey(image))
+    deep = np.asarray(image).astype(np.int32)
+    unit = 257 if deep.max() > 255 else 1
+    image = Image.fromarray((deep // unit).astype(np.uint8))
   if image.mode == 'P' and 'transparency' in image.info:
     image = image.convert('RGBA')
   # `convert` would copy an RGB image.
   return image if image.mode == 'RGB' else image.convert('RGB')
 
 
-def _to_grey(image: Image.Image) -> np.ndarray:
-  """Any mode -> uint8 [H, W]; 16 bits are reduced to 8 unless they fit in 8."""
+def _mask_pixels(image: Image.Image) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+  """Depth of a mask, its indices [H, W], what each index means, those that occur.
+
+  Alpha is dropped, and other colours than those of a palette turn to greys.
+  """
   if image.mode.startswith('I'):
-    deep = np.asarray(image).astype(np.int32)
-    return (deep // 257 if deep.max() > 255 else deep).astype(np.uint8)
-  if image.mode != 'L':
-    # Through RGB: '1' and 'P' turn to greys of their colours, alpha is dropped.
+    pixels = np.asarray(image).astype(np.uint16)
+    used = np.bincount(pixels.ravel()).nonzero()[0]
+    return '16 bits', pixels, np.arange(1 << 16), used
+  if image.mode not in ('L', 'P'):
     image = _to_rgb(image).convert('L')
-  return np.asarray(image)
+  used = np.flatnonzero(image.histogram())
+  if image.mode == 'L':
+    return '8 bits', np.asarray(image), np.arange(256), used
+  palette = np.zeros((256, 3), np.int64)
+  stored = np.array(image.getpalette('RGB')).reshape(-1, 3)
+  palette[:len(stored)] = stored
+  red, green, blue = palette.T
+  is_grey = (red == green) & (green == blue)
+  # Nothing but black tells only by the whole palette what it belongs to.
+  if is_grey[used if red[used].any() else slice(None)].all():
+    return '8 bits', np.asarray(image), red, used
+  return 'palette', np.asarray(image), red << 16 | green << 8 | blue, used
 
 
-def read_mask(data: bytes, geometry: Geometry, *, size: tuple[int, int], kind: str
-              ) -> Mask:
+def mask_values(data: bytes) -> MaskValues:
+  """Which greys or colours a mask holds, as `mask_reading` needs them.
+
+  Raises:
+    errors.Unusable: damaged, or of another format.
+  """
+  depth, _, meaning, used = _mask_pixels(open_image(data))
+  return MaskValues(depth, frozenset(meaning[used].tolist()),
+                    int(meaning[0]) if depth == 'palette' else 0)
+
+
+def mask_reading(masks: Iterable[MaskValues], *, kind: str) -> MaskReading:
+  """Decides how a folder of masks is read, from the values of all of them.
+
+  Two values are background, the lower, and inside; one alone is inside unless it is 0;
+  more are thresholded at half of their range. In a palette of colours all is inside
+  but black, or where there is no black, index 0. Of probability maps only the unit of
+  16 bits is decided: where none is beyond 255, they hold 8 bits.
+
+  Args:
+    masks: of all files of the folder.
+    kind: 'binary' or 'probability'.
+  """
+  held: dict[str, set[int]] = {}
+  firsts = set()
+  for mask in masks:
+    held.setdefault(mask.depth, set()).update(mask.values)
+    if mask.depth == 'palette':
+      firsts.add(mask.first)
+  colours = held.pop('palette', set())
+  lowest, notes = {}, []
+  for depth, values in sorted(held.items(), reverse=True):
+    low, high = min(values), max(values)
+    where = f' of {depth}' if depth != '8 bits' else ''
+    if len(values) > 2:
+      lowest[depth] = (low + high) / 2
+      notes.append(f'{len(values)} values{where} from {low} to {high}, '
+                   f'inside from {math.ceil(lowest[depth])} on')
+    else:
+      lowest[depth] = max(high, 1)
+      notes.append(f'{" and ".join(map(str, sorted(values)))}{where}, '
+                   f'inside is {lowest[depth]}')
+  if colours:
+    notes.append('palettes of colours, inside is all but '
+                 f'{"black" if 0 in colours else "their first colour"}')
+  unit = 257 if max(held.get('16 bits', {0})) > 255 else 1
+  return MaskReading(
+      lowest, frozenset({0}) if 0 in colours else frozenset(firsts), unit,
+      '; '.join(notes) if kind == 'binary' else '')
+
+
+def read_mask(data: bytes, geometry: Geometry, *, size: tuple[int, int], kind: str,
+              reading: MaskReading) -> Mask:
   """Bytes of a mask -> one of 0 and 255, or of a probability map -> one of 0 to 255.
 
-  The file may be 1, 8 or 16 bits deep, grey, colour or palette; alpha is ignored. A
-  mask of 0 and 1 is scaled, other greys are thresholded at 128, and the nearest pixel
-  is taken. A probability is never thresholded, and is resized as a photograph is.
+  The file may be 1, 8 or 16 bits deep, grey, colour or palette; alpha is ignored. Of a
+  mask the nearest pixel is taken. A probability is never thresholded, and is resized
+  as a photograph is.
 
   Args:
     data: a PNG, JPEG or BMP.
     geometry: of the square.
     size: (width, height) of its image.
     kind: 'binary' or 'probability'.
+    reading: of the folder that the mask is from.
 
   Raises:
-    errors.Unusable: damaged, or not of `size`.
+    errors.Unusable: damaged, not of `size`, or two values on the same side of the
+      threshold: a mask on another scale than its folder.
   """
   image = open_image(data)
   _check_size(image.size, size)
-  grey = _to_grey(image)
+  depth, pixels, meaning, used = _mask_pixels(image)
   if kind == 'probability':
-    scaled, inside = False, grey >= 128
+    grey = (np.asarray(_to_rgb(image).convert('L')) if depth != '16 bits'
+            else (pixels // reading.unit).astype(np.uint8))
+    inside = grey >= 128
     square = _resized(Image.fromarray(grey), geometry, Image.Resampling.BILINEAR)
   else:
-    scaled = grey.max() == 1
-    inside = grey >= (1 if scaled else 128)
+    is_inside = (~np.isin(meaning, list(reading.background)) if depth == 'palette'
+                 else meaning >= reading.lowest[depth])
+    if depth != 'palette' and len(used) == 2 and len(set(is_inside[used])) == 1:
+      low, high = meaning[used]
+      raise errors.Unusable(
+          f'holds {low} and {high}, while the masks of its folder are divided at '
+          f'{reading.lowest[depth]:g}; bring all to the same values')
+    inside = is_inside[pixels]
     square = _resized(Image.fromarray(inside.astype(np.uint8) * 255), geometry,
                       Image.Resampling.NEAREST)
   on_borders = all(border.any() for border in (
       inside[0], inside[-1], inside[:, 0], inside[:, -1]))
-  return Mask(square, bool(scaled), not inside.any(), on_borders)
+  return Mask(square, not inside.any(), on_borders)
 
 
 def read_superpixels(data: bytes, features: bytes, geometry: Geometry, *,

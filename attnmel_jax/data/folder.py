@@ -3,7 +3,8 @@
   image,label,mask,group,split
   photos/0001.jpg,melanoma,masks/0001.png,patient7,train
 
-`image` and `label` are needed; paths start from the folder. `mask` may be empty:
+`image` and `label` are needed; paths start from the folder, and may have backslashes
+or lack the ending. `mask` may be empty:
 that image is not annotated. `group` names the lesion or patient whose images
 stay together, the image alone if empty. `split` is train (if empty), validation
 or test. Other columns are ignored. The id of an image is its file name
@@ -25,6 +26,7 @@ from attnmel_jax.data import archives
 from attnmel_jax.data import catalogue
 
 MASK_KINDS = ('binary', 'probability')
+_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
 _REQUIRED = ('image', 'label')
 _COLUMNS = (*_REQUIRED, 'mask', 'group', 'split')
 # Columns beside those of the classes, in tables of predictions and scores.
@@ -190,7 +192,7 @@ def _read_split(split: str, rows: Mapping[int, Mapping[str, str]],
       bad.append(f'{origin}: group {row["group"]!r} holds unprintable characters')
     if image is None:
       continue
-    image_id = catalogue.composed(pathlib.PurePath(row['image']).stem)
+    image_id = catalogue.composed(pathlib.PurePath(image.name).stem)
     if not files.is_name(image_id):
       bad.append(f'{origin}: the id {image_id!r} cannot name a file')
     if image_id in origins:
@@ -211,10 +213,13 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
   if not row[column]:
     bad.append(f'{origin}: {column} is missing')
     return None
-  path = source / row[column]
   try:
+    path = _found(source, row[column])
     files.check(path)
     return archives.file_member(path)
+  except FileNotFoundError:
+    bad.append(f'{origin}: {column} {row[column]} is not in {source.name}, with or '
+               'without an ending')
   except OSError as error:
     bad.append(f'{origin}: {column} {row[column]} cannot be read ({error.strerror})')
   except errors.Unusable as error:
@@ -222,6 +227,18 @@ def _member(source: pathlib.Path, row: Mapping[str, str], column: str, origin: s
   except ValueError:  # a NUL
     bad.append(f'{origin}: {column} {row[column]!r} is not a file name')
   return None
+
+
+def _found(source: pathlib.Path, text: str) -> pathlib.Path:
+  """The file that a cell names, perhaps with backslashes or without its ending."""
+  path = source / text
+  if path.exists():
+    return path
+  path = source / text.replace('\\', '/')
+  stem = path.with_suffix('') if path.suffix.lower() in _ENDINGS else path
+  others = [path, *(stem.with_name(stem.name + ending) for known in _ENDINGS
+                    for ending in (known, known.upper()))]
+  return next((other for other in others if other.is_file()), source / text)
 
 
 def _digests(examples: Sequence[archives.Example], names: Sequence[str], mask_kind: str

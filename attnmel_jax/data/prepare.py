@@ -104,7 +104,8 @@ def _prepare(name: str, read: Callable[[Sequence[str]], _Content],
         resize_size=geometry.resize_size)
     schema, splits = read(prepared)
     problems = [note for split in splits.values() for note in split.bad]
-    wanted = [split for split in splits.values() if _needs_writing(
+    # Without digests the photographs could not even be listed: that is in `bad`.
+    wanted = [split for split in splits.values() if split.digests and _needs_writing(
         split, storage.folder(name, split.split, data_dir, geometry))]
     for split in wanted:
       problems += writing.write_split(split, schema, geometry, stage, reader.read)
@@ -170,7 +171,8 @@ def _read_splits(spec: catalogue.Dataset, source: pathlib.Path,
   if not splits:
     required = ' and '.join(spec.files[role] for role in spec.required_of('train'))
     raise errors.UserError(
-        f'--source={source} holds no complete split of {spec.name}; a split '
+        f'--source={source} holds no complete split of {spec.name}'
+        f'{archives.lookalikes(spec, source)}; a split '
         f'needs {required}, where {{split}} is one of '
         f'{", ".join(spec.splits.values())}{spec.places(spec.required)}')
   return splits

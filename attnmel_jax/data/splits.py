@@ -33,6 +33,7 @@ class Split:
 def cross_validation(
     ids: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, num_folds: int,
     fold: int, group_folds: bool, validation_fraction: float, seed: int,
+    class_names: Sequence[str] = (),
 ) -> Split:
   """Fold `fold` tests, a share of the other lesions validates, the rest trains.
 
@@ -47,6 +48,7 @@ def cross_validation(
     validation_fraction: share of the remaining lesions (images, when not
       grouped) of every class that chooses the checkpoint.
     seed: of the assignment; all folds of a seed belong to one partition.
+    class_names: of labels 0, 1, ..., for messages; () shows the labels.
 
   Raises:
     UserError: too few folds, a fraction outside (0, 1), or a class that has fewer
@@ -54,18 +56,18 @@ def cross_validation(
   """
   ids, labels, groups = map(np.asarray, (ids, labels, groups))
   folds = assign_folds(ids, labels, groups, num_folds=num_folds,
-                       group_folds=group_folds, seed=seed)
+                       group_folds=group_folds, seed=seed, class_names=class_names)
   order = np.argsort(ids.astype(str))
   test, others = order[folds[order] == fold], order[folds[order] != fold]
   rest, held_out = hold_out(
       ids[others], labels[others], groups[others], fraction=validation_fraction,
-      group_folds=group_folds, seed=seed)
+      group_folds=group_folds, seed=seed, class_names=class_names)
   return Split(train=others[rest], validation=others[held_out], test=test)
 
 
 def assign_folds(
     ids: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, num_folds: int,
-    group_folds: bool, seed: int,
+    group_folds: bool, seed: int, class_names: Sequence[str] = (),
 ) -> np.ndarray:
   """[N] the fold of each image, 0 ... num_folds - 1; see `cross_validation`."""
   order, units, classes = _sorted_units(ids, labels, groups, group_folds)
@@ -74,7 +76,8 @@ def assign_folds(
   if num_folds < 2:
     raise errors.UserError(f'num_folds={num_folds} is not a number of folds; '
                            'choose 2 or more')
-  _check_units(counts, np.unique(labels), num_folds, f'num_folds={num_folds}', unit)
+  _check_units(counts, _names(labels, class_names), num_folds,
+               f'num_folds={num_folds}', unit)
   bins = _assign(counts, np.full(num_folds, 1 / num_folds),
                  np.random.default_rng([seed, _FOLDS]))
   folds = np.empty(len(order), np.int64)
@@ -84,7 +87,7 @@ def assign_folds(
 
 def hold_out(
     ids: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, fraction: float,
-    group_folds: bool, seed: int,
+    group_folds: bool, seed: int, class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
   """Rows (rest, held out): a share of the lesions of every class is held out.
 
@@ -100,7 +103,7 @@ def hold_out(
   order, units, classes = _sorted_units(ids, labels, groups, group_folds)
   counts = _counts(units, classes)
   unit = 'lesions' if group_folds else 'images'
-  _check_units(counts, np.unique(labels), 2, 'training and validation', unit)
+  _check_units(counts, _names(labels, class_names), 2, 'training and validation', unit)
   bins = _assign(counts, np.array([1 - fraction, fraction]),
                  np.random.default_rng([seed, _HOLD_OUT]))
   held_out = bins[units] == 1
@@ -160,14 +163,20 @@ def _counts(units: np.ndarray, classes: np.ndarray) -> np.ndarray:
   return counts
 
 
-def _check_units(counts, labels, required, purpose, unit) -> None:
+def _names(labels, class_names: Sequence[str]) -> list:
+  """A name for each class that there is."""
+  found = np.unique(labels).tolist()
+  return [class_names[label] for label in found] if class_names else found
+
+
+def _check_units(counts, names, required, purpose, unit) -> None:
   """Raises UserError unless every class is in `required` units."""
   available = (counts > 0).sum(axis=0)
   rarest = available.argmin()
   if available[rarest] < required:
     raise errors.UserError(
         f'{purpose} needs at least {required} {unit} of every class, but '
-        f'class {labels[rarest]} has {available[rarest]}; choose fewer folds or '
+        f'class {names[rarest]} has {available[rarest]}; choose fewer folds or '
         'add images')
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import functools
@@ -23,10 +24,10 @@ from attnmel_jax.data import decode
 from attnmel_jax.data import storage
 
 # What may be odd about a mask: it is used, and its name is printed.
-SCALED = 'masks of 0 and 1, scaled to 0 and 255'
 ON_BORDERS = ('masks whose inside touches all four borders of the image, inverted or '
               'cut off')
 EMPTY = 'lesion masks without a lesion, kept as annotated and empty'
+_NO_ATTRIBUTE = 'attribute masks without the attribute'  # odd if all are
 
 # What decoding raises for a file that is bad.
 _FAULTS = (errors.Unusable, *archives.READ_ERRORS)
@@ -56,21 +57,22 @@ class _Maps:
 
   read: Callable[[archives.Member], bytes]
   geometry: decode.Geometry
+  readings: Mapping[str, decode.MaskReading]  # 'lesion', 'attribute'
   size: tuple[int, int]
   odd: list[tuple[str, str]] = dataclasses.field(default_factory=list)
   bad: list[str] = dataclasses.field(default_factory=list)
 
-  def mask(self, member: archives.Member, kind: str, *, may_be_empty: bool
-           ) -> np.ndarray:
-    """uint8 [S, S] of 0 to 255; zeros where the file is bad."""
+  def mask(self, member: archives.Member, of: str, *, kind: str) -> np.ndarray:
+    """uint8 [S, S] of 0 to 255, of 'lesion' or 'attribute'; zeros for a bad file."""
     try:
       mask = decode.read_mask(
-          self.read(member), self.geometry, size=self.size, kind=kind)
+          self.read(member), self.geometry, size=self.size, kind=kind,
+          reading=self.readings[of])
     except _FAULTS as error:
       self.bad.append(_problem(member, error))
       return self.empty()
-    for what, seen in ((SCALED, mask.scaled), (ON_BORDERS, mask.on_borders),
-                       (EMPTY, mask.empty and not may_be_empty)):
+    empty = EMPTY if of == 'lesion' else _NO_ATTRIBUTE
+    for what, seen in ((ON_BORDERS, mask.on_borders), (empty, mask.empty)):
       if seen:
         self.odd.append((what, member.name))
     return mask.square
@@ -99,7 +101,7 @@ class _Maps:
     for name, member in example.attributes.items():
       if name in attributes:  # another is a bad file already
         bit = np.uint8(1 << attributes.index(name))
-        bits |= self.mask(member, 'binary', may_be_empty=True) & bit
+        bits |= self.mask(member, 'attribute', kind='binary') & bit
     return bits
 
   def empty(self) -> np.ndarray:
@@ -115,7 +117,8 @@ def _problem(member: archives.Member, error: Exception) -> str:
 
 
 def make_record(example: archives.Example, *, read: Callable[[archives.Member], bytes],
-                attributes: tuple[str, ...], geometry: decode.Geometry) -> Record:
+                attributes: tuple[str, ...], geometry: decode.Geometry,
+                readings: Mapping[str, decode.MaskReading]) -> Record:
   """Decodes, crops, resizes and encodes the files of one image.
 
   Runs in threads: Pillow and zlib release the interpreter lock while they work.
@@ -127,12 +130,12 @@ def make_record(example: archives.Example, *, read: Callable[[archives.Member], 
     return Record(
         example.id, example.label, example.id, False, False, False, {}, b'', (),
         _with_origin(example, [_problem(example.image, error)]))
-  maps = _Maps(read, geometry, size)
+  maps = _Maps(read, geometry, readings, size)
   has_lesion = example.lesion is not None
   has_dermo = bool(example.attributes) or example.features is not None
   arrays = {
       'image': image,
-      'lesion': (maps.mask(example.lesion, example.lesion_kind, may_be_empty=False)
+      'lesion': (maps.mask(example.lesion, 'lesion', kind=example.lesion_kind)
                  if has_lesion else maps.empty()),
       'dermo': maps.dermo(example, attributes)}
   head = f'{example.id} {example.label} {has_lesion} {has_dermo}'
@@ -182,14 +185,16 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
   def __init__(self, files: archives.SplitFiles, *, schema: catalogue.Schema,
                geometry: decode.Geometry, data_dir: pathlib.Path,
-               read: Callable[[archives.Member], bytes], bar: progress.Progress):
+               read: Callable[[archives.Member], bytes],
+               readings: Mapping[str, decode.MaskReading], bar: progress.Progress):
     self.name = schema.name
     self.problems: list[str] = []  # 'file: what is wrong'
     self.odd: list[tuple[str, str]] = []  # (what is odd, name) of a mask
     self._files, self._schema, self._bar = files, schema, bar
     self._side = geometry.resize_size
     self._make = functools.partial(
-        make_record, read=read, attributes=schema.attributes, geometry=geometry)
+        make_record, read=read, attributes=schema.attributes, geometry=geometry,
+        readings=readings)
     self._rows: list[Record] = []  # those written, without pixels
     config = tfds.core.BuilderConfig(name=storage.config_name(files.split, geometry))
     super().__init__(data_dir=data_dir, config=config, file_format='array_record')
@@ -273,10 +278,12 @@ def write_split(files: archives.SplitFiles, schema: catalogue.Schema,
   """
   if not files.examples:
     return [] if files.bad else [f'{next(iter(files.digests))}: holds no image']
+  with _quiet_libraries():
+    readings = {of: _mask_reading(files, of, read) for of in ('lesion', 'attribute')}
   bar = progress.Progress(files.split, len(files.examples), unit='images')
   with contextlib.closing(bar), _quiet_libraries():
     builder = SplitBuilder(files, schema=schema, geometry=geometry, data_dir=stage,
-                           read=read, bar=bar)
+                           read=read, readings=readings, bar=bar)
     try:
       builder.download_and_prepare(
           download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -286,11 +293,56 @@ def write_split(files: archives.SplitFiles, schema: catalogue.Schema,
       raise errors.UserError(
           f'{files.split} cannot be written to {stage.parent} ({error}); free some '
           'space or choose another --data_dir') from error
-  for what in (SCALED, ON_BORDERS, EMPTY):
-    names = [name for found, name in builder.odd if found == what]
-    if names:
-      print(f'{files.split}: {what}: {len(names)}, for example {names[0]}')
+  _report_odd(files, builder, readings['lesion'].note)
   return builder.problems
+
+
+def _masks(files: archives.SplitFiles, of: str) -> list[archives.Member]:
+  """All masks of a split, of 'lesion' or 'attribute'."""
+  if of == 'lesion':
+    return [example.lesion for example in files.examples if example.lesion]
+  return [member for example in files.examples
+          for member in example.attributes.values()]
+
+
+def _mask_reading(files: archives.SplitFiles, of: str,
+                  read: Callable[[archives.Member], bytes]) -> decode.MaskReading:
+  """Looks at the values of all masks of a split, and prints how they are read."""
+  members = _masks(files, of)
+  kind = files.examples[0].lesion_kind if of == 'lesion' else 'binary'
+
+  def values(member: archives.Member) -> decode.MaskValues | None:
+    try:
+      return decode.mask_values(read(member))
+    except _FAULTS:  # reported when the mask is read for good
+      return None
+
+  bar = progress.Progress(f'{files.split}, looking at {of} masks', len(members),
+                          unit='masks')
+  with contextlib.closing(bar):
+    found = []
+    for held in threads.in_order(values, members):
+      bar.advance(1)
+      found += [] if held is None else [held]
+  reading = decode.mask_reading(found, kind=kind)
+  if reading.note:
+    print(f'{files.split}: {of} masks hold {reading.note}')
+  return reading
+
+
+def _report_odd(files: archives.SplitFiles, builder: SplitBuilder, note: str) -> None:
+  """Prints what is odd about masks; no lesion in any of them is a problem."""
+  for what in (ON_BORDERS, EMPTY, _NO_ATTRIBUTE):
+    names = [name for found, name in builder.odd if found == what]
+    all_of_them = len(names) == len(_masks(
+        files, 'attribute' if what == _NO_ATTRIBUTE else 'lesion'))
+    if names and what == EMPTY and all_of_them:
+      held = f'; they hold {note}' if note else ''
+      builder.problems.append(
+          f'{files.split}: all {len(names)} lesion masks are without a lesion, for '
+          f'example {names[0]}{held}')
+    elif names and (what != _NO_ATTRIBUTE or all_of_them):
+      print(f'{files.split}: {what}: {len(names)}, for example {names[0]}')
 
 
 @contextlib.contextmanager

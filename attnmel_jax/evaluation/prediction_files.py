@@ -20,9 +20,7 @@ same float64.
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 import dataclasses
-import io
 import math
 import os
 import pathlib
@@ -122,32 +120,30 @@ def read_predictions(path: str | os.PathLike) -> PredictionTable:
       numbers in [0, 1] with sum 1 (within 0.001). It names file and line.
   """
   try:
-    text = pathlib.Path(path).read_text(encoding='utf-8-sig')
+    text = pathlib.Path(path).read_bytes().decode('utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
     raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
-  reader = csv.reader(io.StringIO(text, newline=''))
+  ids, labels, probabilities = [], [], []
+  seen: set[str] = set()
+  rows = files.csv_rows(text)
   try:
-    header = next(reader, [])
+    _, header = next(rows, (1, []))
     if fault := _header_fault(header):
-      raise errors.UserError(f'{path}, line 1: {fault}; {_REMEDY}')
+      raise ValueError(f'line 1: {fault}')
     class_names = tuple(header[len(_FIRST_COLUMNS):])
-    ids, labels, probabilities = [], [], []
-    seen: set[str] = set()
-    for cells in reader:
+    for line, cells in rows:
       if not cells:
         continue
       try:
         label, values = _parse_row(cells, class_names, seen)
       except ValueError as error:
-        raise errors.UserError(
-            f'{path}, line {reader.line_num}: {error}; {_REMEDY}') from error
+        raise ValueError(f'line {line}: {error}') from error
       ids.append(cells[0])
       labels.append(label)
       probabilities.append(values)
-  except csv.Error as error:
-    raise errors.UserError(
-        f'{path}, line {reader.line_num}: {error}; {_REMEDY}') from error
+  except ValueError as error:
+    raise errors.UserError(f'{path}, {error}; {_REMEDY}') from error
   if not ids:
     raise errors.UserError(f'{path} has no rows; {_REMEDY}')
   return PredictionTable(np.array(ids), np.array(labels, np.int32),
@@ -161,11 +157,14 @@ def read_image_scores(path: str | os.PathLike) -> ImageTable:
     UserError: the file is absent or no such CSV, or a cell is no number.
   """
   try:
-    text = pathlib.Path(path).read_text(encoding='utf-8')
+    text = pathlib.Path(path).read_bytes().decode()
   except (OSError, UnicodeDecodeError) as error:
     reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
     raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
-  header, *rows = csv.reader(io.StringIO(text, newline='')) if text else [[]]
+  try:
+    header, *rows = [cells for _, cells in files.csv_rows(text)] or [[]]
+  except ValueError as error:
+    raise errors.UserError(f'{path}, {error}; {_REMEDY}') from error
   if tuple(header[:2]) != _FIRST_SCORE_COLUMNS or not rows:
     raise errors.UserError(
         f'{path} holds no images under the columns image, lesion_id; {_REMEDY}')
@@ -226,11 +225,7 @@ def _write_csv(path: str | os.PathLike, header: Sequence[str],
                rows: Iterable[Sequence[str | float]]) -> None:
   """Text and float64; `csv` writes a number so that it comes back as the same."""
   with files.replacing(path) as file:
-    text = io.TextIOWrapper(file, encoding='utf-8', newline='')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(header)
-    writer.writerows(rows)
-    text.detach()
+    file.write(files.csv_text([header, *rows]).encode())
 
 
 def _header_fault(header: Sequence[str]) -> str:

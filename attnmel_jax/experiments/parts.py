@@ -4,9 +4,7 @@ split.csv of a run folder lists which image is in which part.
 """
 
 from collections.abc import Mapping
-import csv
 import dataclasses
-import io
 import pathlib
 from typing import Any
 
@@ -69,10 +67,8 @@ def write_split(path: pathlib.Path, parts: Mapping[str, Part]) -> None:
   """Writes which image trains, validates or tests: `image,group,part`, by id."""
   rows = sorted((image_id, group, name) for name, part in parts.items()
                 for image_id, group in zip(part.ids, part.groups, strict=True))
-  text = io.StringIO()
-  csv.writer(text, lineterminator='\n').writerows([('image', 'group', 'part'), *rows])
   with files.replacing(path) as file:
-    file.write(text.getvalue().encode())
+    file.write(files.csv_text([('image', 'group', 'part'), *rows]).encode())
 
 
 def read_split(path: pathlib.Path) -> dict[str, list[str]]:
@@ -83,10 +79,11 @@ def read_split(path: pathlib.Path) -> dict[str, list[str]]:
   """
   parts: dict[str, list[str]] = {'train': [], 'validation': [], 'test': []}
   try:
-    with path.open(newline='') as file:
-      for row in csv.DictReader(file):
-        parts[row['part']].append(row['image'])
-  except (OSError, KeyError, csv.Error) as error:
+    rows = files.csv_rows(path.read_bytes().decode())
+    next(rows)
+    for _, (image, _, part) in rows:
+      parts[part].append(image)
+  except (OSError, KeyError, ValueError, StopIteration) as error:
     raise errors.UserError(f'{path} is missing or damaged; name a whole run folder, as '
                            'launch/main.py makes one') from error
   return parts

@@ -150,7 +150,7 @@ def _official(config, train: parts_lib.Part) -> dict[str, parts_lib.Part]:
     rest, held_out = splits.hold_out(
         train.ids, train.prepared.labels[train.rows], train.groups,
         fraction=config['validation_fraction'], group_folds=config['group_folds'],
-        seed=config['split_seed'])
+        seed=config['split_seed'], class_names=train.prepared.class_names)
     parts = {'train': train.choose(rest), 'validation': train.choose(held_out)}
   if 'test' in available:
     parts['test'] = open_part(config, 'test')
@@ -168,7 +168,8 @@ def _fold(config, part: parts_lib.Part) -> dict[str, parts_lib.Part]:
       part.ids, part.prepared.labels[part.rows], part.groups,
       num_folds=config['num_folds'], fold=config['fold'],
       group_folds=config['group_folds'],
-      validation_fraction=config['validation_fraction'], seed=config['split_seed'])
+      validation_fraction=config['validation_fraction'], seed=config['split_seed'],
+      class_names=part.prepared.class_names)
   return {'train': part.choose(rows.train),
           'validation': part.choose(rows.validation),
           'test': part.choose(rows.test)}

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import csv
 import dataclasses
-import io
 import itertools
 import pathlib
 import shutil
@@ -195,9 +193,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _write_table(path: pathlib.Path, rows: Sequence[predictions_page.Row],
                  class_names: Sequence[str]) -> None:
   """`image`, then a probability a class, which come back as the same float64."""
-  text = io.StringIO(newline='')
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['image', *class_names])
-  writer.writerows([row.name, *map(repr, row.probabilities)] for row in rows)
+  text = files.csv_text([['image', *class_names], *(
+      [row.name, *row.probabilities] for row in rows)])
   with files.replacing(path) as file:
-    file.write(text.getvalue().encode())
+    file.write(text.encode())

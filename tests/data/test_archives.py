@@ -85,6 +85,7 @@ def test_unpaired_files_and_repeated_ids_are_bad(tmp_path, archives):
   del data['ISIC_train1.jpg']
   archives[ATTRIBUTES]['ISIC_train4_attribute_hair.png'] = b''
   data['ISIC_train2.png'] = data['again/ISIC_train3.jpg'] = data['ISIC_train2.jpg']
+  inside = f'{DATA}/{DATA.removesuffix(".zip")}'
   assert set(_read(conftest.write(tmp_path, archives)).bad) == {
       f'ISIC_extra.jpg: no label in {LABELS}',
       f'{LABELS}: label of ISIC_train1, but no image of it',
@@ -93,8 +94,10 @@ def test_unpaired_files_and_repeated_ids_are_bad(tmp_path, archives):
       'ISIC_train1_features.json: no image of ISIC_train1',
       "ISIC_train4_attribute_hair.png: unknown attribute 'hair'; known are "
       'pigment_network, negative_network, milia_like_cyst, streaks, globules',
-      'ISIC_train2.png: duplicate id ISIC_train2',
-      'ISIC_train3.jpg: duplicate id ISIC_train3'}
+      f'{inside}/ISIC_train2.png: duplicate id ISIC_train2, also of '
+      f'{inside}/ISIC_train2.jpg',
+      f'{inside}/again/ISIC_train3.jpg: duplicate id ISIC_train3, also of '
+      f'{inside}/ISIC_train3.jpg'}
 
 
 def test_source_without_archives_lists_what_is_expected(tmp_path):

@@ -116,8 +116,8 @@ MASKS = {
         _noticed(BORDERS, MASK)),
     'empty': (_mask(encode(BLOCK * 0)), _noticed(
         'train: lesion masks without a lesion, kept as annotated and empty: 2')),
-    'of 0 and 1': (_mask(encode(BLOCK // 255)),
-                   _noticed('train: masks of 0 and 1, scaled to 0 and 255: 1', MASK)),
+    'of 0 and 1 beside 0 and 255': (
+        _mask(encode(BLOCK // 255)), _refused(f'{MASK}: holds 0 and 1, while')),
     'a JPEG': (_mask(encode(BLOCK, 'JPEG', quality=95)), SAME),
     'features without end': (lambda archives: archives[FEATURES].update(
         {'ISIC_train0_features.json': b'[' * 100_000}),
@@ -251,9 +251,10 @@ ZIPS = {
     'names that are marked as UTF-8 and are not': (
         lambda source: [_patched(6, 8, struct.pack('<H', 0x800))(source),
                         _patched(30, 46, b'\xff')(source)], _refused(OPENED, 'utf-8')),
-    'an error page': (_whole(b'<!DOCTYPE html>' * 9), _refused(OPENED, 'not a zip')),
+    'an error page': (_whole(b'<!DOCTYPE html>' * 9),
+                      _refused(OPENED, 'it is a web page')),
     'no entries': (_whole(b'PK\5\6' + b'\0' * 18),
-                   _refused('label of ISIC_train0, but no image of it')),
+                   _refused(f'{DATA}: holds 0 files, and none is called')),
     'a directory elsewhere': (
         _whole(b'PK\5\6' + struct.pack('<HHHHIIH', 0, 0, 1, 1, 46, 1 << 31, 0)),
         _refused(OPENED)),

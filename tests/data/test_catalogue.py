@@ -52,7 +52,7 @@ def test_columns_are_found_by_name():
   text = 'image,NV,MEL,BCC,AKIEC,BKL,DF,VASC,score_weight\nA,0,1,0,0,0,0,0,0.5\n'
   assert _read(isic2018, text) == ({'A': 0}, [])
   assert _read(catalogue.isic2018_lesions, 'image,lesion\nA,1\n') == (
-      {}, ['has no column lesion_id'])
+      {}, ["has no column lesion_id; its first line is 'image,lesion'"])
 
 
 def test_wrong_labels_are_noted():
@@ -61,10 +61,12 @@ def test_wrong_labels_are_noted():
       (catalogue.isic2016, 'A\n', {'A': -1}, "unknown label '' of A"),
       (catalogue.isic2016, 'NaN,benign\n', {}, 'line 1 has no image id'),
       (catalogue.isic2016, 'A,benign,1\n', {'A': -1}, 'line 1 has 3 cells, not 2'),
-      (catalogue.isic2016, 'A,benign\nA,malignant\n', {'A': 0}, 'duplicate id A'),
+      (catalogue.isic2016, 'A,benign\nA,malignant\n', {'A': 0},
+       'duplicate id A, again in line 2'),
       (catalogue.isic2017, HEADER_2017 + 'A,,0', {'A': -1}, "label melanoma=''"),
       (catalogue.isic2017, HEADER_2017 + 'A,1,1', {'A': -1}, 'is both melanoma and'),
-      (catalogue.isic2017, HEADER_2017 + 'A,1,0\nA,0,0', {'A': 0}, 'duplicate id A'),
+      (catalogue.isic2017, HEADER_2017 + 'A,1,0\nA.jpg,0,0', {'A': 0},
+       'duplicate id A, again in line 3'),
       (catalogue.isic2017, HEADER_2017 + ',1,0', {}, 'line 2 has no image_id'),
       (isic2018, HEADER_2018 + 'A,0,0,0,0,0,0,0', {'A': -1}, 'A is none of MEL, NV,'),
       (isic2018, HEADER_2018 + 'A,1,0,0,0,1,0,0', {'A': -1}, 'A is both MEL and BKL'),

@@ -150,9 +150,14 @@ def test_damage_gives_a_square_or_is_unusable(form, data):
   assert square.dtype == np.uint8
 
 
-def _mask(picture, kind='binary', geometry=GEOMETRY, **options) -> decode.Mask:
+def _mask(picture, kind='binary', geometry=GEOMETRY, others=(), **options
+          ) -> decode.Mask:
+  """Of a folder with `others`."""
+  data = encode(picture, **options)
+  reading = decode.mask_reading(
+      map(decode.mask_values, [data, *map(encode, others)]), kind=kind)
   return decode.read_mask(
-      encode(picture, **options), geometry, size=conftest.SIZE, kind=kind)
+      data, geometry, size=conftest.SIZE, kind=kind, reading=reading)
 
 
 def _disc() -> np.ndarray:
@@ -160,28 +165,64 @@ def _disc() -> np.ndarray:
   return np.where((rows - 13) ** 2 + (columns - 18) ** 2 < 81, 255, 0).astype(np.uint8)
 
 
-def test_masks_of_any_mode_are_the_same():
-  disc = Image.fromarray(_disc())
-  inverted = Image.fromarray((_disc() == 0).astype(np.uint8))
-  inverted.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white
-  for image in (*map(disc.convert, ('L', '1', 'RGB', 'RGBA', 'LA')), inverted,
-                disc.convert('RGB').convert('P'), _disc().astype(np.uint16) * 257):
-    mask = _mask(image)
-    np.testing.assert_array_equal(mask.square, cropped(_disc()))
-    assert not mask.scaled
+def _palette(indices: np.ndarray, *colours: tuple[int, int, int]) -> Image.Image:
+  image = Image.fromarray(indices.astype(np.uint8), 'P')
+  image.putpalette([value for colour in colours for value in colour])
+  return image
 
 
-def test_greys_are_thresholded_and_zero_and_one_are_scaled():
+BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (128, 0, 0), (0, 0, 255)
+
+
+def test_two_values_of_any_kind_are_background_and_lesion():
+  disc, inside = Image.fromarray(_disc()), _disc() > 0
+  coloured = [Image.fromarray(
+      np.where(inside[..., None], colour, BLACK).astype(np.uint8))
+              for colour in (RED, BLUE)]
+  for image in (
+      *map(disc.convert, ('L', '1', 'RGB', 'RGBA', 'LA')), *coloured,
+      *(inside * np.uint8(value) for value in (1, 127)), inside + np.uint8(1),
+      *(inside * np.uint16(value) for value in (1, 255, 256, 65535)),
+      _palette(~inside, WHITE, BLACK), _palette(inside, BLACK, RED),
+      _palette(~inside, RED, BLACK),  # as Pillow's quantisation may number them
+      _palette(inside, WHITE, RED), coloured[0].quantize(4)):
+    np.testing.assert_array_equal(_mask(image).square, cropped(_disc()))
+
+
+def test_how_masks_are_read_is_decided_by_all_of_the_folder():
+  low = (_disc() // 255).astype(np.uint8)
   grey = np.zeros((30, 40), np.uint8)
-  grey[:, 10:20], grey[:, 20:30] = 127, 128
-  mask = _mask(grey)
-  np.testing.assert_array_equal(mask.square, cropped(np.where(grey == 128, 255, 0)))
-  assert not mask.scaled and not mask.empty
-  for dtype in (np.uint8, np.uint16):
-    mask = _mask((_disc() // 255).astype(dtype))
-    np.testing.assert_array_equal(mask.square, cropped(_disc()))
-    assert mask.scaled
-  assert not _mask(_disc() * 0).scaled
+  grey[:, 10:20], grey[:, 20:30] = 100, 101
+  # Half of the range is 100.5, or with a mask of 0 and 255 beside it, 127.5.
+  np.testing.assert_array_equal(
+      _mask(grey, others=[low * 201]).square, cropped(np.where(grey == 101, 255, 0)))
+  assert _mask(grey, others=[_disc()]).empty
+  np.testing.assert_array_equal(_mask(low, others=[low * 0]).square, cropped(_disc()))
+  with pytest.raises(errors.Unusable, match=r'holds 0 and 1, .* divided at 127\.5;'):
+    _mask(low, others=[_disc()])
+  assert _mask(low * 0).empty and not _mask(low * 0 + 1).empty
+  # Masks of 16 bits beside those of 8 are decided on their own.
+  np.testing.assert_array_equal(
+      _mask(low * np.uint16(256), others=[_disc()]).square, cropped(_disc()))
+  # A mask of nothing but a palette's first colour: outside if another holds black.
+  ones = np.zeros((30, 40))
+  assert _mask(_palette(ones, RED)).empty
+  assert not _mask(_palette(ones, RED), others=[_palette(ones + 1, RED, BLACK)]).empty
+
+
+def test_the_decision_is_put_in_words():
+  def note(*pictures):
+    return decode.mask_reading(
+        [decode.mask_values(encode(picture)) for picture in pictures],
+        kind='binary').note
+  low = (_disc() // 255).astype(np.uint8)
+  assert note(low) == '0 and 1, inside is 1'
+  assert note(low, low + np.uint8(1)) == '3 values from 0 to 2, inside from 1 on'
+  assert note(low * 255, low * np.uint16(256)) == (
+      '0 and 255, inside is 255; 0 and 256 of 16 bits, inside is 256')
+  assert note(_palette(low, BLACK, RED)) == (
+      'palettes of colours, inside is all but black')
+  assert note() == ''
 
 
 def test_masks_are_resized_to_the_nearest_pixel():
@@ -195,7 +236,10 @@ def test_probabilities_keep_their_values():
   for picture in (ramp, ramp.astype(np.uint16) * 257):
     mask = _mask(picture, 'probability')
     np.testing.assert_array_equal(mask.square, cropped(ramp))
-    assert not mask.scaled
+  # Below 256 in the whole folder, 16 bits hold 8; one beyond decides for all.
+  dim = ramp.astype(np.uint16)
+  np.testing.assert_array_equal(_mask(dim, 'probability').square, cropped(ramp))
+  assert not _mask(dim, 'probability', others=[dim * 257]).square.any()
   halved = _mask(ramp, 'probability', decode.Geometry(0.8, 12)).square
   # Means of neighbours: between the two, whatever the exact filter.
   assert (halved[:, 1:-1] > ramp[0, 8:32][2:-2:2] - 1).all()
@@ -213,7 +257,7 @@ def test_what_is_odd_about_a_mask():
       assert _mask(grey, kind).on_borders is expected
   corner = np.zeros((30, 40), np.uint8)  # outside the square
   corner[0, 0] = 128
-  for grey, empty in ((corner, False), (corner // 2, True)):
+  for grey, empty in ((corner, False), (corner * 0, True)):
     mask = _mask(grey)
     assert mask.empty is empty
     assert not mask.square.any()

@@ -64,9 +64,9 @@ def test_labels_groups_masks_and_splits(source, tmp_path):
   assert test.groups.tolist() == ['c']
   assert test.labels.tolist() == [2]
   assert not train.load(1)['lesion'].any()
-  # Binary: 128 and above, in the central 30 of 40 columns.
+  # Binary: half of the greys' range and above, in the central 30 of 40 columns.
   np.testing.assert_array_equal(
-      train.load(0)['lesion'], np.where(RAMP >= 128, 255, 0)[:, 5:35])
+      train.load(0)['lesion'], np.where(RAMP.max() / 2 <= RAMP, 255, 0)[:, 5:35])
   _prepare(source, tmp_path, mask_kind='probability')  # never thresholded
   np.testing.assert_array_equal(_open(tmp_path).load(0)['lesion'], RAMP[:, 5:35])
 
@@ -82,8 +82,8 @@ def test_classes_may_be_given_in_order(source, tmp_path):
 
 
 ROWS = [  # a change of the table, and what is bad about row k + 2
-    ('masks/a.png', 'masks/x.png', 'labels.csv row 2: mask masks/x.png cannot be read '
-     '(No such file or directory)'),
+    ('masks/a.png', 'masks/x.png', 'labels.csv row 2: mask masks/x.png is not in own, '
+     'with or without an ending'),
     ('photos/b.png', 'photos', 'labels.csv row 3: image photos is a folder'),
     ('photos/b.png', '/dev/zero', 'labels.csv row 3: image /dev/zero is no plain file'),
     ('photos/b.png', 'photos/b\0.png', "labels.csv row 3: image 'photos/b\\x00.png' is "
@@ -98,7 +98,8 @@ ROWS = [  # a change of the table, and what is bad about row k + 2
     ('masks/a.png,patient1', 'nan,NaN', None),
     ('photos/a.png', '../own/photos/a.png', None),
     ('patient1,\n', 'patient1,,,\n', None),
-    ('photos/a.png', '"photos/a.png"', None)]
+    ('photos/a.png', '"photos/a.png"', None), ('photos/a.png', 'photos\\a.png', None),
+    ('photos/a.png', 'photos/a', None), ('photos/a.png', 'photos/a.PNG', None)]
 
 
 def test_errors_name_the_row(source):
@@ -189,7 +190,7 @@ def test_only_what_changed_is_prepared_again(source, tmp_path, capsys):
   before = _open(tmp_path)
   _prepare(source, tmp_path)
   assert 'train: already prepared\ntest: already prepared\n' in capsys.readouterr().out
-  (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP * 0))
+  (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP[:, ::-1]))
   _prepare(source, tmp_path)
   assert ('train: masks changed; preparing it again\ntest: already prepared\n'
           in capsys.readouterr().out)
@@ -204,6 +205,14 @@ def test_only_what_changed_is_prepared_again(source, tmp_path, capsys):
   assert _prepare(source, tmp_path) == {'train': 2}
   assert f'test: kept from an earlier table; delete {path} if unwanted' in (
       capsys.readouterr().out)
+
+
+def test_masks_without_any_lesion_are_refused(source, tmp_path):
+  (source / 'masks' / 'a.png').write_bytes(conftest.encode(RAMP * 0))
+  for kind in ('binary', 'probability'):
+    with pytest.raises(errors.UserError, match='train: all 1 lesion masks are without '
+                                               'a lesion, for example a.png'):
+      _prepare(source, tmp_path, mask_kind=kind)
 
 
 def test_the_command(source, tmp_path):

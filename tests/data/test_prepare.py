@@ -148,7 +148,10 @@ def test_bad_files_of_all_splits_are_reported_together(tmp_path, data_dir, archi
   del data['ISIC_train1_superpixels.png']
   archives[LABELS] += b'ISIC_nobody,0.0,0.0\n'
   archives['ISIC-2017_Validation_Data.zip']['ISIC_validation0.jpg'] = b''
-  with pytest.raises(errors.UserError, match='^4 bad files: ') as caught:
+  masks = archives['ISIC-2017_Training_Part1_GroundTruth.zip']
+  for name in list(masks):
+    masks[name.replace('segmentation', 'expert')] = masks.pop(name)
+  with pytest.raises(errors.UserError, match='^5 bad files: ') as caught:
     prepared(conftest.write(tmp_path / 'bad', archives), data_dir)
   report = data_dir / 'isic2017' / 'bad_files.txt'
   assert str(report) in str(caught.value) and '\n' not in str(caught.value)
@@ -156,6 +159,8 @@ def test_bad_files_of_all_splits_are_reported_together(tmp_path, data_dir, archi
       'ISIC_train0.jpg: cannot be read: it is damaged',
       'ISIC_train1_features.json: no superpixels of ISIC_train1',
       f'{LABELS}: label of ISIC_nobody, but no image of it',
+      'ISIC-2017_Training_Part1_GroundTruth.zip: holds 5 files, and none is called '
+      '<id>_segmentation.png; rename them, or take it out of --source',
       'ISIC_validation0.jpg: cannot be read: it is not a JPEG, PNG or BMP'}
   assert set(report.read_text().splitlines()) == expected
   assert all(line in str(caught.value) for line in expected)

@@ -35,9 +35,13 @@ def _example(archives) -> tuple[archives_lib.Example, dict[str, bytes]]:
 
 
 def _record(example, contents) -> writing.Record:
+  masks = [data for name, data in contents.items()
+           if name in ('mask.png', 'empty.png')]
   return writing.make_record(
       example, read=lambda member: contents[member.name], attributes=ATTRIBUTES,
-      geometry=decode.Geometry(**conftest.GEOMETRY))
+      geometry=decode.Geometry(**conftest.GEOMETRY), readings=dict.fromkeys(
+          ('lesion', 'attribute'), decode.mask_reading(
+              map(decode.mask_values, masks), kind='binary')))
 
 
 def test_masks_of_attributes_go_before_superpixels(archives):

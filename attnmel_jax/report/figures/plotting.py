@@ -11,7 +11,6 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from attnmel_jax import files
-from attnmel_jax.report.tables import table as table_lib
 
 FONT = 9.0  # in points; figures are up to PAGE_INCHES wide
 PAGE_INCHES = 8.6
@@ -104,7 +103,7 @@ def save_table(columns: Sequence[str], rows: Iterable[Sequence], folder: pathlib
                stem: str) -> None:
   """Writes <stem>.csv, the numbers behind a figure."""
   with files.replacing(folder / f'{stem}.csv') as file:
-    file.write(table_lib.csv_text(columns, rows).encode())
+    file.write(files.csv_text([columns, *rows]).encode())
 
 
 class Entry(NamedTuple):

@@ -4,11 +4,8 @@ People read a cell's text, programs its numbers: a CSV has a column for an estim
 and two for its bounds, with all digits.
 """
 
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
-import io
 import math
 from typing import NamedTuple
 
@@ -107,16 +104,7 @@ def to_csv(table: Table) -> str:
       values += [''] * ((3 if is_wide else 1) - len(values))
       cells += ['' if isinstance(v, float) and math.isnan(v) else v for v in values]
     rows.append(cells + [stamp] * bool(stamp))
-  return csv_text(columns + ['warning'] * bool(stamp), rows)
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence]) -> str:
-  """Rows under their columns as CSV; floats come back as they were."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(columns)
-  writer.writerows(rows)
-  return text.getvalue()
+  return files.csv_text([columns + ['warning'] * bool(stamp), *rows])
 
 
 def to_markdown(table: Table) -> str:
