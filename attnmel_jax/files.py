@@ -50,6 +50,15 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     temporary.unlink(missing_ok=True)
 
 
+def cache_dir() -> pathlib.Path | None:
+  """attnmel_jax below $XDG_CACHE_HOME or ~/.cache; None without a home folder."""
+  try:
+    base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  except RuntimeError:
+    return None
+  return pathlib.Path(base) / 'attnmel_jax'
+
+
 def publish(staged: pathlib.Path, final: pathlib.Path) -> None:
   """Moves a whole folder to its place, instead of what is there."""
   if final.exists():

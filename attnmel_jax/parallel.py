@@ -12,8 +12,8 @@ writes.
 from collections.abc import Callable
 import json
 import os
-import pathlib
 from typing import Any
+import warnings
 
 import jax
 from jax.experimental import multihost_utils
@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from attnmel_jax import errors
+from attnmel_jax import files
 
 AXIS = 'batch'
 
@@ -37,15 +38,36 @@ def configure_compiler() -> None:
   """Chooses the faster kernels of a CPU, and keeps compiled steps on disk.
 
   Call it before JAX computes anything. A second start need not compile: the steps lie
-  in $XDG_CACHE_HOME or ~/.cache, or in $JAX_COMPILATION_CACHE_DIR where that is set. A
-  choice of kernels in $XLA_FLAGS is kept as well.
+  in $XDG_CACHE_HOME or ~/.cache, or in $JAX_COMPILATION_CACHE_DIR where that is set,
+  if such a folder can be had. A choice of kernels in $XLA_FLAGS is kept as well.
   """
   chosen = os.environ.get('XLA_FLAGS', '')
   if _CPU_KERNELS not in chosen:
     os.environ['XLA_FLAGS'] = f'{chosen} {_CPU_KERNELS}='.lstrip()
-  if jax.config.jax_compilation_cache_dir is None:
-    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
-    jax.config.update('jax_compilation_cache_dir', str(cache / 'attnmel_jax' / 'xla'))
+  cache = files.cache_dir()
+  if jax.config.jax_compilation_cache_dir is None and cache is not None:
+    jax.config.update('jax_compilation_cache_dir', str(cache / 'xla'))
+  # It saves time; JAX warns of each step that it cannot read or write.
+  warnings.filterwarnings('ignore', 'Error (reading|writing) persistent compilation')
+
+
+def check_devices() -> None:
+  """Lets JAX look for devices, after `configure_compiler` and `start_processes`.
+
+  Raises:
+    UserError: $JAX_PLATFORMS asks for devices that are not here.
+  """
+  try:
+    jax.local_devices()
+  except (RuntimeError, AssertionError) as error:  # the latter without an NVIDIA GPU
+    asked = {name: value for name, value in os.environ.items()
+             if name in ('JAX_PLATFORMS', 'JAX_PLATFORM_NAME')}
+    names = ', '.join(f'{name}={value}' for name, value in asked.items()) or 'JAX'
+    reason = ' '.join(str(error).split('(set JAX_PLATFORMS')[0].split())
+    raise errors.UserError(
+        f'{names}: no such device can be used{reason and f" ({reason})"}; install '
+        "JAX for this device, as pip install 'jax[cuda12]', or set JAX_PLATFORMS=cpu"
+    ) from None
 
 
 def start_processes(coordinator: str | None, num_processes: int | None,

@@ -122,6 +122,7 @@ class Ours(_Timed):
   def start(self) -> dict[str, Any]:
     """Seconds to the end of the first step, those of XLA on it, the devices."""
     config, started = self._config, time.perf_counter()
+    parallel.check_devices()
     build.enable_float64(config)
     parallel.check_batch_size(
         config['batch_size'], accumulate_steps=config['accumulate_steps'])

@@ -113,6 +113,10 @@ def _parse(argv: list[str], *, default_config: str | None) -> list[str]:
     fail(str(error))
   except (SyntaxError, ImportError, NameError, OSError) as error:
     fail(f'the file of --config cannot be loaded: {type(error).__name__}: {error}')
+  except flags.IllegalFlagValueError as error:
+    missing = re.findall(r'flag --(\w+)=None: Flag --\1 must have', str(error))
+    fail('; '.join(f'--{name} is missing: {flags.FLAGS[name].help}' for name in missing)
+         or f'{_message(error)}; see --help')
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     # A config override of a wrong name or type surfaces as one of these.
     fail(f'{_message(error)}; see --help')
@@ -232,6 +236,8 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     except errors.UserError as error:
       fail(str(error))
     except OSError as error:
+      if _is_nowhere():
+        fail('the current folder no longer exists; change to another one')
       if error.filename is None and error.errno not in errors.UNWRITABLE:
         raise  # no path of the user's
       fail(f'{error.filename or "the output"}: {error.strerror}; check the path, its '
@@ -256,6 +262,14 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
     except Exception:
       traceback.print_exc()
       fail('this is a fault of the program; please report it with the lines above', 70)
+
+
+def _is_nowhere() -> bool:
+  try:
+    os.getcwd()
+  except OSError:
+    return True
+  return False
 
 
 def _output_failed(error: OSError) -> NoReturn:

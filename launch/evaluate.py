@@ -37,6 +37,7 @@ ALLOW_LEAKAGE = flags.DEFINE_bool(
 def main() -> None:
   """Writes predictions, maps and scores; prints one line of result."""
   parallel.configure_compiler()
+  parallel.check_devices()
   run = command.path(RUN.value)
   config = run_folder.read_config(run)
   dataset = DATASET.value or config['dataset']

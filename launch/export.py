@@ -32,6 +32,7 @@ OUT = flags.DEFINE_string(
 def main() -> None:
   """Writes the files and names them."""
   parallel.configure_compiler()
+  parallel.check_devices()
   run, = trained.open_runs([command.path(RUN.value)], tta=None)
   paths, missing = export.write(run, command.path(OUT.value))
   for path in paths:

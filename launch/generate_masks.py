@@ -40,6 +40,7 @@ NAME = flags.DEFINE_string(
 def main() -> None:
   """Writes the masks; prints a line for each split."""
   parallel.configure_compiler()
+  parallel.check_devices()
   run = command.path(RUN.value)
   data_dir = DATA_DIR.value or run_folder.read_config(run)['data_dir']
   generate_masks.generate(

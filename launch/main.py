@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def start_processes() -> None:
-  """Joins the other processes of the run, if the flags name any."""
+  """Joins the other processes of the run, if the flags name any; finds devices."""
   explicit = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   given = [value is not None for value in explicit]
   if any(given) and (DISTRIBUTED.value or not all(given)):
@@ -96,6 +96,7 @@ def start_processes() -> None:
           f'--coordinator={COORDINATOR.value} is not host:port, such as HOST0:1234')
   if DISTRIBUTED.value or all(given):
     parallel.start_processes(*explicit)
+  parallel.check_devices()
 
 
 def default_workdir(config) -> pathlib.Path:

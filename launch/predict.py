@@ -54,6 +54,7 @@ def main() -> None:
   out = command.path(OUT.value)
   found = photographs_lib.find(images, excluded=out)
   parallel.configure_compiler()
+  parallel.check_devices()
   runs = trained.open_runs(runs_at, tta=TTA.value)
   result = predict_photographs.predict(
       runs, found, out, calibrated=CALIBRATED.value, overlays=OVERLAYS.value)

@@ -4,6 +4,7 @@ Imported first, and without a package from outside: it makes sure of the interpr
 the streams and their encoding. An import that fails after that ends in one line.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -66,3 +67,5 @@ except ImportError:
           'Subsystem for Linux')
 _use_utf8()
 sys.excepthook = _import_failed
+# It warns of a home folder that is missing or cannot be written, twice, at its import.
+logging.getLogger('matplotlib').setLevel(logging.ERROR)

@@ -43,6 +43,9 @@ def main():
     signal.last = Last()
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
+  if ACT.value == 'gone':
+    os.rmdir(os.getcwd())
+    open('a file')
   if ACT.value == 'path':
     command.path(FILE.value)
   config = command.require_config(CONFIG.value)
@@ -136,6 +139,17 @@ def test_quiet_leaves_results_and_errors(program):
   assert loud.stdout == quiet.stdout == 'a result\n'
   assert loud.returncode == quiet.returncode == 1
   assert program('--act=user', '--quiet').stderr.startswith('error: a')
+
+
+def test_a_current_folder_that_is_deleted_is_named(program, tmp_path, monkeypatch):
+  (tmp_path / 'sub').mkdir()
+  monkeypatch.chdir(tmp_path / 'sub')
+  _assert_refused(program('--act=gone'), ['the current folder no longer exists'])
+
+
+def test_a_required_flag_that_is_missing_is_explained():
+  _assert_refused(commands.in_process('grid'), [
+      '--grid is missing: grid file, such as configs/grids/table_3_2.py'])
 
 
 def test_ctrl_c_has_its_own_status_and_a_bug_keeps_its_traceback(program):

@@ -106,7 +106,7 @@ def test_help_and_the_table_of_commands_say_the_same():
              for path in (documentation.ROOT / 'launch').glob('[!_]*.py')}
   assert table == {  # --help begins with the first line
       name: source.removeprefix('"""').partition('\n')[0].removesuffix('.')
-      for name, source in sources.items() if name != 'command'}
+      for name, source in sources.items() if '\n  command.run(main' in source}
 
 
 def test_links_lead_somewhere():

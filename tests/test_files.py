@@ -125,3 +125,13 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
                                               r'directory\); name another$'),
         files.locked(tmp_path / 'file' / 'x', **words)):
     pass
+
+
+def test_the_cache_is_in_the_home_folder_if_there_is_one(monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
+  assert files.cache_dir() == pathlib.Path('/somewhere/attnmel_jax')
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  monkeypatch.setenv('HOME', '/home/me')
+  assert files.cache_dir() == pathlib.Path('/home/me/.cache/attnmel_jax')
+  monkeypatch.setenv('HOME', '~nobody_at_all')
+  assert files.cache_dir() is None

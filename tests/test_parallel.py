@@ -71,6 +71,24 @@ def test_compilations_are_cached_where_the_environment_says(
     assert jax.config.jax_compilation_cache_dir == after
 
 
+def test_without_a_home_nothing_is_cached(cache, monkeypatch):
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  monkeypatch.setenv('HOME', '~nobody_at_all')
+  cache(None)
+  parallel.configure_compiler()
+  assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_devices_that_are_not_here_are_a_mistake(monkeypatch):
+  def none():
+    raise AssertionError  # as JAX does for want of an NVIDIA GPU
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(jax, 'local_devices', none)
+  with pytest.raises(errors.UserError, match='^JAX_PLATFORMS=cuda: no such device'):
+    parallel.check_devices()
+
+
 def test_kernels_of_the_cpu_are_chosen_once_and_a_choice_of_the_user_stands(
     monkeypatch):
   two, ours = ('--xla_force_host_platform_device_count=2',

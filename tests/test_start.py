@@ -50,3 +50,13 @@ def test_names_are_utf8_whatever_the_locale(tmp_path):
               f'print(ascii(os.listdir({str(tmp_path)!r})), sys.stdout.encoding)',
               LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
   assert done.stdout == "['N\\xe4vus'] ascii\n", done.stderr
+
+
+def test_devices_that_are_not_here_are_one_line(tmp_path):
+  done = subprocess.run(
+      commands.command('main', '--config=configs/isic2017.py', '--dry_run'),
+      env=commands.environment(tmp_path, JAX_PLATFORMS='abacus'), cwd=tmp_path,
+      capture_output=True, text=True, check=False, timeout=100)
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith('error: JAX_PLATFORMS=abacus: no such device')
+  assert done.stderr.count('\n') == 1

@@ -45,9 +45,20 @@ _MAPS = ('image', 'lesion', 'dermo')
 
 
 def resolve_data_dir(text: str) -> pathlib.Path:
-  """The folder of prepared data: `text`, else $ATTNMEL_DATA, else ~/attnmel_data."""
-  text = text or os.environ.get('ATTNMEL_DATA', '') or '~/attnmel_data'
-  return errors.expanded(text).absolute()
+  """The folder of prepared data: `text`, else $ATTNMEL_DATA, else ~/attnmel_data.
+
+  Raises:
+    UserError: ~ is of nobody.
+  """
+  text = text or os.environ.get('ATTNMEL_DATA', '')
+  try:
+    return errors.expanded(text or '~/attnmel_data').absolute()
+  except errors.UserError:
+    if text:
+      raise
+    raise errors.UserError(
+        'there is no home folder to keep prepared data in; name a folder with '
+        '$ATTNMEL_DATA, or with --data_dir (in a config: data_dir)') from None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
@@ -72,7 +73,7 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
   if not config['pretrained']:
     return variables, ['all weights are new: pretrained is empty']
   if config['pretrained'] == 'imagenet':
-    path = pretrained.fetch_imagenet(config['backbone'], pretrained.cache_dir())
+    path = pretrained.fetch_imagenet(config['backbone'], files.cache_dir())
   else:
     path = errors.expanded(config['pretrained'])
   variables, report = pretrained.apply_weights(

@@ -5,15 +5,18 @@
   print('\\n'.join(report.lines()))
 """
 
+import atexit
 from collections.abc import Mapping
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import pathlib
 import re
+import shutil
+import sys
+import tempfile
 from typing import Any
 import urllib.parse
 
@@ -51,15 +54,11 @@ class Report:
     return [f'{kind}: {", ".join(names)}' for kind, names in kinds if names]
 
 
-def cache_dir() -> pathlib.Path:
-  """Folder of downloaded weights: attnmel_jax below $XDG_CACHE_HOME or ~/.cache."""
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(base) / 'attnmel_jax'
-
-
-def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
+def fetch_imagenet(backbone: str, folder: pathlib.Path | None, *,
                    base_url: str | None = None) -> pathlib.Path:
   """The file of ImageNet weights of `backbone`, downloaded at the first call.
+
+  Where `folder` cannot be written the download is kept until the process ends.
 
   The .pth where there is one and torch can read it, else the .safetensors of the
   same numbers. The name of a .pth holds the start of its sha256; a .safetensors
@@ -67,7 +66,7 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
 
   Args:
     backbone: one that `backbones.find` knows.
-    folder: keeps the file; `cache_dir()` unless there is a reason.
+    folder: keeps the file; `files.cache_dir()` unless there is a reason.
     base_url: a mirror, in place of the publisher's scheme and host.
 
   Raises:
@@ -76,11 +75,11 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
   declared = backbones.find(backbone)
   if declared.pth and _torch_version() >= _TORCH:
     url = declared.pth
-    path = folder / url.rsplit('/', 1)[1]
-    digest = path.stem.rsplit('-', 1)[1]
+    name = url.rsplit('/', 1)[1]
+    digest = name.removesuffix('.pth').rsplit('-', 1)[1]
   elif declared.safetensors:  # .../<name>/resolve/main/model.safetensors
     url = declared.safetensors
-    path = folder / f'{url.split("/")[-4]}.safetensors'
+    name = f'{url.split("/")[-4]}.safetensors'
     digest = ''
   else:
     raise errors.UserError(
@@ -88,7 +87,10 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
         '--config.pretrained to your own file or to nothing')
   if base_url is not None:
     url = base_url.rstrip('/') + urllib.parse.urlsplit(url).path
-  fresh = not path.exists()
+  path = folder and folder / name
+  fresh = path is None or not path.exists()
+  if fresh and not (folder and _is_writable(folder)):
+    path = _until_the_end() / name
   if fresh:
     _download(url, path)
   record = path.with_name(path.name + '.json')
@@ -105,6 +107,24 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path, *,
         f'{digest}; {"try again" if fresh else "remove the file"}, or set '
         '--config.pretrained to your own file')
   return path
+
+
+def _is_writable(folder: pathlib.Path) -> bool:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError:
+    return False
+  return True
+
+
+def _until_the_end() -> pathlib.Path:
+  """A folder that goes when the process ends; a notice says so."""
+  print('the cache of weights cannot be written, and the download is not kept; set '
+        '$XDG_CACHE_HOME to a folder that keeps it', file=sys.stderr)
+  folder = tempfile.mkdtemp(prefix='attnmel_jax-')
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+  return pathlib.Path(folder)
 
 
 def _recorded_sha256(record: pathlib.Path) -> str:

@@ -71,6 +71,10 @@ def test_places_and_names(sound, monkeypatch):
   assert storage.resolve_data_dir('') == pathlib.Path('/data')
   assert storage.resolve_data_dir('~/x') == pathlib.Path('/home/someone/x')
   assert storage.resolve_data_dir('x') == pathlib.Path.cwd() / 'x'
+  monkeypatch.delenv('ATTNMEL_DATA')
+  monkeypatch.setenv('HOME', '~nobody_at_all')
+  with pytest.raises(errors.UserError, match='no home folder .* --data_dir'):
+    storage.resolve_data_dir('')
 
 
 def test_an_absent_split_names_the_command(sound):

@@ -5,7 +5,7 @@ import hashlib
 import http.server
 import importlib.metadata
 import json
-import pathlib
+import tempfile
 import threading
 
 import jax
@@ -310,9 +310,14 @@ def test_no_such_file_at_the_server_says_what_to_do(server, tmp_path, monkeypatc
   assert not list(tmp_path.iterdir())
 
 
-def test_cache_folder(monkeypatch):
-  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert pretrained.cache_dir() == pathlib.Path('/somewhere/attnmel_jax')
-  monkeypatch.delenv('XDG_CACHE_HOME')
-  monkeypatch.setenv('HOME', '/home/me')
-  assert pretrained.cache_dir() == pathlib.Path('/home/me/.cache/attnmel_jax')
+def test_without_a_place_to_keep_them_weights_are_downloaded_all_the_same(
+    server, tmp_path, monkeypatch, capsys):
+  _pretend_torch(monkeypatch, None)
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  path = '/timm/vgg16_bn.tv_in1k/resolve/main/model.safetensors'
+  server.files[path] = b'some weights'
+  (tmp_path / 'a file').touch()
+  for folder in (None, tmp_path / 'a file' / 'cache'):
+    file = pretrained.fetch_imagenet('vgg16_bn', folder, base_url=server.url)
+    assert file.read_bytes() == b'some weights'
+    assert capsys.readouterr().err.count('$XDG_CACHE_HOME') == 1
