@@ -23,6 +23,11 @@ from typing import BinaryIO
 
 from attnmel_jax import errors
 
+try:
+  import fcntl
+except ImportError:  # Windows, where arrays can be worked on all the same
+  fcntl = None
+
 # Bytes: twice the pixels that are allowed, as a BMP. More is a mistake, or a bomb.
 LARGEST = 1 << 29
 
@@ -78,8 +83,11 @@ def locked(folder: pathlib.Path, *, name: str, remedy: str) -> Iterator[None]:
     remedy: what to do where the folder cannot be had, in messages.
 
   Raises:
-    UserError: another process holds the lock, or the folder cannot be written.
+    UserError: another process holds the lock, or the folder cannot be written or
+      locked.
   """
+  if fcntl is None:
+    raise errors.UserError(f'{name} cannot be locked on Windows; use WSL')
   try:
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / '.lock').open('w')

@@ -186,13 +186,8 @@ def paths(text: str) -> list[pathlib.Path]:
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-  """Prints one line and ends the process.
-
-  Unprintable characters, such as those of a file name, are escaped.
-  """
-  line = ''.join(c if c.isprintable() else ascii(c)[1:-1]
-                 for c in ' '.join(message.split()))
-  complain(f'error: {line}')
+  """Prints one line and ends the process."""
+  complain(f'error: {" ".join(message.split())}')
   sys.exit(status)
 
 
@@ -259,7 +254,10 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
       with contextlib.suppress(*[SystemExit] * bool(end.code)):
         sys.stdout.flush()
       raise
-    except Exception:
+    except Exception as error:
+      if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+        fail(f'out of memory ({error}); choose a smaller --config.batch_size or '
+             '--config.image_size, or stop what else uses the memory')
       traceback.print_exc()
       fail('this is a fault of the program; please report it with the lines above', 70)
 

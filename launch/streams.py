@@ -10,17 +10,19 @@ from typing import TextIO
 
 
 class _Output:
-  """Stands in for a stream: an error of the system is handed on once, and then silent.
-  """
+  """Stands in for a stream, of which it hands on one error of the system at most."""
 
-  def __init__(self, stream: TextIO, failed: Callable[[OSError], None]):
-    self._stream, self._failed = stream, failed
+  def __init__(self, stream: TextIO, failed: Callable[[OSError], None], control: str):
+    self._stream, self._failed, self._control = stream, failed, control
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
 
   def write(self, text: str) -> int:
-    """Writes text; characters that the terminal lacks are escaped."""
+    """Writes text; what a name holds that does not print is escaped."""
+    if not text.isprintable():
+      text = ''.join(c if c.isprintable() or c in self._control else ascii(c)[1:-1]
+                     for c in text)
     self._attempt(lambda: self._stream.write(text))
     return len(text)
 
@@ -50,6 +52,7 @@ def safe(failed: Callable[[OSError], None]) -> Iterator[None]:
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, 'reconfigure'):
       stream.reconfigure(errors='backslashreplace')
-  with (contextlib.redirect_stdout(_Output(sys.stdout, failed)),
-        contextlib.redirect_stderr(_Output(sys.stderr, lambda error: None))):
+  with (contextlib.redirect_stdout(_Output(sys.stdout, failed, '\n\t')),
+        contextlib.redirect_stderr(_Output(  # where a bar goes back to redraw itself
+            sys.stderr, lambda error: None, '\n\t\r'))):
     yield

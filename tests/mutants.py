@@ -233,6 +233,21 @@ MUTATIONS = (
     Mutation('sensitivity-at-lower-specificity', 'attnmel_jax/evaluation/bootstrap.py',
              'np.where(kept >= specificity, true, 0)',
              'np.where(kept <= specificity, true, 0)'),
+    Mutation('closed-pipe-fails-again-at-exit',
+             'launch/streams.py',
+             'os.dup2(nothing, self._stream.fileno())',
+             'pass',
+             'tests/test_streams.py'),
+    Mutation('command-fault-is-a-partial-result',
+             'launch/command.py',
+             'report it with the lines above\', 70)',
+             'report it with the lines above\', 1)',
+             'tests/test_command.py'),
+    Mutation('closed-stream-left-open-to-files',
+             'launch/start.py',
+             'while number <= 2:',
+             'while number < 2:',
+             'tests/test_start.py'),
 )
 
 

@@ -43,6 +43,8 @@ def main():
     signal.last = Last()
   if ACT.value == 'bug':
     raise ZeroDivisionError('a bug')
+  if ACT.value == 'memory':
+    raise RuntimeError('RESOURCE_EXHAUSTED: 9 GiB')
   if ACT.value == 'gone':
     os.rmdir(os.getcwd())
     open('a file')
@@ -100,6 +102,7 @@ def test_configs_and_switches_may_be_written_in_several_ways(
     (['--act=write', '--file=/dev/full'], ['No space left on device', 'space left']),
     (['--act=write', '--file=/dev/null/x'], ['/dev/null/x: Not a directory; check']),
     (['--act=user'], ['a\\x1b[2Jb\\x00 c\\udcff ü\n']),
+    (['--act=memory'], ['out of memory (RESOURCE_EXHAUSTED: 9 GiB)', 'batch_size']),
     (['--act=path', '--file='], ['--file= is empty; name a path']),
     (['--act=path', '--file= '], ['--file= is empty']),
     (['--act=path', '--file=~nobody_at_all/x'],

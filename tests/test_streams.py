@@ -17,7 +17,7 @@ NAME = flags.DEFINE_string('name', 'done', 'what is left')
 
 def main():
   print('progress', file=sys.stderr, flush=True)
-  print('N\xe4vus \\udcff', flush=True)
+  print('N\xe4vus \\udcff \\x1b[2J', flush=True)
   open(NAME.value, 'w').close()
   print('result')
 
@@ -63,7 +63,7 @@ def test_output_that_goes_nowhere(run, line, expected):
 def test_characters_that_the_terminal_lacks_are_escaped(run, encoding):
   status, left, printed, _ = run('PROGRAM | iconv -f latin1', PYTHONIOENCODING=encoding)
   name = 'Nävus' if 'latin' in encoding else 'N\\xe4vus'
-  assert (status, left, printed) == (0, True, f'{name} \\udcff\nresult\n')
+  assert (status, left, printed) == (0, True, f'{name} \\udcff \\x1b[2J\nresult\n')
 
 
 @pytest.mark.slow
