@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os

@@ -246,7 +246,7 @@ MUTATIONS = (
     Mutation('closed-stream-left-open-to-files',
              'launch/start.py',
              'while number <= 2:',
-             'while number < 2:',
+             'while number < 0:',
              'tests/test_start.py'),
 )
 

@@ -33,8 +33,8 @@ def run(tmp_path):
   def run(line, **environment):
     done = subprocess.run(
         ['bash', '-c', line.replace('PROGRAM', f'{sys.executable} program.py')],
-        cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True,
-        check=False, timeout=60)
+        cwd=tmp_path, env=os.environ | {'PYTHONUNBUFFERED': ''} | environment,
+        capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, (tmp_path / 'done').exists(), done.stdout, done.stderr
 
   return run
