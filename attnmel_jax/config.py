@@ -27,7 +27,7 @@ from attnmel_jax import errors
 
 DATASETS = ('isic2016', 'isic2017', 'isic2018', 'isic2018_task1', 'folder')
 ROIS = ('none', 'lesion', 'dermo', 'background', 'generated')
-NORMALISATIONS = ('isic2016', 'isic2017', 'isic2018', 'imagenet')
+NORMALISATIONS = ('isic2016', 'isic2017', 'isic2018', 'imagenet', 'inception')
 SAMPLERS = ('none', 'repeat', 'inverse_frequency')
 CLASSIFIERS = ('vgg16', 'vgg16_gap', 'mel_cnn', 'attnmel_cnn')
 MODELS = (*CLASSIFIERS, 'unet')
@@ -47,7 +47,11 @@ class Backbone(NamedTuple):
 _POOLS = ('pool1', 'pool2', 'pool3', 'pool4')
 _VGG = 'attnmel_jax.models.vgg'
 BACKBONES = {'vgg16': Backbone(_VGG, _POOLS, batch_norm=False, rescales=True),
-             'vgg16_bn': Backbone(_VGG, _POOLS, batch_norm=True, rescales=False)}
+             'vgg16_bn': Backbone(_VGG, _POOLS, batch_norm=True, rescales=False),
+             'efficientnet_lite0': Backbone('attnmel_jax.models.efficientnet', _POOLS,
+                                            batch_norm=True, rescales=False),
+             'resnet50': Backbone('attnmel_jax.models.resnet', _POOLS,
+                                  batch_norm=True, rescales=False)}
 
 
 class Bounds(NamedTuple):
@@ -127,7 +131,7 @@ SECTIONS: dict[str, dict[str, Field]] = {
             'resize_size.', bounds=_SIDE),
         'normalisation': Field(
             'isic2017', 'Data set whose channel means and deviations normalise the '
-            'input.', NORMALISATIONS),
+            'input; inception: to -1 ... 1.', NORMALISATIONS),
         'cache_gib': Field(
             4.0, 'Decoded images are kept in memory up to this size; larger sets are '
             'streamed.', bounds=Bounds(0, 1_000_000)),

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 from attnmel_jax import errors
 
 # Mean and standard deviation (the mean of per-image deviations) of RGB in
-# [0, 1]. 'isic*' are the released code's numbers, 'imagenet' torchvision's.
+# [0, 1]. 'isic*' are the released code's numbers, 'imagenet' torchvision's,
+# 'inception' those of networks that TensorFlow's authors trained.
 NORMALISATIONS = {
     'isic2016': ((0.7012, 0.5517, 0.4875), (0.0942, 0.1331, 0.1521)),
     'isic2017': ((0.6820, 0.5312, 0.4736), (0.0840, 0.1140, 0.1282)),
     'isic2018': ((0.7560, 0.5222, 0.5431), (0.0909, 0.1248, 0.1400)),
     'imagenet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    'inception': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 

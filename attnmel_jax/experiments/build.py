@@ -16,6 +16,7 @@ from attnmel_jax import images
 from attnmel_jax import parallel
 from attnmel_jax.evaluation import predict
 from attnmel_jax.experiments import methods
+from attnmel_jax.models import backbones
 from attnmel_jax.models import pretrained
 from attnmel_jax.training import augment
 from attnmel_jax.training import schedule as schedule_lib
@@ -79,6 +80,11 @@ def initial_variables(config: Mapping[str, Any], num_classes: int,
   variables, report = pretrained.apply_weights(
       variables, pretrained.load_file(path), backbone=config['backbone'])
   notes = [f'weights from {path}', *report.lines()]
+  expected = backbones.find(config['backbone']).normalisation
+  if config['normalisation'] != expected:
+    notes.append(
+        f'these weights were trained with normalisation={expected!r}; the config has '
+        f'{config["normalisation"]!r}')
   if config['rescale_pretrained']:
     image = input_of(config).normalise(
         images.centre_crop(jnp.asarray(sample()), config['image_size']))

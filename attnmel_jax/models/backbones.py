@@ -13,6 +13,7 @@ A backbone is a Flax module, `maps = module(images, train=...)`: normalised imag
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 import importlib
 from typing import Any
@@ -63,6 +64,27 @@ class Backbone(NamedTuple):
   def taps(self) -> tuple[str, ...]:
     """Where a gate or plain pooling may attach; pool5 is always part of the head."""
     return tuple(name for name in self.channels if name != 'pool5')
+
+
+def torch_names(modules: Iterable[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+  """`Backbone.torch_names` of convolutions without bias and BatchNorms.
+
+  Args:
+    modules: path of each in PyTorch's names; dots within a part are underscores in
+      ours, so that ('blocks.0.1', 'bn2') is the module blocks_0_1/bn2. A convolution
+      is one whose last part holds 'conv' or ends in '.0'.
+  """
+  norm = {'weight': ('params', 'scale'), 'bias': ('params', 'bias'),
+          'running_mean': ('batch_stats', 'mean'),
+          'running_var': ('batch_stats', 'var')}
+  names = {}
+  for module in modules:
+    is_conv = 'conv' in module[-1] or module[-1].endswith('.0')
+    for theirs, (collection, ours) in (
+        {'weight': ('params', 'kernel')} if is_conv else norm).items():
+      names['.'.join((*module, theirs))] = (
+          collection, *(part.replace('.', '_') for part in module), ours)
+  return names
 
 
 def find(name: str) -> Backbone:

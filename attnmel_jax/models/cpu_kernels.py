@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import contextvars
+import functools
 
 import jax
 from jax import lax
@@ -244,6 +245,73 @@ def _combine(matrix: Sequence[Sequence[float]], values: Sequence[jax.Array]
         total = term if total is None else total + term
     sums.append(total)
   return sums
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided(x: jax.Array, kernel: jax.Array, stride: int, same: bool) -> jax.Array:
+  """Convolution of any stride; on a CPU a product with the patches that it sees.
+
+  Reverse mode, first order.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [k, k, C, K] of the same dtype.
+    stride: of rows and columns.
+    same: TensorFlow's SAME padding instead of (k - 1) / 2 zeros on each side.
+
+  Returns:
+    [B, ceil(H / stride), ceil(W / stride), K] of the same dtype.
+  """
+  options = {'stride': stride, 'same': same}
+  if is_plain():
+    return _direct_strided(x, kernel, **options)
+  return lax.platform_dependent(
+      x, kernel, cpu=functools.partial(_patch_product, **options),
+      default=functools.partial(_direct_strided, **options))
+
+
+def _strided_backward(stride, same, residuals, gradient):
+  def pull(convolve, x, kernel, gradient):
+    convolve = functools.partial(convolve, stride=stride, same=same)
+    return jax.vjp(convolve, x, kernel)[1](gradient)
+
+  return lax.platform_dependent(
+      *residuals, gradient, cpu=functools.partial(pull, _patch_product),
+      default=functools.partial(pull, _direct_strided))
+
+
+strided.defvjp(lambda x, kernel, stride, same: (
+    strided(x, kernel, stride, same), (x, kernel)), _strided_backward)
+
+
+def _direct_strided(x: jax.Array, kernel: jax.Array, *, stride: int, same: bool
+                    ) -> jax.Array:
+  return lax.conv_general_dilated(
+      x, kernel, (stride, stride), _margins(x, kernel, stride, same),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def _patch_product(x: jax.Array, kernel: jax.Array, *, stride: int, same: bool
+                   ) -> jax.Array:
+  rows, columns = (-(-length // stride) for length in x.shape[1:3])
+  padded = jnp.pad(x, ((0, 0), *_margins(x, kernel, stride, same), (0, 0)))
+  size = len(kernel)
+  patches = jnp.concatenate([
+      padded[:, i:i + stride * (rows - 1) + 1:stride,
+             j:j + stride * (columns - 1) + 1:stride]
+      for i in range(size) for j in range(size)], axis=-1)
+  return patches @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _margins(x: jax.Array, kernel: jax.Array, stride: int, same: bool
+             ) -> list[tuple[int, int]]:
+  """Zeros before and after the rows and the columns."""
+  size = len(kernel)
+  if not same:
+    return [(size // 2, size // 2)] * 2
+  totals = [max((-(-length // stride) - 1) * stride + size - length, 0)
+            for length in x.shape[1:3]]
+  return [(total // 2, total - total // 2) for total in totals]
 
 
 def max_pool2x2(x: jax.Array) -> jax.Array:

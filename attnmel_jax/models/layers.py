@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from attnmel_jax.models import cpu_kernels
+from attnmel_jax.models import depthwise
 
 
 def param_dtype(dtype: Any) -> jnp.dtype:
@@ -48,19 +49,73 @@ class Conv3x3(nn.Module):
     return cpu_kernels.conv3x3(x, kernel) + bias
 
 
+class Conv(nn.Module):
+  """Convolution without bias, He-normal over the fan-out.
+
+  Attributes:
+    features: channels of the output.
+    size: side of the kernel.
+    stride: of rows and columns.
+    same: TensorFlow's SAME padding, of which an odd zero comes after the maps; else
+      PyTorch's, (size - 1) / 2 zeros on each side.
+    dtype: of the computation.
+  """
+
+  features: int
+  size: int
+  stride: int
+  same: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+    kernel = self.param(
+        'kernel', nn.initializers.variance_scaling(2, 'fan_out', 'normal'),
+        (self.size, self.size, x.shape[-1], self.features), param_dtype(self.dtype))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.size == 1:
+      return x[:, ::self.stride, ::self.stride] @ kernel[0, 0]
+    if (self.size, self.stride) == (3, 1):
+      return cpu_kernels.conv3x3(x, kernel)
+    return cpu_kernels.strided(x, kernel, self.stride, self.same)
+
+
+class DepthwiseConv(nn.Module):
+  """A kernel for each channel, SAME padding, without bias, He-normal.
+
+  Attributes are those of `Conv`.
+  """
+
+  size: int
+  stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]."""
+    kernel = self.param(
+        'kernel', nn.initializers.variance_scaling(2, 'fan_in', 'normal'),
+        (self.size, self.size, 1, x.shape[-1]), param_dtype(self.dtype))
+    return depthwise.convolve(
+        x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation over all positions and, in training, all devices.
 
   Statistics and arithmetic have the type of the parameters (flax's running averages
   stay float32 under float64, and change their type at the first update). The running
   variance is the biased estimate. Weight of the old average 0.9 (torch's momentum
-  0.1), epsilon 1e-5.
+  0.1).
 
   Attributes:
     axis_name: device axis of the statistics in training, or None.
+    epsilon: added to the variance.
   """
 
   axis_name: str | None
+  epsilon: float = 1e-5
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -82,7 +137,7 @@ class BatchNorm(nn.Module):
       running_var.value = 0.9 * running_var.value + 0.1 * var
     else:
       mean, var = running_mean.value, running_var.value
-    factor = scale * jax.lax.rsqrt(var + 1e-5)
+    factor = scale * jax.lax.rsqrt(var + self.epsilon)
     return scale_and_shift(values, factor, bias - mean * factor).astype(x.dtype)
 
 

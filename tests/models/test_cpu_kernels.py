@@ -1,5 +1,6 @@
 """Convolution against XLA's and numpy's, pooling against its definition."""
 
+import functools
 import re
 
 import jax
@@ -151,3 +152,23 @@ def test_max_pool_value_and_gradient():
     largest = (block == block.max()) & (block > 0)  # ties share; ReLU drops the rest
     want[b, 2 * h:2 * h + 2, 2 * w:2 * w + 2, c] = largest / max(largest.sum(), 1)
   np.testing.assert_array_equal(gradient, want)
+
+
+def test_strided_convolutions_of_any_size_and_padding():
+  rng = np.random.default_rng(0)
+  for height, width, size, stride, same in (
+      (8, 10, 3, 2, True), (7, 9, 3, 2, True), (9, 8, 7, 2, False),
+      (6, 5, 3, 3, False)):
+    x = rng.standard_normal((2, height, width, 3)).astype(np.float32)
+    kernel = rng.standard_normal((size, size, 3, 4)).astype(np.float32)
+    padding = 'SAME' if same else [(size // 2, size // 2)] * 2
+    reference = functools.partial(
+        jax.lax.conv_general_dilated, window_strides=(stride, stride), padding=padding,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    want, pull = jax.vjp(reference, x, kernel)
+    got, ours = jax.vjp(
+        lambda x, k, stride=stride, same=same: cpu_kernels.strided(x, k, stride, same),
+        x, kernel)
+    slopes = rng.standard_normal(want.shape).astype(np.float32)
+    for a, b in zip((got, *ours(slopes)), (want, *pull(slopes)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
