@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import pytest
 
@@ -11,6 +12,7 @@ from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import run_folder
 from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.phantom import generate
+from tests import commands
 
 
 def test_a_run_scores_a_split_as_it_did_itself(finished, prepared, tmp_path):
@@ -53,6 +55,30 @@ def test_own_photographs_are_an_external_test_set(finished, tmp_path):
   assert scored['test']['class_counts'] == {'other': 10, 'melanoma': 2}
   assert scored['threshold'] == summary['threshold']
   assert 'jaccard_pool4' in scored['test']
+
+
+def test_training_images_in_another_data_set_end_the_command(
+    finished, prepared, tmp_path):
+  folder, _ = finished
+  table = ['image,label,split']
+  with zipfile.ZipFile(
+      prepared.parent / 'archives' / 'ISIC-2017_Training_Data.zip') as archive:
+    photographs = sorted(
+        name for name in archive.namelist() if name.endswith('.jpg'))[:4]
+    for number, name in enumerate(photographs):
+      image = name.split('/')[-1]
+      (tmp_path / image).write_bytes(archive.read(name))
+      table.append(f'{image},{("melanoma", "other")[number % 2]},test')
+  (tmp_path / 'labels.csv').write_text('\n'.join(table))
+  prepare.from_table(
+      tmp_path, table=tmp_path / 'labels.csv', classes=(), mask_kind='binary',
+      data_dir=tmp_path / 'data', crop_ratio=0.8, resize_size=36)
+  done = commands.in_process(
+      'evaluate', f'--run={folder}', '--dataset=folder',
+      f'--data_dir={tmp_path / "data"}', f'--out={tmp_path / "out"}')
+  assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
+  assert 'isic2017 train and folder test share 4 images: ISIC_' in done.stderr
+  assert not (tmp_path / 'out' / 'summary.json').exists()
 
 
 def test_what_cannot_be_scored_is_refused(finished, config, prepared, tmp_path):
