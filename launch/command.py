@@ -229,10 +229,10 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
       with quiet:
         main()
     except errors.UserError as error:
-      fail(str(error))
+      fail(str(error) + f'; {_NOWHERE}' * _is_nowhere())
     except OSError as error:
       if _is_nowhere():
-        fail('the current folder no longer exists; change to another one')
+        fail(_NOWHERE)
       if error.filename is None and error.errno not in errors.UNWRITABLE:
         raise  # no path of the user's
       fail(f'{error.filename or "the output"}: {error.strerror}; check the path, its '
@@ -260,6 +260,9 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
              '--config.image_size, or stop what else uses the memory')
       traceback.print_exc()
       fail('this is a fault of the program; please report it with the lines above', 70)
+
+
+_NOWHERE = 'the current folder no longer exists; change to another one'
 
 
 def _is_nowhere() -> bool:

@@ -47,7 +47,7 @@ def main():
     raise RuntimeError('RESOURCE_EXHAUSTED: 9 GiB')
   if ACT.value == 'gone':
     os.rmdir(os.getcwd())
-    open('a file')
+    open(FILE.value)
   if ACT.value == 'path':
     command.path(FILE.value)
   config = command.require_config(CONFIG.value)

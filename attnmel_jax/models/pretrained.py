@@ -89,10 +89,11 @@ def fetch_imagenet(backbone: str, folder: pathlib.Path | None, *,
     url = base_url.rstrip('/') + urllib.parse.urlsplit(url).path
   path = folder and folder / name
   fresh = path is None or not path.exists()
-  if fresh and not (folder and _is_writable(folder)):
+  kept = bool(folder and (not fresh or _is_writable(folder)))
+  if not kept:
     path = _until_the_end() / name
   if fresh:
-    _download(url, path)
+    _download(url, path, kept=kept)
   record = path.with_name(path.name + '.json')
   if not digest and record.exists():
     digest = _recorded_sha256(record)
@@ -138,13 +139,14 @@ def _recorded_sha256(record: pathlib.Path) -> str:
   return digest
 
 
-def _download(url: str, path: pathlib.Path) -> None:
+def _download(url: str, path: pathlib.Path, *, kept: bool) -> None:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     download.fetch_file(url, path)
   except (OSError, errors.UserError) as error:
     raise errors.UserError(
-        f'ImageNet weights are missing: {error}. Or put {url} at {path}, or set '
+        f'ImageNet weights are missing: {error}. Or '
+        f'{f"put {url} at {path}, or " if kept else ""}set '
         '--config.pretrained to your own file, or to nothing (training from '
         'scratch)') from error
 

@@ -321,3 +321,7 @@ def test_without_a_place_to_keep_them_weights_are_downloaded_all_the_same(
     file = pretrained.fetch_imagenet('vgg16_bn', folder, base_url=server.url)
     assert file.read_bytes() == b'some weights'
     assert capsys.readouterr().err.count('$XDG_CACHE_HOME') == 1
+  server.files.clear()
+  with pytest.raises(errors.UserError) as caught:
+    pretrained.fetch_imagenet('vgg16_bn', None, base_url=server.url)
+  assert str(tmp_path) not in str(caught.value)
