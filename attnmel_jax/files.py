@@ -6,14 +6,17 @@
   files.read_json(path)  # {'auc': 0.9}
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import csv
+import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -114,7 +117,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
   Raises:
     OSError: it cannot be read.
-    ValueError: it holds no JSON, another kind than an object, or one nested too deep.
+    ValueError: it holds no JSON, another kind than an object, one nested too deep, a
+      number beyond float64, or text that is none.
   """
   if path.exists() and not path.is_file():  # a pipe would be waited for
     raise ValueError('it is no plain file')
@@ -124,12 +128,41 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def parse_json(text: str | bytes) -> dict[str, Any]:
   """The JSON object in a text; raises ValueError as `read_json` does."""
   try:
-    content = json.loads(text)
+    content = json.loads(text, parse_float=_finite(float), parse_int=_finite(int),
+                         parse_constant=_finite(float))
+    # An escape may stand for half a character, which no file can hold.
+    json.dumps(content, ensure_ascii=False).encode()
   except RecursionError:
     raise ValueError('it is nested too deep') from None
+  except UnicodeEncodeError:
+    raise ValueError('it holds half a character (a lone surrogate)') from None
   if not isinstance(content, dict):
     raise ValueError(f'it holds a {type(content).__name__}, no object')
   return content
+
+
+def _finite(kind: type) -> Callable[[str], float]:
+  """Reads a number of JSON; ValueError where float64 cannot hold it, or it is none."""
+  def read(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+      raise ValueError(f'it holds {text[:20]}, which is no finite number')
+    return kind(text)
+
+  return read
+
+
+def digest(path: pathlib.Path) -> str:
+  """sha256 of a file, in hexadecimal digits.
+
+  Raises:
+    OSError: it cannot be read.
+    errors.Unusable: it is no plain file, which might never end.
+  """
+  if not path.is_file() and path.exists():
+    raise errors.Unusable('is no plain file')
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check_types(content: Any, types: dict[str, type | tuple[type, ...]]
@@ -152,7 +185,7 @@ def _is(value: Any, expected: Any) -> bool:
     return any(_is(value, one) for one in expected)
   item = getattr(expected, '__args__', None)
   if item is not None:
-    return isinstance(value, list) and all(_is(v, item[0]) for v in value)
+    return isinstance(value, list) and all(_is(v, item) for v in value)
   return isinstance(value, expected) and (
       not isinstance(value, bool) or expected is bool)
 

@@ -15,7 +15,10 @@ from attnmel_jax import files
     (b'', 'Expecting value'), (b'{"a": ', 'Expecting value'),
     (b'[]', 'a list, no object'), (b'null', 'a NoneType, no object'),
     (b'[' * 100_000, 'nested too deep'), (b'{"a": "b', 'Unterminated'),
-    (b'{"a": "\xff\xfe"}', 'utf-8')])
+    (b'{"a": "\xff\xfe"}', 'utf-8'), (b'{"a": 1e400}', '1e400, which is no finite'),
+    (b'{"a": [NaN]}', 'NaN, which'), (b'{"a": -Infinity}', 'finite'),
+    (b'{"a": 1' + b'0' * 400 + b'}', 'no finite number'),
+    (b'{"a": "\\udcff"}', 'half a character')])
 def test_damaged_json_is_a_value_error(tmp_path, text, words):
   (tmp_path / 'a.json').write_bytes(text)
   with pytest.raises(ValueError, match=words):

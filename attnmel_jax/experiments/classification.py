@@ -24,6 +24,7 @@ from attnmel_jax.evaluation import predict as predict_lib
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.experiments import parts as parts_lib
+from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import classifiers
 from attnmel_jax.training import losses
 
@@ -138,7 +139,8 @@ def report(folder: pathlib.Path, split: str, predictions: predict_lib.Prediction
   """Writes what `write` does; returns what `score` does.
 
   Where there are `near_duplicates`, the ids of images that look like some of the
-  training images, `without_near_duplicates` holds the scores of the others.
+  training images, `without_near_duplicates` holds the scores of the others. `files`
+  holds the digests of what was written and is read back.
   """
   per_image = image_scores(predictions, part, config['image_size'])
   write(folder, split, predictions, part, per_image, config)
@@ -147,7 +149,7 @@ def report(folder: pathlib.Path, split: str, predictions: predict_lib.Prediction
   if near_duplicates:
     result['without_near_duplicates'] = score(
         predictions, part, per_image, config, without=near_duplicates, **decided)
-  return result
+  return result | {'files': run_folder.digests(folder, FILE_NAMES[split])}
 
 
 class ImageScores(NamedTuple):

@@ -61,6 +61,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         build.state_template(config, len(class_names)).variables())
+  run_folder.check_best(run, trained, best)
   store = batches.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
   predictions = method.predict(
       config, build.prediction_step(config, len(class_names)), variables,

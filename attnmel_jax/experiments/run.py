@@ -15,11 +15,13 @@ import jax
 import numpy as np
 
 from attnmel_jax import config as config_lib
+from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import parallel
 from attnmel_jax.data import pipeline
 from attnmel_jax.experiments import batches
 from attnmel_jax.experiments import build
+from attnmel_jax.experiments import classification
 from attnmel_jax.experiments import leakage
 from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import parts as parts_lib
@@ -97,11 +99,29 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     def enter():
       stack.enter_context(run_folder.claim(folder))
       run_folder.check_bound(folder, config, bound)
-      finished = (folder / 'summary.json').exists()
-      return run_folder.read_summary(folder) if finished else None
+      if not (folder / 'summary.json').exists():
+        return None
+      summary = run_folder.read_summary(folder)
+      _check_scored(folder, summary, fingerprints)
+      return summary
 
     summary = parallel.from_main(enter)
     return summary or _run(config, task, bound, folder, quiet=quiet)
+
+
+def _check_scored(folder: pathlib.Path, summary: Mapping[str, Any],
+                  fingerprints: Mapping[str, str]) -> None:
+  """Raises UserError unless a finished run's scores are of these data and results."""
+  before, after = summary['fingerprints'].get('test'), fingerprints.get('test')
+  if before and after and before != after:
+    raise errors.UserError(
+        f'workdir={folder} was scored on other test data than are prepared now '
+        f'(fingerprint {after[:12]}, before {before[:12]}); prepare the same data, or '
+        f'score the run on these: launch/evaluate.py --run={folder}')
+  for split in ('validation', 'test'):
+    if split in summary:
+      run_folder.check_digests(
+          folder, summary[split], classification.FILE_NAMES[split])
 
 
 def _run(config: Mapping[str, Any], task: task_lib.Task, bound: Mapping[str, str],

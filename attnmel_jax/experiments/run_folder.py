@@ -2,7 +2,8 @@
 
 config.json, environment.json, metrics.jsonl (no times: those are in timing.jsonl),
 leakage.json (what its parts share), checkpoints/, predictions/, attention/ (of a U-Net
-masks/) and, once the run is finished, summary.json. Where the run divided the images
+masks/) and, once the run is finished, summary.json, which holds the sha256 of those
+files that others read back. Where the run divided the images
 itself, or is a U-Net's, split.csv lists which image trains, validates or tests. Where
 it trained on generated masks, generated_masks.json says of which U-Net.
 """
@@ -20,6 +21,7 @@ from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import generated
+from attnmel_jax.evaluation import calibration
 
 # These bind no folder: fingerprints say which data trained a run, wherever they
 # lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
@@ -29,6 +31,9 @@ _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
 _EVALUATION = {'class_names': list[str], 'threshold': (int, float, type(None)),
                'temperature': (int, float, type(None)), 'best': dict,
                'synthetic': bool, 'leakage': dict}
+_AGAIN = 'delete summary.json and run the launch/main.py command of the run again'
+# What a report reads besides summary.json, of a split as its files name it.
+_RESULTS = ('predictions/{}.csv', 'predictions/{}_images.csv', 'attention/{}.npz')
 _SUMMARY = _EVALUATION | {'fingerprints': dict, 'trained_on': dict}
 
 
@@ -88,8 +93,58 @@ def read_summary(folder: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
         f'{folder} is not finished: it has no summary.json; run its launch/main.py '
         'command again')
-  return _checked_summary(folder / 'summary.json', _SUMMARY, 'delete it and run the '
-                          'launch/main.py command of the run again')
+  summary = _checked_summary(folder / 'summary.json', _SUMMARY, _AGAIN)
+  if (folder / 'environment.json').exists():
+    bound = read_environment(folder)['fingerprints']
+    for split in sorted(bound.keys() & summary['fingerprints'].keys()):
+      if bound[split] != summary['fingerprints'][split]:
+        raise errors.UserError(
+            f'{folder}/summary.json is of other {split} data than environment.json '
+            f'(fingerprints {summary["fingerprints"][split][:12]} and '
+            f'{bound[split][:12]}); {_AGAIN}')
+  return summary
+
+
+def check_best(folder: pathlib.Path, summary: Mapping[str, Any],
+               best: Mapping[str, Any]) -> None:
+  """Raises UserError unless the best checkpoint is the one that a run was scored with.
+
+  Args:
+    folder: of the run.
+    summary: its content of summary.json.
+    best: what `Checkpoints.restore_best` found.
+  """
+  if best['step'] != summary['best']['step']:
+    raise errors.UserError(
+        f'{folder}/checkpoints holds a best state after step {best["step"]}, '
+        f'summary.json scores of one after step {summary["best"]["step"]}; {_AGAIN}')
+
+
+def digests(folder: pathlib.Path, name: str) -> dict[str, str]:
+  """The sha256 of the results of a split that a folder holds, by path."""
+  paths = [pattern.format(name) for pattern in _RESULTS]
+  return {path: files.digest(folder / path) for path in paths
+          if (folder / path).exists()}
+
+
+def check_digests(folder: pathlib.Path, scores: Mapping[str, Any], name: str) -> None:
+  """Raises UserError where the results of a split are not those that were scored.
+
+  Args:
+    folder: that holds summary.json.
+    scores: of the split, in it; those of an earlier version hold no digests.
+    name: of the split, as in the names of its files.
+  """
+  try:
+    found = digests(folder, name)
+  except (OSError, errors.Unusable) as error:
+    raise errors.UserError(f'results in {folder} cannot be read: {error}') from None
+  for path, digest in scores.get('files', {}).items():
+    if found.get(path, digest) != digest:
+      raise errors.UserError(
+          f'{folder / path} has changed since summary.json was written: the scores are '
+          'of other content; bring it back, or delete summary.json and run the command '
+          'that wrote it again')
 
 
 def read_evaluation(folder: pathlib.Path) -> dict[str, Any]:
@@ -112,6 +167,7 @@ def _checked_summary(path: pathlib.Path, types: dict[str, Any], remedy: str
     for split in ('train', 'validation', 'test'):
       if split in summary:
         _check_scores(summary[split])
+    _check_decisions(summary)
   except ValueError as error:
     raise errors.UserError(f'{path} is damaged ({error}); {remedy}') from None
   return summary
@@ -122,13 +178,49 @@ def _check_fingerprints(content: Mapping[str, Any]) -> None:
   files.check_types(found, dict.fromkeys(found, str))
 
 
+def _check_decisions(summary: Mapping[str, Any]) -> None:
+  """Raises ValueError where no run decides so, or classes are told in two orders."""
+  _check_range('threshold', summary['threshold'], 0, 1)
+  _check_range('temperature', summary['temperature'], calibration.COLDEST,
+               calibration.HOTTEST)
+  for part in ('trained_on', 'train', 'validation', 'test'):
+    counted = summary.get(part, {}).get('class_counts')
+    if counted and list(counted) != summary['class_names']:
+      raise ValueError(f'class_names are {", ".join(summary["class_names"])}, the '
+                       f'counts of {", ".join(map(str, counted))}')
+
+
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+  """Raises ValueError unless a number, if there is one, is in its range."""
+  # A rounded bound is within.
+  if value is not None and not low * (1 - 1e-6) <= value <= high * (1 + 1e-6):
+    raise ValueError(f'{name}={value} is not from {low} to {high}')
+
+
 def _check_scores(scores: Any) -> None:
-  """Raises ValueError unless numbers stand where a table takes some."""
+  """Raises ValueError unless numbers stand where a table takes some, in their range."""
   files.check_types(scores, {'n': int})
   number = (int, float, type(None))
-  for value in scores.values():
-    if isinstance(value, dict) and 'estimate' in value:
-      files.check_types(value, dict.fromkeys(('estimate', 'low', 'high'), number))
+  for name, value in scores.items():
+    by_class = isinstance(value, dict) and name in ('auc', 'recall') and (
+        'estimate' not in value)
+    for interval in value.values() if by_class else (value,):
+      if by_class or isinstance(interval, dict) and 'estimate' in interval:
+        bounds = ('estimate', 'low', 'high')
+        files.check_types(interval, dict.fromkeys(bounds, number))
+        for bound in bounds:
+          _check_range(f'{name}: {bound}', interval[bound], 0, 1)
+  for name in ('class_counts', 'threshold_sweep', 'files', 'calibration'):
+    files.check_types({name: {}} | scores, {name: dict})
+  calibrated = scores.get('calibration', {})
+  for item in filter(None, (calibrated, calibrated.get('tempered'))):
+    files.check_types(item, {'expected_error': number, 'log_loss': number})
+  sweep = scores.get('threshold_sweep', {})
+  files.check_types(sweep, {name: list[number] for name in sweep})
+  if len({len(sweep.get(name, ())) for name in ('thresholds', *sweep)}) > 1:
+    raise ValueError('threshold_sweep has lists of different lengths')
+  recorded = scores.get('files', {})
+  files.check_types(recorded, dict.fromkeys(recorded, str))
   if 'without_near_duplicates' in scores:
     _check_scores(scores['without_near_duplicates'])
 

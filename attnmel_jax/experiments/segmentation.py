@@ -23,6 +23,7 @@ from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.evaluation import score_summary
 from attnmel_jax.experiments import classification
 from attnmel_jax.experiments import parts as parts_lib
+from attnmel_jax.experiments import run_folder
 from attnmel_jax.models import unet
 from attnmel_jax.training import losses
 
@@ -116,7 +117,8 @@ def report(folder: pathlib.Path, split: str,
     `n`, `n_annotated`, and with 95 % bootstrap intervals over images (over lesions,
     where several images of one are known) `jaccard` and `thresholded_jaccard`. Where
     there are `near_duplicates`, the ids of images that look like some of the training
-    images, `without_near_duplicates` holds the same of the others.
+    images, `without_near_duplicates` holds the same of the others. `files` holds the
+    digests of what was written and is read back.
   """
   del threshold, temperature  # of the masks, as they are: see `decisions`
   name = classification.FILE_NAMES[split]
@@ -129,7 +131,7 @@ def report(folder: pathlib.Path, split: str,
   if near_duplicates:
     others = ~np.isin(part.ids, sorted(near_duplicates))
     result['without_near_duplicates'] = _score(per_image, part, others, config)
-  return result
+  return result | {'files': run_folder.digests(folder, name)}
 
 
 def _score(per_image: Mapping[str, np.ndarray], part: parts_lib.Part, rows: np.ndarray,

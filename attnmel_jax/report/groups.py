@@ -217,7 +217,8 @@ def gather(runs: Sequence[run_reader.FinishedRun], *, split: str,
     except errors.UserError as error:
       left_out.append(str(error))
       continue
-    key = (scores.split, _alike(run), names.system_name(run.config), run.config['seed'])
+    key = (scores.split, _alike(run, scores), names.system_name(run.config),
+           run.config['seed'])
     folds = seeds.setdefault(key, {})
     folds.setdefault(run.config['fold'], []).append((run, scores))
   draws = run_predictions.Draws(
@@ -239,12 +240,12 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
           if name not in _OWN + _FREE}
 
 
-def _alike(run: run_reader.FinishedRun) -> str:
+def _alike(run: run_reader.FinishedRun, scores: run_reader.Scores) -> str:
   """What the runs of a group have in common, as text."""
   data = run.environment['fingerprints']
   return json.dumps([_settings(run.config), data.get('train'), data.get('validation'),
-                     run.summary['class_names'], run.summary['synthetic']],
-                    sort_keys=True)
+                     scores.fingerprint, run.summary['class_names'],
+                     run.summary['synthetic']], sort_keys=True)
 
 
 def _place(item: tuple[tuple, Any]) -> tuple:
@@ -280,21 +281,10 @@ def _unit(system: str, folds: Mapping[int, Sequence[tuple]], left_out: list[str]
 
 def _read(run: run_reader.FinishedRun, scores: run_reader.Scores
           ) -> run_predictions.Run:
-  """The predictions behind scores.
-
-  Raises:
-    UserError: they are missing or damaged, or of other classes than the summary.
-  """
-  found = run_predictions.read(
+  """The predictions behind scores; UserError where they are missing or damaged."""
+  return run_predictions.read(
       scores.folder, classification.FILE_NAMES[scores.split],
       fold=run.config['fold'], threshold=run.summary['threshold'])
-  classes = tuple(run.summary['class_names'])
-  if tuple(found.predictions.class_names) != classes:
-    raise errors.UserError(
-        f'the predictions are of {", ".join(found.predictions.class_names)}, '
-        f'summary.json of {", ".join(classes)}; delete summary.json and run the '
-        'launch/main.py command of the run again')
-  return found
 
 
 def _join(found: list[tuple[tuple, Group]], key: tuple, unit: Unit,
@@ -343,7 +333,7 @@ def _why_apart(group: Group, first: Group) -> str:
     return f'other images ({group.split} instead of {first.split})'
   if not _same_images(group.example, first.example):
     return 'other images, or other folds of them'
-  return 'other training or validation data (by their fingerprints)'
+  return 'other data (by their fingerprints)'
 
 
 def maps(run: run_predictions.Run) -> list[str]:

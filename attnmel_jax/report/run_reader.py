@@ -7,11 +7,19 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import math
 import pathlib
+import traceback
 from typing import Any
 from typing import NamedTuple
 
+import numpy as np
+
 from attnmel_jax import errors
+from attnmel_jax.evaluation import metrics
+from attnmel_jax.evaluation import run_predictions
+from attnmel_jax.experiments import classification
+from attnmel_jax.experiments import methods
 from attnmel_jax.experiments import run_folder
 
 
@@ -45,6 +53,7 @@ class Scores(NamedTuple):
   folder: pathlib.Path       # that holds predictions/
   values: Mapping[str, Any]  # by name, as summary.json has them
   leakage: tuple[str, ...]   # lines on what flatters them
+  fingerprint: str           # of the images; '' where it is not known
 
 
 class Description(NamedTuple):
@@ -76,6 +85,8 @@ def find_runs(root: pathlib.Path) -> Found:
       found.runs.append(_read(folder))
     except errors.UserError as error:
       found.damaged.append(str(error))
+    except Exception as error:  # of a file that nobody foresaw: the others are read
+      found.damaged.append(f'{folder}: {unforeseen(error)}')
   if not found.runs:
     first = f' ({found.damaged[0]})' if found.damaged else ''
     raise errors.UserError(
@@ -83,10 +94,56 @@ def find_runs(root: pathlib.Path) -> Found:
   return found
 
 
+def unforeseen(error: Exception) -> str:
+  """One line on an error that no check foresaw: its kind, text and origin."""
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  text = ' '.join(str(error).split())[:200]
+  return (f'{type(error).__name__}: {text} (in {pathlib.Path(frame.filename).name}, '
+          f'line {frame.lineno})')
+
+
 def _read(folder: pathlib.Path) -> FinishedRun:
-  config = run_folder.read_config(folder)
-  return FinishedRun(folder, config, run_folder.read_environment(folder),
-                     run_folder.read_summary(folder))
+  run = FinishedRun(folder, run_folder.read_config(folder),
+                    run_folder.read_environment(folder),
+                    run_folder.read_summary(folder))
+  for split in ('test', 'validation'):
+    if split in run.summary:
+      _check_results(folder, run, split, run.summary[split])
+  return run
+
+
+def _check_results(folder: pathlib.Path, run: FinishedRun, split: str,
+                   scores: Mapping[str, Any]) -> None:
+  """Raises UserError where the predictions in a folder are not those of its scores."""
+  name = classification.FILE_NAMES[split]
+  run_folder.check_digests(folder, scores, name)
+  if methods.of(run.config).LEARNS_MASKS or not (
+      folder / 'predictions' / f'{name}.csv').exists():
+    return
+  found = run_predictions.read(folder, name, fold=0, threshold=None).predictions
+  if len(found.class_names) == 2:
+    metric, value = 'auc', metrics.auc(found.labels, found.probabilities[:, 1])
+  else:
+    metric, value = 'balanced_accuracy', metrics.balanced_accuracy(
+        found.labels, found.probabilities.argmax(axis=1))
+  counts = np.bincount(found.labels, minlength=len(found.class_names)).tolist()
+  counted = dict(zip(found.class_names, counts, strict=True))
+  if list(found.class_names) != run.summary['class_names'] or (
+      len(found.ids) != scores['n'] or scores.get('class_counts', counted) != counted):
+    raise errors.UserError(
+        f'{folder}: predictions/{name}.csv holds {_counted(counted)}, summary.json '
+        f'scores of {scores["n"]} images of {", ".join(run.summary["class_names"])}; '
+        'delete summary.json and run the command that wrote it again')
+  recorded = scores.get(metric, {}).get('estimate')
+  if recorded is not None and not math.isclose(recorded, value, abs_tol=1e-6):
+    raise errors.UserError(
+        f'{folder}: predictions/{name}.csv gives {metric} {value:.4f}, summary.json '
+        f'holds {recorded:.4f}; delete summary.json and run the command that wrote it '
+        'again')
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+  return ', '.join(f'{count} {name}' for name, count in counts.items())
 
 
 def find_scores(run: FinishedRun, split: str) -> Scores:
@@ -105,7 +162,8 @@ def find_scores(run: FinishedRun, split: str) -> Scores:
         'images overlap: leave out --split=validation')
   for name in ('test', 'validation') if split == 'auto' else (split,):
     if name in run.summary:
-      return Scores(name, run.folder, run.summary[name], run.leakage)
+      return Scores(name, run.folder, run.summary[name], run.leakage,
+                    run.summary['fingerprints'].get(name, ''))
     later = run.folder / 'evaluations' / f'{run.config["dataset"]}-{name}'
     if (later / 'summary.json').exists():
       summary = run_folder.read_evaluation(later)
@@ -113,8 +171,10 @@ def find_scores(run: FinishedRun, split: str) -> Scores:
         raise errors.UserError(
             f'{later}/summary.json holds no {name} scores; delete {later} and score '
             'the run again with launch/evaluate.py')
+      _check_results(later, run, name, summary[name])
       return Scores(name, later, summary[name], tuple(dict.fromkeys(
-          [*run.leakage, *summary['leakage']['found']])))
+          [*run.leakage, *summary['leakage']['found']])),
+                    summary.get('fingerprint', ''))
   raise errors.UserError(
       f'{run.folder} has no {"test or validation" if split == "auto" else split} '
       'scores; launch/evaluate.py makes them where the data are prepared')

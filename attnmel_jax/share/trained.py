@@ -68,7 +68,7 @@ def open_runs(folders: Sequence[pathlib.Path], *, tta: bool | None) -> list[Trai
   build.enable_float64({'dtype': 'float64' if wide else 'float32'})
   runs = []
   for folder, (config, summary) in zip(folders, read, strict=True):
-    variables = _restore(folder, config, len(first))
+    variables = _restore(folder, config, summary)
     chosen = config if tta is None else config | {'tta': tta}
     runs.append(TrainedRun(folder, chosen, summary, variables))
   return runs
@@ -84,8 +84,10 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
   return config, run_folder.read_summary(folder)
 
 
-def _restore(folder: pathlib.Path, config: Mapping[str, Any], num_classes: int) -> Any:
+def _restore(folder: pathlib.Path, config: Mapping[str, Any],
+             summary: Mapping[str, Any]) -> Any:
   with checkpoint.Checkpoints(folder / 'checkpoints', create=False) as checkpoints:
-    variables, _ = checkpoints.restore_best(
-        build.state_template(config, num_classes).variables())
+    variables, best = checkpoints.restore_best(build.state_template(
+        config, len(summary['class_names'])).variables())
+  run_folder.check_best(folder, summary, best)
   return variables

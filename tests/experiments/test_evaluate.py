@@ -86,7 +86,9 @@ def test_what_cannot_be_scored_is_refused(finished, config, prepared, tmp_path):
   run_folder.bind(unfinished, config, {}, {})
   shutil.copytree(finished[0], other)
   (other / 'config.json').unlink()
-  run_folder.bind(other, config | {'positive': ('nevus',)}, {}, {})
+  run_folder.bind(other, config | {'positive': ('nevus',)},
+                  run_folder.read_environment(finished[0])['fingerprints'],
+                  {'commit': 'c', 'devices': []})
   for run, words in ((unfinished, 'is not finished'),
                      (other, 'other, nevus, the run other, melanoma')):
     with pytest.raises(errors.UserError, match=words):

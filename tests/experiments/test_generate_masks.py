@@ -187,10 +187,13 @@ def test_scoring_images_that_the_unet_knew_is_refused(
     drawn, classifier, finished, tmp_path):
   _, data = drawn
   folder = tmp_path / 'run'
-  run_folder.bind(folder, classifier, {}, {})
+  run_folder.bind(folder, classifier, {}, {'commit': 'c', 'devices': []})
   tested = _split(data, 'test').ids
-  (folder / 'summary.json').write_text(json.dumps(finished[1] | {
-      'class_names': list(task_lib.open_task(classifier).class_names)}))
+  kept = ('best', 'synthetic', 'threshold', 'temperature', 'leakage')
+  (folder / 'summary.json').write_text(json.dumps(
+      {name: finished[1][name] for name in kept} | {
+          'class_names': list(task_lib.open_task(classifier).class_names),
+          'fingerprints': {}, 'trained_on': {'n': 1, 'groups': 1, 'class_counts': {}}}))
   path = generated.open_maps(_split(data), 'unet').path / 'index.json'
   index = json.loads(path.read_text())
   index['unet']['trained_on'] += [tested[0], tested[1]]

@@ -130,11 +130,22 @@ def test_a_damaged_state_is_made_again(finished, config, tmp_path, capsys):
 def test_data_prepared_anew_are_refused(finished, config, tmp_path):
   folder, _ = finished
   root = pathlib.Path(config['data_dir'])
-  shutil.copytree(root, tmp_path / 'data')
-  path, = (tmp_path / 'data' / 'isic2017').glob('validation-*/*/metadata.json')
-  path.write_text(json.dumps(json.loads(path.read_text()) | {'fingerprint': '0' * 64}))
-  with pytest.raises(errors.UserError, match='the validation data are not those that'):
-    run_lib.run(config | {'data_dir': str(tmp_path / 'data')}, folder, quiet=True)
+  for split, words in (('validation', 'the validation data are not those that'),
+                       ('test', r'scored on other test data .*evaluate\.py --run=')):
+    shutil.copytree(root, tmp_path / split)
+    path, = (tmp_path / split / 'isic2017').glob(f'{split}-*/*/metadata.json')
+    path.write_text(json.dumps(
+        json.loads(path.read_text()) | {'fingerprint': '0' * 64}))
+    with pytest.raises(errors.UserError, match=words):
+      run_lib.run(config | {'data_dir': str(tmp_path / split)}, folder, quiet=True)
+
+
+def test_predictions_that_were_not_scored_are_refused(finished, config, tmp_path):
+  folder = tmp_path / 'run'
+  shutil.copytree(finished[0], folder)
+  shutil.copy(folder / 'predictions' / 'val.csv', folder / 'predictions' / 'test.csv')
+  with pytest.raises(errors.UserError, match=r'predictions/test\.csv has changed'):
+    run_lib.run(config, folder, quiet=True)
 
 
 @pytest.fixture

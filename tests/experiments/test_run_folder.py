@@ -15,7 +15,7 @@ CONFIG = config_lib.defaults().to_dict() | {'seed': 1, 'data_dir': 'a'}
 ENVIRONMENT = {'commit': 'c', 'devices': ['cpu: x']}
 SUMMARY = {'class_names': ['a', 'b'], 'threshold': 0.5, 'temperature': None,
            'best': {'step': 1}, 'synthetic': False, 'leakage': {'found': []},
-           'fingerprints': {'train': 'f'},
+           'fingerprints': {'train': 'f' * 64},
            'trained_on': {'n': 3, 'groups': 3, 'class_counts': {}}}
 
 
@@ -127,6 +127,20 @@ def test_folders_of_strangers_are_one_line(tmp_path):
           'estimate': 'x', 'low': 0.1, 'high': 0.2}}}, 'estimate is of another type'),
       ('summary', SUMMARY | {'test': scores | {'auc': {'estimate': 0.1}}}, 'low is mi'),
       ('summary', SUMMARY | {'test': scores | {'without_near_duplicates': 3}}, 'no o'),
+      *(('summary', SUMMARY | {'temperature': value}, f'temperature={value} is')
+        for value in (1e-300, -1, 0, 1e6)),
+      ('summary', SUMMARY | {'temperature': float('inf')}, 'no finite number'),
+      ('summary', SUMMARY | {'best': {'step': 10**400}}, 'no finite number'),
+      ('summary', SUMMARY | {'threshold': 7.5}, 'threshold=7.5 is not from 0 to 1'),
+      ('summary', SUMMARY | {'test': scores | {'class_counts': {'b': 1, 'a': 2}}},
+       'class_names are a, b, the counts of b, a'),
+      ('summary', SUMMARY | {'test': scores | {'auc': {
+          'estimate': 88, 'low': 0.1, 'high': 0.2}}}, 'auc: estimate=88 is not from'),
+      ('summary', SUMMARY | {'test': scores | {'auc': {'a': 0.5}}}, 'no object'),
+      ('summary', SUMMARY | {'test': scores | {'calibration': [1]}}, 'calibration is'),
+      ('summary', SUMMARY | {'test': scores | {'threshold_sweep': {
+          'thresholds': [0.1], 'jaccard_cam': [0.1, 'x']}}}, 'jaccard_cam is of'),
+      ('summary', SUMMARY | {'test': scores | {'files': {'a': 1}}}, 'a is of another'),
       ('config', [], 'holds a list, no object'),
       ('config', CONFIG | {'width': 'abc'}, 'of another version: width='),
       ('config', CONFIG | {'taps': 3}, 'of another version: taps='),
@@ -135,6 +149,25 @@ def test_folders_of_strangers_are_one_line(tmp_path):
     with pytest.raises(errors.UserError, match=words) as caught:
       config[name](tmp_path)
     assert f'{name}.json' in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_summary_of_other_data_or_files_is_told(tmp_path):
+  _bind(tmp_path)
+  table = tmp_path / 'predictions' / 'test.csv'
+  table.parent.mkdir()
+  table.write_text('image,label,a,b')
+  scores = {'n': 3, 'files': run_folder.digests(tmp_path, 'test')}
+  files.write_json(tmp_path / 'summary.json', SUMMARY | {'test': scores})
+  run_folder.check_digests(tmp_path, run_folder.read_summary(tmp_path)['test'], 'test')
+  table.write_text('image,label,b,a')
+  with pytest.raises(errors.UserError, match=r'predictions/test\.csv has changed'):
+    run_folder.check_digests(tmp_path, scores, 'test')
+  table.unlink()  # whoever reads it will say so
+  run_folder.check_digests(tmp_path, scores, 'test')
+  files.write_json(tmp_path / 'summary.json',
+                   SUMMARY | {'fingerprints': {'train': 'e' * 64}})
+  with pytest.raises(errors.UserError, match='other train data than environment'):
+    run_folder.read_summary(tmp_path)
 
 
 def test_an_evaluation_needs_no_data_of_the_training(tmp_path):

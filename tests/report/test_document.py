@@ -75,7 +75,7 @@ def test_the_page_and_its_files(runs, tmp_path):
   assert 'Synthetic' not in (out / 'table_3_2.md').read_text()
   assert len(report.left_out) == 3
   for words in ('begun is not finished', 'vgg16: ',
-                'other: the predictions are of other, melanoma, summary.json of a, b'):
+                'holds 20 other, 20 melanoma, summary.json scores of 40 images'):
     (line,) = [line for line in report.left_out if words in line]
     assert f'- {line}' in text
   html = (out / 'report.html').read_text()

@@ -58,7 +58,7 @@ def test_another_budget_data_or_images_make_another_group(tmp_path):
   assert {names[0]: group.apart for names, group in
           zip(folders[1:], found.groups[1:], strict=True)} == {
       'budget': 'other settings (num_epochs=2)',
-      'trained': 'other training or validation data (by their fingerprints)',
+      'trained': 'other data (by their fingerprints)',
       'images': 'other images, or other folds of them',
       'drawn': 'other images (drawn by a program)',
       'validation': 'other images (validation instead of test)'}

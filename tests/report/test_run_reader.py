@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax.report import run_reader
 from tests.report import run_folders
 
@@ -46,6 +47,38 @@ def test_a_damaged_folder_is_named_and_left_out(root):
     (line,) = found.damaged
     assert words in line and str(root / 'a') in line
     path.write_text(whole)
+
+
+def test_results_that_contradict_the_summary_are_left_out(root):
+  run = run_folders.read(root / 'a')
+  path = root / 'a' / 'predictions' / 'test.csv'
+  whole = path.read_text().splitlines()
+  name, label, first, second = whole[1].split(',')
+  for lines, summary, words in (
+      (whole, {'n': 39}, '20 other, 20 melanoma, summary.json scores of 39 images'),
+      ([*whole[:1], f'{name},{label},{second},{first}', *whole[2:]], {
+          'files': {'predictions/test.csv': files.digest(path)}}, 'has changed since'),
+      (whole, {'auc': {'estimate': .123, 'low': .1, 'high': .2}}, 'holds 0.1230;')):
+    path.write_text('\n'.join(lines) + '\n')
+    run_folders.change(root / 'a', 'summary', test=run.summary['test'] | summary)
+    found = run_reader.find_runs(root)
+    assert [run.folder.name for run in found.runs] == ['b']
+    (line,) = found.damaged
+    assert words in line and str(root / 'a') in line, line
+
+
+def test_an_error_that_nobody_foresaw_is_of_one_run(root, monkeypatch):
+  whole = run_reader._read
+
+  def read(folder):
+    if folder.name == 'a':
+      raise IndexError('of a\ncell')
+    return whole(folder)
+
+  monkeypatch.setattr(run_reader, '_read', read)
+  found = run_reader.find_runs(root)
+  assert [run.folder.name for run in found.runs] == ['b']
+  assert found.damaged[0].startswith(f'{root / "a"}: IndexError: of a cell (in')
 
 
 def test_scores_are_those_of_the_run_or_of_a_later_evaluation(tmp_path):

@@ -48,11 +48,15 @@ def test_runs_that_differ_in_no_layer_share_a_program(copied):
 def test_what_cannot_be_opened_is_one_line(finished, copied, tmp_path):
   unfinished = copied('unfinished')
   (unfinished / 'summary.json').unlink()
-  turned = copied('turned', summary={'class_names': ['melanoma', 'other']})
+  turned = copied('turned', summary={
+      'class_names': ['melanoma', 'other'], 'validation': {'n': 16}, 'test': {'n': 20},
+      'trained_on': {'n': 48, 'groups': 48, 'class_counts': {}}})
+  later = copied('later', summary={'best': {'step': 1}})
   for folders, words in (
       ([tmp_path / 'nowhere'], 'nowhere/config.json does not exist'),
       ([unfinished], 'unfinished is not finished'),
       ([copied('unet', model='unet')], "model='unet', which does not classify"),
+      ([later], 'a best state after step 3, summary.json scores of one after'),
       ([finished[0], turned], 'classes melanoma, other, .* other, melanoma'),
       ([finished[0], finished[0]], 'names a run twice')):
     with pytest.raises(errors.UserError, match=words):

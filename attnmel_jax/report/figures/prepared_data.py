@@ -93,7 +93,8 @@ def _open(one: groups.Member, split: str, data_dir: pathlib.Path
   # A run that divided the images itself took them all from the training split.
   name = split if split in available and config['num_folds'] == 1 else 'train'
   prepared = storage.open_split(config['dataset'], name, **geometry)
-  bound = one.run.environment['fingerprints']
+  scored = {name: one.scores.fingerprint} if one.scores.fingerprint else {}
+  bound = one.run.environment['fingerprints'] | scored
   for other in {name, 'train'} & set(bound) & set(available):
     found = storage.open_split(config['dataset'], other, **geometry).fingerprint
     if found != bound[other]:
