@@ -3,10 +3,10 @@
   python launch/predict.py --run=RUN --images=FOLDER --out=DIR
   python launch/predict.py --run=RUN1,RUN2 --images=a.jpg,b.jpg --out=DIR --tta
 
-Photographs are prepared as the run's training images were; JPEG, PNG and BMP are read,
-also in subfolders. DIR gets predictions.csv, a picture of each photograph with its heat
-maps and a page, index.html. Exit status 1 if a file could not be read; the others are
-predicted.
+Photographs are prepared as the run's training images were; JPEG, PNG and BMP are read
+whatever their names, also in subfolders. DIR gets predictions.csv, a picture of each
+photograph with its heat maps and a page, index.html. Exit status 1 if a file could not
+be predicted; the others are.
 """
 
 import pathlib
@@ -39,7 +39,8 @@ OUT = flags.DEFINE_string(
 TTA = flags.DEFINE_bool(
     'tta', None, 'average over the 8 flips and quarter turns; default as in the run')
 CALIBRATED = flags.DEFINE_bool(
-    'calibrated', False, "soften probabilities by the temperature in the run's summary")
+    'calibrated', False, "divide logits by the temperature in the run's summary, which "
+    'softens probabilities where it is above 1 and sharpens them below')
 OVERLAYS = flags.DEFINE_bool('overlays', True, 'draw pictures; --no-overlays is faster')
 
 _NAMED = 20  # unreadable files in the terminal; the page has all of them
@@ -52,21 +53,24 @@ def main() -> None:
     if not found:  # commas alone
       raise errors.UserError(f'--{flag} is empty; see --help')
   out = command.path(OUT.value)
-  found = photographs_lib.find(images, excluded=out)
+  found, passed_over = photographs_lib.find(images, excluded=out)
   parallel.configure_compiler()
   parallel.check_devices()
   runs = trained.open_runs(runs_at, tta=TTA.value)
   result = predict_photographs.predict(
-      runs, found, out, calibrated=CALIBRATED.value, overlays=OVERLAYS.value)
+      runs, found, out, calibrated=CALIBRATED.value, overlays=OVERLAYS.value,
+      passed_over=passed_over)
   names = runs[0].class_names
   counts = ', '.join(f'{name} {sum(row.best == k for row in result.rows)}'
                      for k, name in enumerate(names))
   print(f'{out / predict_photographs.PAGE}: {len(result.rows)} photographs, '
         f'predicted {counts}')
+  if passed_over:
+    print(photographs_lib.listed(passed_over))
   for path, reason in result.unreadable[:_NAMED]:
     command.complain(f'{ascii(path) if not path.isprintable() else path}: {reason}')
   if result.unreadable:
-    command.fail(f'{len(result.unreadable)} of {len(found)} files could not be read; '
+    command.fail(f'{len(result.unreadable)} of {len(found)} files were not predicted; '
                  f'{out / predict_photographs.RECORD} lists them', 1)
 
 

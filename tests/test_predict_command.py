@@ -23,11 +23,15 @@ def test_photographs_get_what_the_run_stored_of_them(home, tmp_path, monkeypatch
     file.extractall('photos')
   shutil.copytree(home / 'run', 'second')
   (tmp_path / 'bad.jpg').write_text('-')
+  first = min((tmp_path / 'photos').rglob('*.jpg'))
+  first.rename(first.with_suffix(''))  # known by its first bytes
+  first.with_name('notes.txt').touch()
   stored = _rows(home / 'run' / 'predictions' / 'test.csv')
   done = commands.in_process(
       'predict', f'--run={home / "run"}', '--images=photos', '--out=one')
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('one/index.html: 16 photographs, predicted other ')
+  assert ' 1 file passed over: ' in done.stdout.replace('\n', ' ')
   assert len(list((tmp_path / 'one' / 'overlays').iterdir())) == 16
   found = _rows(tmp_path / 'one' / 'predictions.csv')
   assert found.keys() == stored.keys()
@@ -42,7 +46,7 @@ def test_photographs_get_what_the_run_stored_of_them(home, tmp_path, monkeypatch
   assert done.returncode == 1
   *_, first, last = done.stderr.splitlines()  # there may be lines of progress
   assert first.endswith('/bad.jpg: cannot be read: it is not a JPEG, PNG or BMP')
-  assert last == ('error: 1 of 17 files could not be read; two/predictions.json lists '
+  assert last == ('error: 1 of 17 files were not predicted; two/predictions.json lists '
                   'them')
   assert _rows(tmp_path / 'two' / 'predictions.csv').keys() == stored.keys()
   assert not (tmp_path / 'two' / 'overlays').exists()
@@ -55,7 +59,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'a.jpg').touch()
   for images, words in (('a.jpg', ['nowhere', 'launch/main.py']),
-                        ('empty', ['--images=empty', '.jpg']),
+                        ('empty', ['--images=empty', 'JPEG']),
                         (',', ['--images is empty'])):
     done = commands.in_process(
         'predict', '--run=nowhere', f'--images={images}', '--out=out')

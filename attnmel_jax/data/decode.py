@@ -36,9 +36,19 @@ _UPRIGHT = {
 # A square of fewer pixels is no photograph, but a thumbnail or a strip.
 _SMALLEST_SIDE = 8
 
-# First bytes -> a format that other programs show under any name.
-_OTHER_FORMATS = {b'GIF8': 'GIF', b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'RIFF': 'WebP',
-                  b'%PDF': 'PDF'}
+_RAW = 'a raw file of a camera'
+# Where a mark stands in a file of a format, whatever the file's name.
+_FORMATS = (
+    (0, b'\xff\xd8\xff', 'JPEG'), (0, b'\x89PNG\r\n\x1a\n', 'PNG'), (0, b'GIF8', 'GIF'),
+    (0, b'%PDF', 'PDF'), (8, b'WEBP', 'WebP'), (4, b'jP  ', 'JPEG 2000'),
+    (0, b'\xff\x4f\xff\x51', 'JPEG 2000'), (4, b'JXL ', 'JPEG XL'),
+    (0, b'\xff\x0a', 'JPEG XL'), (128, b'DICM', 'DICOM'), (4, b'ftypcrx', _RAW),
+    (0, b'FUJIFILM', _RAW), (0, b'IIRO', _RAW), (0, b'IIU\0', _RAW),
+    *((4, b'ftyp' + brand, 'HEIF or AVIF')
+      for brand in (b'hei', b'hev', b'mif1', b'msf1', b'avi')),
+    (0, b'II*\0', f'TIFF or {_RAW}'), (0, b'MM\0*', f'TIFF or {_RAW}'))
+_READ = ('JPEG', 'PNG', 'BMP')
+FIRST_BYTES = 132  # enough for `format_of`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +120,15 @@ def _resized(image: Image.Image, geometry: Geometry, filter_: Image.Resampling
   return np.asarray(square.resize((geometry.resize_size,) * 2, filter_))
 
 
+def format_of(data: bytes) -> str:
+  """The format of a picture by its first bytes; '' of none that is known."""
+  # Of a BMP: the size of the second header, as a text may begin with BM.
+  if data[:2] == b'BM' and data[14:18] in [
+      size.to_bytes(4, 'little') for size in (12, 40, 52, 56, 64, 108, 124)]:
+    return 'BMP'
+  return next((name for at, mark, name in _FORMATS if data.startswith(mark, at)), '')
+
+
 def open_image(data: bytes) -> Image.Image:
   """Bytes of a JPEG, PNG or BMP -> the loaded image, upright as its EXIF says.
 
@@ -117,11 +136,10 @@ def open_image(data: bytes) -> Image.Image:
     errors.Unusable: damaged, of another format, animated, or beyond Pillow's limit of
       pixels.
   """
-  other = 'HEIF or AVIF' if data[4:8] == b'ftyp' else _OTHER_FORMATS.get(data[:4])
-  if other:
+  if (other := format_of(data)) not in ('', *_READ):
     raise errors.Unusable(f'is {other}, not JPEG, PNG or BMP; convert it')
   try:
-    image = Image.open(io.BytesIO(data), formats=('JPEG', 'PNG', 'BMP'))
+    image = Image.open(io.BytesIO(data), formats=_READ)
     if image.width * image.height > Image.MAX_IMAGE_PIXELS:  # Pillow only warns
       raise Image.DecompressionBombError
     frames = getattr(image, 'n_frames', 1)
@@ -143,21 +161,47 @@ def open_image(data: bytes) -> Image.Image:
   return image
 
 
+def open_photograph(data: bytes) -> Image.Image:
+  """Bytes of a JPEG, PNG or BMP -> RGB, upright.
+
+  Raises:
+    errors.Unusable: see `open_image`.
+  """
+  return _to_rgb(open_image(data))
+
+
+def looks_like_mask(photograph: Image.Image) -> bool:
+  """Whether RGB pixels have one or two values, but for what JPEG adds."""
+  if photograph.getcolors(2):
+    return True
+  sample = photograph.resize((256, 256), Image.Resampling.NEAREST).convert('L')
+  counts = np.array(sample.histogram())
+  low, high = np.flatnonzero(counts)[[0, -1]]
+  ends = counts[low:low + 17].sum() + counts[high - 16:high + 1].sum()
+  return bool(high - low > 64 and ends > 0.99 * counts.sum())
+
+
+def photograph_square(photograph: Image.Image, geometry: Geometry) -> np.ndarray:
+  """RGB -> uint8 [S, S, 3], resized bilinearly with antialiasing.
+
+  Pillow's filter widens with the reduction.
+
+  Raises:
+    errors.Unusable: too small.
+  """
+  if int(geometry.crop_ratio * min(photograph.size)) < _SMALLEST_SIDE:
+    raise errors.Unusable(f'is only {photograph.width}x{photograph.height} pixels')
+  return _resized(photograph, geometry, Image.Resampling.BILINEAR)
+
+
 def read_image(data: bytes, geometry: Geometry
                ) -> tuple[np.ndarray, tuple[int, int]]:
   """Bytes of a JPEG, PNG or BMP -> uint8 RGB [S, S, 3] and the full (width, height).
 
-  An EXIF orientation is applied first. Resized bilinearly with antialiasing
-  (Pillow's filter widens with the reduction).
-
-  Raises:
-    errors.Unusable: damaged, of another format, or too small or large.
+  See `open_photograph` and `photograph_square`.
   """
-  image = open_image(data)
-  if int(geometry.crop_ratio * min(image.size)) < _SMALLEST_SIDE:
-    raise errors.Unusable(f'is only {image.width}x{image.height} pixels')
-  square = _resized(_to_rgb(image), geometry, Image.Resampling.BILINEAR)
-  return square, image.size
+  image = open_photograph(data)
+  return photograph_square(image, geometry), image.size
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

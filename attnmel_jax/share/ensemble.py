@@ -45,7 +45,7 @@ def make_predictor(runs: Sequence[trained.TrainedRun], *, calibrated: bool
 
   Args:
     runs: at least one, with the same classes.
-    calibrated: soften the probabilities of each run by the temperature of its
+    calibrated: adjust the probabilities of each run by the temperature of its
       summary.
 
   Returns:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import pathlib
 import shutil
@@ -34,6 +35,7 @@ from attnmel_jax.share import trained
 
 TABLE, PAGE, OVERLAYS = 'predictions.csv', 'index.html', 'overlays'
 RECORD = photographs_lib.RECORD
+_LONGEST = 220  # bytes of a file's name: of 255, as it is longer while being written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Result:
 
 def predict(runs: Sequence[trained.TrainedRun],
             photographs: Sequence[photographs_lib.Photograph], out: pathlib.Path, *,
-            calibrated: bool, overlays: bool) -> Result:
+            calibrated: bool, overlays: bool,
+            passed_over: Sequence[str] = ()) -> Result:
   """Predicts every photograph and writes `out`, in memory for a few of them at a time.
 
   Args:
@@ -55,6 +58,7 @@ def predict(runs: Sequence[trained.TrainedRun],
     out: a new or empty folder, or one that an earlier call wrote.
     calibrated: see `ensemble.make_predictor`.
     overlays: draw the pictures.
+    passed_over: files that are no photographs, for the record.
 
   Raises:
     UserError: `out` cannot be written or holds other files, a run has no
@@ -69,7 +73,7 @@ def predict(runs: Sequence[trained.TrainedRun],
   def finish(item: _Item) -> predictions_page.Row:
     row = predictions_page.Row(
         item.photograph.name, photographs_lib.printable(item.photograph.path),
-        f'{OVERLAYS}/{item.photograph.name}.png' if overlays else '',
+        f'{OVERLAYS}/{_file_name(item.photograph.name)}.png' if overlays else '',
         tuple(item.probabilities.tolist()))
     if overlays:
       best = int(item.probabilities.argmax())
@@ -95,8 +99,17 @@ def predict(runs: Sequence[trained.TrainedRun],
   predictions_page.write(out / PAGE, rows, unreadable, runs[0].class_names, settings)
   files.write_json(out / RECORD, {
       **settings, 'images': len(rows), 'finished': True,
+      'passed_over': list(passed_over),
       'unreadable': [{'file': path, 'reason': why} for path, why in unreadable]})
   return Result(rows, unreadable)
+
+
+def _file_name(name: str) -> str:
+  """The name, or where a file system would not take it, its beginning and a digest."""
+  if all(len(part.encode()) <= _LONGEST for part in name.split('/')):
+    return name
+  digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+  return f'{name.rpartition("/")[2].encode()[:100].decode(errors="ignore")}-{digest}'
 
 
 def describe(runs: Sequence[trained.TrainedRun], *, calibrated: bool

@@ -36,50 +36,89 @@ def test_names_are_stems_unless_two_files_share_one():
     assert photographs.names([root / file for file in files]) == expected
 
 
-def test_a_name_is_text_whatever_the_file_is_called(tmp_path, pixels):
-  _save(pathlib.Path(str(tmp_path / 'caf\udce9.png')), pixels)
-  found, = photographs.find([tmp_path], excluded=tmp_path / 'out')
-  assert found.name == r'caf\xe9'
-
-
-def test_folders_are_searched_and_what_is_no_photograph_is_passed_over(
-    tmp_path, pixels):
-  for name in ('b/2.JPG', 'a/1.png', 'a/1_superpixels.png', 'a/._1.jpg', '.cache/3.jpg',
-               'out/overlays/1.png'):
+def test_a_name_is_text_and_another_one_for_every_file(tmp_path, pixels):
+  for name in ('caf\udce9.png', r'caf\xe9.png', r'caf\\xe9.png'):
     _save(tmp_path / name, pixels)
-  (tmp_path / 'a' / 'notes.txt').write_text('-')
-  found = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  found, _ = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert {one.name for one in found} == {r'caf\xe9', r'caf\\xe9', r'caf\\\\xe9'}
+
+
+def test_folders_are_searched_and_what_is_no_photograph_is_named(tmp_path, pixels):
+  for name in ('b/2.JPG', 'a/1.png', 'a/1_superpixels.png', 'a/._1.jpg', '.cache/3.jpg',
+               'out/overlays/1.png', 'before/overlays/1.png'):
+    _save(tmp_path / name, pixels)
+  (tmp_path / 'before' / 'predictions.json').write_text('{"finished": true}')
+  (tmp_path / 'a' / 'notes.txt').write_text('BM is a text')
+  os.mkfifo(tmp_path / 'a' / 'pipe')
+  found, passed_over = photographs.find([tmp_path], excluded=tmp_path / 'out')
   assert [p.path.relative_to(tmp_path).as_posix() for p in found] == [
       'a/1.png', 'b/2.JPG']
+  assert passed_over == ['.cache/', 'a/._1.jpg', 'a/1_superpixels.png', 'a/notes.txt',
+                         'a/pipe', 'before/']
+  assert photographs.listed(passed_over, 1) == '6 files passed over: .cache/ and 5 more'
   # A file that is named counts whatever it is called, and once.
   maps = tmp_path / 'a' / '1_superpixels.png'
-  twice = photographs.find([maps, tmp_path / 'a', maps], excluded=tmp_path / 'out')
+  twice, _ = photographs.find([maps, tmp_path / 'a', maps], excluded=tmp_path / 'out')
   assert [p.name for p in twice] == ['1_superpixels', '1']
+  # So do earlier results.
+  before, _ = photographs.find([tmp_path / 'before' / 'overlays'], excluded=tmp_path)
+  assert [p.name for p in before] == ['1']
 
 
-def test_other_formats_are_told_and_earlier_results_passed_over(tmp_path, pixels):
-  for name in ('a.tiff', 'b.webp', 'c.gif', 'd.png', 'before/overlays/d.png'):
+def test_a_picture_is_known_by_its_first_bytes(tmp_path, pixels):
+  for name in ('a.jfif', 'b.JPE', 'ISIC_4', 'd.dat'):
+    for form in ('JPEG', 'PNG', 'BMP'):
+      _save(tmp_path / form / name, pixels, format=form)
+  found, passed_over = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  assert len(found) == 12 and not passed_over
+  assert not any(item.problem for item in photographs.read_all(found, [GEOMETRY]))
+
+
+def test_links_are_followed_and_never_round(tmp_path, pixels):
+  inside, elsewhere = tmp_path / 'in', tmp_path / 'elsewhere'
+  _save(inside / 'a.png', pixels)
+  _save(elsewhere / 'ward' / 'b.png', pixels)
+  (elsewhere / 'ward' / 'back').symlink_to(elsewhere)
+  (inside / 'up').symlink_to(tmp_path)
+  (inside / 'ward').symlink_to(elsewhere / 'ward')
+  (inside / 'ward2').symlink_to(elsewhere / 'ward')
+  (inside / 'gone.png').symlink_to(tmp_path / 'none.png')
+  found, passed_over = photographs.find([inside], excluded=tmp_path / 'out')
+  assert [one.name for one in found] == ['a', 'gone', 'b']
+  assert passed_over == ['up/']
+  assert 'No such file' in photographs.read(found[1], [GEOMETRY]).problem
+
+
+def test_other_formats_and_masks_are_reported(tmp_path, pixels):
+  for name in ('a.tiff', 'b.webp', 'c.gif', 'd.png'):
     _save(tmp_path / name, pixels)
   (tmp_path / 'e.heic').write_bytes(b'\0\0\0\x18ftypheic')
-  record = tmp_path / 'before' / 'predictions.json'
-  record.write_text('{}')  # of something else
-  assert len(photographs.find([tmp_path], excluded=tmp_path / 'out')) == 6
-  record.write_text('{"finished": true}')
-  found = photographs.find([tmp_path], excluded=tmp_path / 'out')
-  assert [p.name for p in found] == ['a', 'b', 'c', 'd', 'e']
-  problems = {one.photograph.name: photographs.read(one.photograph, [GEOMETRY]).problem
+  (tmp_path / 'raw').write_bytes(b'FUJIFILMCCD-RAW')
+  mask = np.zeros((30, 41), np.uint8)
+  mask[8:20, 8:30] = 255
+  _save(tmp_path / 'm.bmp', mask > 0)
+  _save(tmp_path / 'n.jpg', mask, quality=60)
+  found, _ = photographs.find([tmp_path], excluded=tmp_path / 'out')
+  problems = {one.photograph.name: one.problem
               for one in photographs.read_all(found, [GEOMETRY])}
-  assert 'TIFF' in problems['a'] and 'WebP' in problems['b'] and 'GIF' in problems['c']
-  assert problems['d'] == '' and problems['e']
-  before = photographs.find([tmp_path / 'before' / 'overlays'], excluded=tmp_path)
-  assert [p.name for p in before] == ['d']  # if that is asked for
+  for name, word in (
+      ('a', 'TIFF'), ('b', 'WebP'), ('c', 'GIF'), ('e', 'HEIF'),
+      ('raw', 'is a raw file'), ('m', 'no photograph'), ('n', 'no photograph')):
+    assert word in problems.pop(name)
+  assert problems == {'d': ''}
 
 
-def test_nothing_to_find_is_a_mistake(tmp_path):
+def test_nothing_to_find_is_a_mistake(tmp_path, pixels):
   with pytest.raises(errors.UserError, match='none.jpg does not exist'):
     photographs.find([tmp_path / 'none.jpg'], excluded=tmp_path)
-  with pytest.raises(errors.UserError, match=r'no photograph.*\.jpeg'):
+  (tmp_path / 'Thumbs.db').touch()
+  with pytest.raises(errors.UserError, match=r'no photograph.* passed over: Thumbs.db'):
     photographs.find([tmp_path], excluded=tmp_path / 'out')
+  # Beside others it is reported, and they are read.
+  there = _save(tmp_path / 'a.png', pixels)
+  found, _ = photographs.find([tmp_path / 'none.jpg', there], excluded=tmp_path)
+  assert [photographs.read(one, [GEOMETRY]).problem for one in found] == [
+      'does not exist', '']
 
 
 def test_one_reading_gives_a_square_of_each_geometry(tmp_path, pixels):

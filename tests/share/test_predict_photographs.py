@@ -20,7 +20,7 @@ from attnmel_jax.share import predictions_page
 
 def _predict(run, paths, out, *, overlays=True):
   return predict_photographs.predict(
-      [run], photographs_lib.find(paths, excluded=out), out, calibrated=False,
+      [run], photographs_lib.find(paths, excluded=out)[0], out, calibrated=False,
       overlays=overlays)
 
 
@@ -61,16 +61,17 @@ def test_files_that_cannot_be_read_are_skipped_and_listed(run, originals, tmp_pa
   for name in ('a', 'b'):
     (folder / name).mkdir(parents=True)
   photograph = next(originals.rglob('*.jpg')).read_bytes()
-  for name in ('a/1.jpg', 'b/1.jpg', 'b/2.jpg'):
+  for name in ('a/1.jpg', 'b/1.jpg', 'b/2.jpg', f'b/{"x" * 251}.jpg'):
     (folder / name).write_bytes(photograph)
   (folder / 'a' / '0.jpg').write_text('no photograph')
   result = _predict(run, [folder], out)
   names, _ = _table(out / 'predictions.csv')
-  assert names == ['a/1', 'b/1', '2']
+  assert names == ['a/1', 'b/1', '2', 'x' * 251]
   assert result.unreadable == [
       (str(folder / 'a' / '0.jpg'), 'cannot be read: it is not a JPEG, PNG or BMP')]
   # Two files of one name have a picture each.
-  assert all((out / 'overlays' / f'{name}.png').is_file() for name in names)
+  assert all((out / 'overlays' / f'{name}.png').is_file() for name in names[:3])
+  assert (out / result.rows[3].overlay).is_file()  # its name is too long for a file
   record = files.read_json(out / 'predictions.json')
   assert record['unreadable'][0]['file'].endswith('a/0.jpg')
 
