@@ -19,6 +19,7 @@ import warnings
 import numpy as np
 from PIL import ExifTags
 from PIL import Image
+from PIL import ImageCms
 from PIL import UnidentifiedImageError
 
 from attnmel_jax import errors
@@ -162,12 +163,31 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def open_photograph(data: bytes) -> Image.Image:
-  """Bytes of a JPEG, PNG or BMP -> RGB, upright.
+  """Bytes of a JPEG, PNG or BMP -> RGB, upright, in sRGB where it has a profile.
 
   Raises:
     errors.Unusable: see `open_image`.
   """
-  return _to_rgb(open_image(data))
+  image = open_image(data)
+  return _to_rgb(_in_srgb(image) if image.info.get('icc_profile') else image)
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+  """Converts from the colours of the embedded ICC profile.
+
+  A profile that is damaged or not of the image's colours is ignored.
+  """
+  with contextlib.suppress(Exception):  # littlecms raises many kinds
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info['icc_profile']))
+    if 'srgb' in ImageCms.getProfileDescription(profile).lower():
+      return image
+    modes = {'RGB': ('RGB', 'RGBA', 'P'), 'GRAY': ('L', 'LA'), 'CMYK': ('CMYK',)}[
+        profile.profile.xcolor_space.strip()]
+    if image.mode in modes:
+      pixels = _to_rgb(image) if 'RGB' in modes else image.convert(modes[0])
+      return ImageCms.profileToProfile(
+          pixels, profile, ImageCms.createProfile('sRGB'), outputMode='RGB')
+  return image
 
 
 def looks_like_mask(photograph: Image.Image) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
+from PIL import ImageCms
 import pytest
 
 from attnmel_jax import errors
@@ -88,6 +89,40 @@ def test_photographs_of_any_mode_keep_their_colours():
     square, _ = decode.read_image(encode(half.convert(mode), form, **options), GEOMETRY)
     difference = np.abs(square.astype(int) - cropped(np.asarray(half)))
     assert difference.max() <= (20 if form == 'JPEG' else 0), (mode, options)
+
+
+def _matrix_profile(gamma: float) -> bytes:
+  """An ICC profile of sRGB's, with another curve and a name of its own."""
+  profile = bytearray(ImageCms.ImageCmsProfile(
+      ImageCms.createProfile('sRGB')).tobytes().replace(
+          'sRGB'.encode('utf-16-be'), 'Mine'.encode('utf-16-be')))
+  for number in range(int.from_bytes(profile[128:132])):
+    entry = 132 + 12 * number
+    if profile[entry + 1:entry + 4] == b'TRC':
+      at = int.from_bytes(profile[entry + 4:entry + 8])
+      profile[at:at + 16] = b'para' + bytes(8) + round(gamma * 65536).to_bytes(4)
+  return bytes(profile)
+
+
+def test_colours_are_brought_to_srgb_where_a_profile_says_of_what_they_are():
+  linear = _matrix_profile(1.0)
+  for form in ('PNG', 'JPEG'):
+    grey = np.full((30, 40, 3), 128, np.uint8)
+    square, _ = decode.read_image(encode(grey, form, icc_profile=linear), GEOMETRY)
+    # Half of the light is 188 in sRGB.
+    assert np.abs(square.astype(int) - 188).max() <= 1
+  alpha = Image.fromarray(grey).convert('RGBA')
+  assert decode.read_image(encode(alpha, icc_profile=linear), GEOMETRY)[0].max() >= 187
+  mask = _mask(_disc(), icc_profile=linear)
+  np.testing.assert_array_equal(mask.square, cropped(_disc()))
+  srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  noise = Image.fromarray(NOISE)
+  for picture, form, profile in (
+      (noise, 'PNG', srgb), (noise, 'PNG', b'broken'), (noise, 'PNG', linear[:300]),
+      (noise.convert('L'), 'PNG', linear), (noise.convert('CMYK'), 'JPEG', linear)):
+    np.testing.assert_array_equal(
+        decode.read_image(encode(picture, form, icc_profile=profile), GEOMETRY)[0],
+        decode.read_image(encode(picture, form), GEOMETRY)[0])
 
 
 def test_previews_are_left_out_and_sixteen_bits_scaled():
