@@ -61,10 +61,15 @@ def main() -> None:
       runs, found, out, calibrated=CALIBRATED.value, overlays=OVERLAYS.value,
       passed_over=passed_over)
   names = runs[0].class_names
-  counts = ', '.join(f'{name} {sum(row.best == k for row in result.rows)}'
-                     for k, name in enumerate(names))
+
+  def counts(classes: list[int]) -> str:
+    return ', '.join(f'{name} {classes.count(k)}' for k, name in enumerate(names))
+
   print(f'{out / predict_photographs.PAGE}: {len(result.rows)} photographs, '
-        f'predicted {counts}')
+        f'predicted {counts([row.best for row in result.rows])}')
+  if (threshold := result.threshold) is not None:
+    called = counts([row.at_threshold(threshold) for row in result.rows])
+    print(f"at the run's threshold, {names[1]} from {threshold:.3f} on: {called}")
   if passed_over:
     print(photographs_lib.listed(passed_over))
   for path, reason in result.unreadable[:_NAMED]:

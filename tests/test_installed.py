@@ -23,7 +23,7 @@ assert pathlib.Path(attnmel_jax.__file__).is_relative_to(sys.argv[1])
 assert metrics.auc([1, 0], [.9, .1]) == 1
 assert attention_maps.rescale(np.arange(4.).reshape(1, 2, 2)).max() == 1
 assert losses.focal_loss(np.zeros((3, 2)), np.zeros(3, int), gamma=2.).shape == (3,)
-predictions_page.write('page.html', [], [], ['a', 'b'], {
+predictions_page.write('page.html', [], [], ['a', 'b'], {'threshold': None,
     'runs': [], 'synthetic': False, 'calibrated': False, 'shared_maps': 0})
 '''
 

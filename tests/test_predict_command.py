@@ -33,6 +33,9 @@ def test_photographs_get_what_the_run_stored_of_them(home, tmp_path, monkeypatch
   assert done.stdout.startswith('one/index.html: 16 photographs, predicted other ')
   assert ' 1 file passed over: ' in done.stdout.replace('\n', ' ')
   assert len(list((tmp_path / 'one' / 'overlays').iterdir())) == 16
+  threshold = json.loads((home / 'run' / 'summary.json').read_text())['threshold']
+  called = sum(float(row['melanoma']) >= threshold for row in stored.values())
+  assert f' {threshold:.3f} on: other {16 - called}, melanoma {called}' in done.stdout
   found = _rows(tmp_path / 'one' / 'predictions.csv')
   assert found.keys() == stored.keys()
   for name, row in found.items():

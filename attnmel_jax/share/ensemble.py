@@ -78,6 +78,21 @@ def make_predictor(runs: Sequence[trained.TrainedRun], *, calibrated: bool
   return predict
 
 
+def threshold(runs: Sequence[trained.TrainedRun], *, calibrated: bool) -> float | None:
+  """From which probability of the second class on a run calls it.
+
+  The run chose it on its validation images; calibration moves it as it does the
+  probabilities. None of an ensemble, for which none was chosen, or of more classes.
+  """
+  chosen = runs[0].summary['threshold']
+  if len(runs) > 1 or len(runs[0].class_names) != 2 or chosen is None:
+    return None
+  if calibrated:
+    pair = np.array([[1 - chosen, chosen]])
+    return float(calibration.soften(pair, runs[0].summary['temperature'])[0, 1])
+  return chosen
+
+
 def _probabilities(run: trained.TrainedRun, output: Mapping[str, Any], *,
                    calibrated: bool) -> np.ndarray:
   """float64 [B, K] of one run."""

@@ -43,6 +43,7 @@ class Result:
   """What became of the photographs."""
 
   rows: list[predictions_page.Row]  # of those that could be read
+  threshold: float | None  # see `ensemble.threshold`
   unreadable: list[tuple[str, str]]  # path and reason
 
 
@@ -101,7 +102,7 @@ def predict(runs: Sequence[trained.TrainedRun],
       **settings, 'images': len(rows), 'finished': True,
       'passed_over': list(passed_over),
       'unreadable': [{'file': path, 'reason': why} for path, why in unreadable]})
-  return Result(rows, unreadable)
+  return Result(rows, settings['threshold'], unreadable)
 
 
 def _file_name(name: str) -> str:
@@ -124,6 +125,7 @@ def describe(runs: Sequence[trained.TrainedRun], *, calibrated: bool
                     'step': run.summary['best']['step'],
                     'temperature': run.summary['temperature']})
   return {'class_names': list(runs[0].class_names), 'calibrated': calibrated,
+          'threshold': ensemble.threshold(runs, calibrated=calibrated),
           'synthetic': any(run.summary['synthetic'] for run in runs),
           'shared_maps': sum(ensemble.view(run) == ensemble.view(runs[0])
                              for run in runs), 'runs': members}

@@ -47,6 +47,10 @@ class Row:
     """The likeliest class."""
     return self.probabilities.index(max(self.probabilities))
 
+  def at_threshold(self, threshold: float) -> int:
+    """The class of two that a run calls: the second from its threshold on."""
+    return int(self.probabilities[1] >= threshold)
+
   @property
   def link(self) -> str:
     """The overlay as an address: a name may hold any character."""

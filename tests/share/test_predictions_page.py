@@ -11,7 +11,7 @@ from attnmel_jax.share import predictions_page
 NAME = '<script>alert("1")</script> & \'#?%é'
 SETTINGS = {
     'class_names': ['other', 'mel<b>'], 'calibrated': True, 'synthetic': False,
-    'shared_maps': 1, 'runs': [{
+    'shared_maps': 1, 'threshold': None, 'runs': [{
         'run': '/runs/<i>x', 'model': 'attnmel_cnn', 'roi': 'lesion',
         'dataset': 'isic2017', 'step': 4, 'temperature': 1.25, 'crop_ratio': 0.8,
         'resize_size': 256, 'image_size': 224, 'normalisation': 'isic2017',
@@ -78,6 +78,8 @@ def test_the_page_says_what_its_numbers_are(page):
   assert 'mean of 1 of the 2 runs' in text(runs=SETTINGS['runs'] * 2)
   assert 'Each picture' in text() and 'Each picture' not in text(overlay='')
   assert '1.250' in text() and '1.250' not in text(calibrated=False)
+  assert 'threshold' not in text()
+  assert "Likelier: other. At the run's threshold: mel<b>." in text(threshold=0.0)
 
 
 def _draw(tmp_path, maps, *, title='a', caption='b', shade=180):
