@@ -6,6 +6,11 @@ themselves, and what is made of it once it is known of all of them.
 
   loss = classification(taps=('pool3', 'pool4'))
   value, terms = evaluate(loss, logits, out, batch, hyper, axis_name=None)
+
+Shapes and types that do not fit raise ValueError or TypeError, under `jit` too. Values
+out of range raise ValueError where they are known; inside `jit` they are not: a label
+that is no class then makes the loss of its example NaN, and maps are taken to be in
+[0, 1]. Half precision is computed and summed in float32.
 """
 
 from collections.abc import Callable
@@ -16,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from attnmel_jax import images
 
@@ -32,19 +38,26 @@ def focal_loss(logits: jax.Array, labels: jax.Array, *, gamma: jax.Array) -> jax
     gamma: scalar >= 0; 0 gives the cross entropy.
 
   Returns:
-    [B], non-negative.
+    [B], non-negative; float32, or float64 for such logits.
+
+  Raises:
+    ValueError: the shapes do not fit, or a label is no class (inside `jit`: NaN for its
+      example).
+    TypeError: logits are not floating point, or labels not integers.
 
   >>> loss = losses.focal_loss(jnp.array([[0., 0.]]), jnp.array([1]), gamma=2.)
   >>> f'{loss[0]:.4f}'  # (1 - 1/2)^2 log 2
   '0.1733'
   """
+  logits, labels = _check_logits(logits, labels)
   target = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
   others = jax.nn.logsumexp(jnp.where(target, -jnp.inf, logits), axis=-1)
   # z is the log odds of the other classes: p_t = sigmoid(-z). In terms of
   # softplus neither log p_t nor 1 - p_t cancels where p_t is near 1, and no
   # power of 1 - p_t has an infinite slope at 0.
   z = others - jnp.sum(jnp.where(target, logits, 0), axis=-1)
-  return jnp.exp(-gamma * jax.nn.softplus(-z)) * jax.nn.softplus(z)
+  loss = jnp.exp(-gamma * jax.nn.softplus(-z)) * jax.nn.softplus(z)
+  return jnp.where((labels >= 0) & (labels < logits.shape[-1]), loss, jnp.nan)
 
 
 def dice_sums(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
@@ -52,13 +65,19 @@ def dice_sums(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
   """The overlap sum a abar and the total sum (a + abar) that Eq. 2.6 divides.
 
   Args:
-    attention: [B, h, w] in [0, 1].
-    reference: [B, h, w] in [0, 1], soft targets.
+    attention: [B, h, w] in [0, 1], floating point.
+    reference: [B, h, w] in [0, 1], soft targets, or bool.
     has_roi: bool [B]; images without annotation enter neither sum.
 
   Returns:
-    Two scalars.
+    Two scalars; float32, or float64 for such attention.
+
+  Raises:
+    ValueError: the shapes differ, or a value that is known is outside [0, 1].
+    TypeError: a map holds integers (0 to 255, or 0 and 1?), or has_roi is not bool.
   """
+  attention, reference, has_roi = _check_maps(attention, reference, has_roi)
+  _check_range('attention', attention)
   weight = has_roi[:, None, None].astype(attention.dtype)
   return (jnp.sum(weight * attention * reference),
           jnp.sum(weight * (attention + reference)))
@@ -87,6 +106,9 @@ def dice_loss(attention: jax.Array, reference: jax.Array, has_roi: jax.Array
   Returns:
     Scalar in [0, 1]; 0 with gradient 0 where no image is annotated or all annotated
     maps and attentions vanish.
+
+  Raises:
+    ValueError, TypeError: see `dice_sums`.
 
   >>> attention, reference = jnp.array([[[1., 1.]]]), jnp.array([[[1., 0.]]])
   >>> loss = losses.dice_loss(attention, reference, jnp.array([True]))
@@ -174,7 +196,7 @@ def _classification_total(focal, sums, hyper, *, taps):
 
 def _segmentation_parts(logits, out, batch, hyper):
   del out, hyper
-  reference, has_roi = batch['roi'], batch['has_roi']
+  logits, reference, has_roi = _check_maps(logits, batch['roi'], batch['has_roi'])
   weight = has_roi[:, None, None].astype(logits.dtype)
   # By softplus of both signs neither log p nor log (1 - p) cancels near 0.
   entropy = (reference * jax.nn.softplus(-logits)
@@ -199,3 +221,57 @@ def _segmentation_total(mean, sums, hyper):
 # weighted, is that of Isensee et al. (nnU-Net, Nature Methods 2021), and the Dice term
 # that of Drozdzal et al. (arXiv:1608.04117) but for a constant.
 SEGMENTATION = Loss(_segmentation_parts, _segmentation_total)
+
+
+def _check_logits(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Logits [B, K] in float32 or float64, and labels int [B]."""
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  if logits.ndim != 2 or logits.shape[1] < 2 or labels.shape != logits.shape[:1]:
+    raise ValueError(
+        f'logits {logits.shape} and labels {labels.shape} are not [B, K] and [B], '
+        'K >= 2: labels are numbers of classes, and two classes have two logits')
+  if not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise TypeError(f'labels are {labels.dtype}, not integers in [0, K)')
+  _check_known('labels', labels, 0, logits.shape[1] - 1)
+  return _at_least_float32('logits', logits), labels
+
+
+def _check_maps(predicted: jax.Array, reference: jax.Array, has_roi: jax.Array
+                ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Maps [B, h, w] in float32 or float64, and flags bool [B]."""
+  predicted, reference, has_roi = map(jnp.asarray, (predicted, reference, has_roi))
+  if predicted.ndim != 3 or reference.shape != predicted.shape:
+    raise ValueError(f'maps {predicted.shape} and their reference {reference.shape} '
+                     'are not both [B, h, w], without an axis of channels')
+  if has_roi.shape != predicted.shape[:1]:
+    raise ValueError(f'has_roi {has_roi.shape} is not [{len(predicted)}], one flag an '
+                     'image')
+  if has_roi.dtype != bool:
+    raise TypeError(f'has_roi is {has_roi.dtype}, not bool')
+  if reference.dtype == bool:
+    reference = reference.astype(jnp.float32)
+  reference = _at_least_float32('the reference', reference)
+  _check_range('the reference', reference)
+  return _at_least_float32('maps', predicted), reference, has_roi
+
+
+def _at_least_float32(name: str, values: jax.Array) -> jax.Array:
+  if not jnp.issubdtype(values.dtype, jnp.floating):
+    raise TypeError(f'{name}: {values.dtype} is not floating point: divide maps of 0 '
+                    'to 255 by 255, and convert others with .astype(float)')
+  return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _check_range(name: str, maps: jax.Array) -> None:
+  """Maps in [0, 1], but for what means of blocks are rounded by; NaN stays NaN."""
+  _check_known(name, maps, -1e-3, 1 + 1e-3)
+
+
+def _check_known(name: str, values: jax.Array, lowest: float, highest: float) -> None:
+  """Raises where values that no `jit` hides are outside [lowest, highest]."""
+  if isinstance(values, jax.core.Tracer) or not values.size:
+    return
+  values = np.asarray(values)
+  if (values < lowest).any() or (values > highest).any():
+    raise ValueError(f'{name}: {values.min()} to {values.max()} is outside '
+                     f'[{round(lowest)}, {round(highest)}]')

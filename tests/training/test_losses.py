@@ -279,3 +279,48 @@ def test_sums_over_devices_come_before_their_ratios(float64):
   ratios = [of_one(jnp.asarray(logits[half]), jax.tree.map(
       lambda x, half=half: x[half], batch))[0] for half in (slice(2), slice(2, 4))]
   assert abs(np.mean(ratios) - want) > 1e-3
+
+
+@pytest.mark.parametrize('compiled', [False, True], ids=['eager', 'jit'])
+def test_shapes_and_types_that_do_not_fit_raise(compiled):
+  wrap = jax.jit if compiled else lambda f: f
+  focal = wrap(functools.partial(losses.focal_loss, gamma=2.))
+  for logits, labels, error in (
+      (np.zeros((2, 3)), np.array([[0], [2]]), ValueError),
+      (np.zeros((3, 3)), np.eye(3, dtype=int), ValueError),
+      (np.zeros((2, 1)), np.array([0, 0]), ValueError),
+      (np.zeros((2, 3)), np.array([0., 2.]), TypeError),
+      (np.zeros((2, 3), int), np.array([0, 2]), TypeError)):
+    with pytest.raises(error):
+      focal(logits, labels)
+  for attention, reference, has_roi, error in (
+      (_FULL, _FULL[:, None], _ANNOTATED, ValueError),
+      (_FULL, _FULL[..., None], _ANNOTATED, ValueError),
+      (_FULL[..., None], _FULL[..., None], _ANNOTATED, ValueError),
+      (_FULL, _FULL[:1], _ANNOTATED, ValueError),
+      (_FULL, (_FULL * 255).astype(np.uint8), _ANNOTATED, TypeError),
+      (_FULL, _FULL, _ANNOTATED[:, None], ValueError),
+      (_FULL, _FULL, _ANNOTATED.astype(np.float32), TypeError)):
+    with pytest.raises(error):
+      wrap(losses.dice_loss)(attention, reference, has_roi)
+    with pytest.raises(error):
+      wrap(_segmentation)(attention, {'roi': reference, 'has_roi': has_roi})
+
+
+def test_values_out_of_range_raise_where_they_are_known():
+  for label in (-1, 3, 255):
+    with pytest.raises(ValueError, match=f'labels: .*{label}.* is outside'):
+      losses.focal_loss(np.zeros((2, 3)), np.array([1, label]), gamma=2.)
+    value, _ = _focal(np.zeros((2, 3), np.float32), np.array([1, label]), 2.)
+    assert np.isnan(value).tolist() == [False, True]
+  for attention, reference in ((_FULL, _FULL * 255), (_FULL - 2, _FULL)):
+    with pytest.raises(ValueError, match='outside'):
+      losses.dice_loss(attention, reference, _ANNOTATED)
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_half_precision_is_summed_in_float32(dtype):
+  maps, known = jnp.ones((8, 224, 224), dtype), jnp.ones(8, bool)
+  assert losses.dice_loss(maps, maps > 0, known) == 0
+  _, terms = _segmentation(maps * 30, _batch(maps, known))
+  assert terms['loss'] < 1e-6
