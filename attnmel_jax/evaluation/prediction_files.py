@@ -42,6 +42,8 @@ _FIRST_COLUMNS = ('image', 'label')
 _FIRST_SCORE_COLUMNS = ('image', 'lesion_id')
 # Files may come from elsewhere, with fewer digits.
 _SUM_TOLERANCE = 1e-3
+# A share may be beyond 1 by the rounding of its sum.
+_ROUNDING = 1e-6
 _REMEDY = 'write the file again with launch/evaluate.py'
 
 
@@ -119,11 +121,7 @@ def read_predictions(path: str | os.PathLike) -> PredictionTable:
       a label is none of the classes, or the probabilities of a row are no
       numbers in [0, 1] with sum 1 (within 0.001). It names file and line.
   """
-  try:
-    text = pathlib.Path(path).read_bytes().decode('utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
-    raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
+  text = _read_text(path)
   ids, labels, probabilities = [], [], []
   seen: set[str] = set()
   rows = files.csv_rows(text)
@@ -154,13 +152,9 @@ def read_image_scores(path: str | os.PathLike) -> ImageTable:
   """Reads what `write_image_scores` wrote.
 
   Raises:
-    UserError: the file is absent or no such CSV, or a cell is no number.
+    UserError: the file is absent or no such CSV, or a cell is no number in [0, 1].
   """
-  try:
-    text = pathlib.Path(path).read_bytes().decode()
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
-    raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
+  text = _read_text(path)
   try:
     header, *rows = [cells for _, cells in files.csv_rows(text)] or [[]]
   except ValueError as error:
@@ -178,6 +172,11 @@ def read_image_scores(path: str | os.PathLike) -> ImageTable:
               for column in columns]
   except ValueError as error:
     raise errors.UserError(f'{path}: {error}; {_REMEDY}') from error
+  for name, column in zip(header[2:], values, strict=True):
+    outside = column[~(np.isnan(column) | (column >= 0) & (column <= 1 + _ROUNDING))]
+    if len(outside):
+      raise errors.UserError(
+          f'{path} holds {outside[0]} in column {name}, not in [0, 1]; {_REMEDY}')
   return ImageTable(ids, groups, dict(zip(header[2:], values, strict=True)))
 
 
@@ -205,20 +204,37 @@ def read_attention(
     UserError: the file is absent, damaged, or not what `write_attention` writes.
   """
   try:
+    files.check(pathlib.Path(path))
+    with zipfile.ZipFile(path) as archive:  # which may be small and hold much
+      files.check_size(sum(member.file_size for member in archive.infolist()))
     with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
       maps = dict(archive)
     ids = maps.pop('ids')
+    if ids.ndim != 1 or ids.dtype.kind != 'U' or len(np.unique(ids)) < len(ids):
+      raise ValueError('ids')
   except FileNotFoundError as error:
     raise errors.UserError(f'{path} does not exist; {_REMEDY}') from error
   except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError,
-          zlib.error, zipfile.BadZipFile) as error:
+          zlib.error, zipfile.BadZipFile, MemoryError, errors.Unusable) as error:
     raise errors.UserError(
         f'{path} is damaged or holds no attention maps; {_REMEDY}') from error
   for name, values in maps.items():
     if values.ndim != 3 or len(values) != len(ids):
       raise errors.UserError(f'{path}: map {name} {values.shape} does not belong to '
                              f'{len(ids)} images; {_REMEDY}')
+    if values.dtype.kind != 'f' or not values.size or not np.isfinite(values).all():
+      raise errors.UserError(
+          f'{path}: map {name} holds values that are no finite numbers; {_REMEDY}')
   return ids, maps
+
+
+def _read_text(path: str | os.PathLike) -> str:
+  try:
+    return files.read_bytes(pathlib.Path(path)).decode('utf-8-sig')
+  except (OSError, UnicodeDecodeError, errors.Unusable) as error:
+    reason = getattr(error, 'strerror', None) or (
+        f'it {error}' if isinstance(error, errors.Unusable) else 'it is not UTF-8 text')
+    raise errors.UserError(f'{path} cannot be read: {reason}; {_REMEDY}') from error
 
 
 def _write_csv(path: str | os.PathLike, header: Sequence[str],

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 from typing import NamedTuple
 import urllib.parse
 
@@ -42,7 +43,8 @@ def write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
           ) -> Report:
   """Writes report.md, report.html, the figures, every table as .csv, .md and .tex.
 
-  They replace those of an earlier report in the same folder.
+  They replace those of an earlier report in the same folder. Where one run breaks the
+  report in a way that nobody foresaw, it is named and left out.
 
   Args:
     found: the run folders.
@@ -57,6 +59,40 @@ def write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
   errors.check_choice('--reference', plan.reference,
                       dict.fromkeys([*names.CLASSIFIERS, *trained]))
   _check_split(found.runs, plan.split)
+  before = set((out / figures.FOLDER).glob('*'))
+  try:
+    return _write(found, out, plan)
+  except Exception as error:
+    bad = _bad_runs(found.runs, plan)
+    whole = [run for run in found.runs if run.folder not in bad]
+    for path in set((out / figures.FOLDER).glob('*')) - before:
+      path.unlink()  # may show a bad run
+    if len(bad) == len(found.runs) == 1 and not isinstance(error, errors.UserError):
+      raise errors.UserError(*bad.values()) from error
+    if not bad or not whole:
+      raise
+  return _write(
+      found._replace(runs=whole, damaged=[*found.damaged, *bad.values()]), out, plan)
+
+
+def _bad_runs(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan
+              ) -> dict[pathlib.Path, str]:
+  """The runs that no report can be made of, each alone: folder -> a line on why."""
+  bad = {}
+  for run in runs:
+    with tempfile.TemporaryDirectory() as scratch:
+      try:
+        _write(run_reader.Found([run], [], []), pathlib.Path(scratch), plan)
+      except errors.UserError as error:
+        bad[run.folder] = f'{run.folder}: {error}'
+      except Exception as error:  # of a file that nobody foresaw
+        bad[run.folder] = f'{run.folder}: {run_reader.unforeseen(error)}'
+  return bad
+
+
+def _write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
+           ) -> Report:
+  """`write`, of runs that can all be read."""
   tasks, left_out = _gather(found.runs, plan)
   left_out = [*found.damaged, *(f'{folder} is not finished; run its command again'
                                 for folder in found.unfinished), *left_out]
@@ -200,15 +236,15 @@ def _write_all(out: pathlib.Path, texts: Mapping[str, str],
   """Writes the files, then removes those that only an earlier report had."""
   before, ours = _before(out), {*texts, *figure_files}
   manifest = out / _MANIFEST
-  _write(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
+  _write_text(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
   for name, text in texts.items():
-    _write(out / name, text)
+    _write_text(out / name, text)
   for name in before:
     if name not in ours:
       (out / name).unlink(missing_ok=True)
-  _write(manifest, json.dumps(sorted(ours), indent=1) + '\n')
+  _write_text(manifest, json.dumps(sorted(ours), indent=1) + '\n')
 
 
-def _write(path: pathlib.Path, text: str) -> None:
+def _write_text(path: pathlib.Path, text: str) -> None:
   with files.replacing(path) as file:
     file.write(text.encode())

@@ -99,6 +99,9 @@ def test_scores_of_images_come_back_exactly(tmp_path):
     ('image,lesion_id\n', 'holds no images'),
     ('image,lesion_id,x\na,b\n', 'different lengths'),
     ('image,lesion_id,x\na,b,high\n', "'high'"),
+    ('image,lesion_id,x\na,b,inf\n', r'inf in column x, not in \[0, 1\]'),
+    ('image,lesion_id,x\na,b,-1\n', 'not in'),
+    ('image,lesion_id,x\n' + 'a' * 200_000 + ',b,1\n', 'line 2'),
     ('image,lesion_id\na,b\na,c\n', 'twice')])
 def test_a_damaged_table_of_scores_is_named(tmp_path, text, message):
   path = tmp_path / 'images.csv'
@@ -172,6 +175,21 @@ def _challenge(seed, rows=140):
   logits = rng.normal(size=(rows, 7))
   logits[np.arange(rows), labels] += 1.5
   return ids, labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_attention_of_other_kinds_is_a_users_error(tmp_path):
+  path = tmp_path / 'test.npz'
+  good = np.full((2, 3, 3), .5)
+  for ids, values in (
+      (['a', 'b'], np.where(np.eye(3), np.nan, good)), (['a', 'b'], good.astype(str)),
+      (['a', 'b'], good[:, :0]), (['a', 'a'], good), ([1, 2], good), ('a', good)):
+    np.savez(path, ids=np.array(ids), pool3=values)
+    with pytest.raises(errors.UserError, match=r'test\.npz'):
+      prediction_files.read_attention(path)
+  path.unlink()
+  os.mkfifo(path)  # never ends
+  with pytest.raises(errors.UserError, match=r'test\.npz'):
+    prediction_files.read_attention(path)
 
 
 def test_a_submission_by_hand(tmp_path):

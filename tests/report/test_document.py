@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from attnmel_jax import files
 from attnmel_jax.report import document
 from attnmel_jax.report import figures
 from attnmel_jax.report import run_reader
+from attnmel_jax.report.figures import training_curves
 from tests.report import run_folders
 
 pytestmark = pytest.mark.usefixtures('undrawn')
@@ -96,6 +98,26 @@ def test_leakage_is_on_every_table_of_the_run(runs, tmp_path):
     assert (line in (out / name).read_text()) == leaky, name
   assert f'**Leakage, which flatters scores, in 1 of 2 runs: {line}.**' in report.text
   assert f'**Leakage, which flatters scores, in mel_cnn: {line}.**' in report.overview
+
+
+def test_a_run_that_breaks_the_report_is_named_and_left_out(tmp_path, monkeypatch):
+  root, out = tmp_path / 'runs', tmp_path / 'out'
+  for name, roi in (('a', 'none'), ('b', 'lesion')):
+    run_folders.write(root / name, run_folders.config('isic2017', roi=roi))
+  read = training_curves.read
+
+  def breaking(run):
+    return 1 // 0 if run.folder.name == 'b' else read(run)
+
+  monkeypatch.setattr(training_curves, 'read', breaking)
+  report = _write(root, out)
+  assert any(line.startswith(f'{root / "b"}: ZeroDivisionError: ')
+             for line in report.left_out)
+  table = (out / 'test.csv').read_text()
+  assert '\na,' in table and '\nb,' not in table
+  shutil.rmtree(root / 'a')
+  with pytest.raises(errors.UserError, match='ZeroDivisionError'):
+    _write(root, tmp_path / 'alone')
 
 
 def test_a_second_report_replaces_the_first(runs, tmp_path):

@@ -102,7 +102,7 @@ def _gather(runs, all_groups) -> tuple[list[Trained], list[str]]:
       for run in own:
         try:
           history = read(run)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
           notes.append(f'{run.folder / "metrics.jsonl"} is missing or damaged: '
                        'the curves lack it.')
         else:
@@ -116,7 +116,7 @@ def read(run: run_reader.FinishedRun) -> History:
   """The history in a run's metrics.jsonl.
 
   Raises:
-    OSError, ValueError, KeyError, TypeError, AttributeError: it is missing, damaged or
+    OSError, ValueError, KeyError, TypeError, OverflowError: it is missing, damaged or
       holds no loss.
   """
   steps, losses, ends, scores, name = [], [], [], [], ''
