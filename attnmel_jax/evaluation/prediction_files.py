@@ -11,7 +11,9 @@ lesion, from run folders alone.
 
 `predictions/<split>_submission.csv` is in the form of the ISIC 2018 challenge's Task
 3. The official tool, `isic-challenge-scoring`, gives the same numbers for it as
-`score_summary.classification` does for the rows of `scored`.
+`score_summary.classification` does for the rows of `scored`, but where two classes
+share the largest probability: the first of them is predicted here, and the official
+tool counts such an image as wrong.
 
 Files are written whole or not at all, and numbers so that they come back as the
 same float64.
