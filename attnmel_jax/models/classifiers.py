@@ -12,6 +12,11 @@
   vgg16_gap    global average pooling instead of the dense layers
   mel_cnn      pool-5 and plain pooled taps, concatenated
   attnmel_cnn  pool-5 and taps pooled under an attention gate, concatenated
+
+A classifier is a trunk, the backbone, and a head over its maps:
+
+  maps = model.apply(variables, images, train=False, method='trunk')
+  logits, out = model.apply(variables, maps, train=False, method='head')
 """
 
 from typing import Any
@@ -28,6 +33,7 @@ from attnmel_jax.models import layers
 from attnmel_jax.models import vgg
 
 DENSE_UNITS = 4096
+TRUNK = 'backbone'  # the module of all parameters that are not the head's
 
 _NORMAL = nn.initializers.normal(0.01)
 
@@ -76,24 +82,25 @@ def create(
       gate_width=gate_width, gate_norm=gate_norm, **common)
 
 
-class PooledClassifier(nn.Module):
-  """Backbone, global average pooling (gated at the taps), one dense layer.
-
-  Parameters: `backbone`, `gate_<tap>`, `classifier`.
-  """
+class _Classifier(nn.Module):
+  """Trunk and head; a subclass adds its fields and layers and defines `head`."""
 
   num_classes: int
   backbone_name: str
   width: float
-  taps: tuple[str, ...]
-  gated: bool
-  gate_width: int
-  gate_norm: str
   dtype: Any
   axis_name: str | None
   remat: bool
 
-  @nn.compact
+  def setup(self):
+    """The layers that all classifiers have."""
+    self.backbone = backbones.find(self.backbone_name).create(
+        width=self.width, dtype=self.dtype, axis_name=self.axis_name,
+        remat=self.remat, name=None)
+    param_dtype = layers.param_dtype(self.dtype)
+    self.classifier = nn.Dense(self.num_classes, dtype=param_dtype,
+                               param_dtype=param_dtype, kernel_init=_NORMAL)
+
   def __call__(self, images: jax.Array, *, train: bool,
                example_keys: jax.Array | None = None):
     """Normalised images [B, H, W, 3] -> (logits [B, K], out).
@@ -107,65 +114,90 @@ class PooledClassifier(nn.Module):
       Logits, and `out` with 'attention', {tap: [B, h, w]} (empty without
       gates), and 'features', the maps of the backbone by name.
     """
-    del example_keys  # there is no dropout
-    features = _backbone(self)(images, train=train)
+    return self.head(self.trunk(images, train=train), train=train,
+                     example_keys=example_keys)
+
+  def trunk(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Normalised images [B, H, W, 3] -> the maps of the backbone by name."""
+    return self.backbone(images, train=train)
+
+  def head(self, features: dict[str, jax.Array], *, train: bool,
+           example_keys: jax.Array | None = None):
+    """Maps of the trunk, of any floating type -> what `__call__` returns."""
+    raise NotImplementedError
+
+
+class PooledClassifier(_Classifier):
+  """Backbone, global average pooling (gated at the taps), one dense layer.
+
+  Parameters: `backbone`, `gate_<tap>`, `classifier`.
+  """
+
+  taps: tuple[str, ...]
+  gated: bool
+  gate_width: int
+  gate_norm: str
+
+  def setup(self):
+    """Adds the gates."""
+    super().setup()
+    if self.gated:
+      for tap in self.taps:
+        setattr(self, f'gate_{tap}',
+                attention.Gate(self.gate_width, self.gate_norm, self.dtype))
+
+  def head(self, features: dict[str, jax.Array], *, train: bool,
+           example_keys: jax.Array | None = None):
+    """See _Classifier."""
+    del train, example_keys  # there is no dropout
+    features = _cast(features, self.dtype)
     param_dtype = layers.param_dtype(self.dtype)
     maps = {}
     pooled = [features['pool5'].astype(param_dtype).mean((1, 2))]
     for tap in self.taps:
       if self.gated:
-        gate = attention.Gate(
-            self.gate_width, self.gate_norm, self.dtype, name=f'gate_{tap}')
+        gate = getattr(self, f'gate_{tap}')
         maps[tap], vector = gate(features[tap], features['pool5'])
       else:
         vector = features[tap].astype(param_dtype).mean((1, 2))
       pooled.append(vector)
-    logits = _classifier(self)(jnp.concatenate(pooled, axis=-1))
+    logits = self.classifier(jnp.concatenate(pooled, axis=-1))
     return logits, {'attention': maps, 'features': features}
 
 
-class DenseClassifier(nn.Module):
+class DenseClassifier(_Classifier):
   """VGG-16 with its two hidden dense layers, at any size of image.
 
   Parameters: `backbone`, `fc1`, `fc2`, `classifier`. Input and outputs are
   those of PooledClassifier.
   """
 
-  num_classes: int
-  backbone_name: str
-  width: float
   dropout_rate: float
-  dtype: Any
-  axis_name: str | None
-  remat: bool
 
-  @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool,
-               example_keys: jax.Array | None = None):
-    """See PooledClassifier; `train` needs `example_keys` for dropout."""
-    features = _backbone(self)(images, train=train)
-    param_dtype = layers.param_dtype(self.dtype)
+  def setup(self):
+    """Adds the hidden layers."""
+    super().setup()
+    for layer in (1, 2):
+      setattr(self, f'fc{layer}', nn.Dense(
+          layers.channels(DENSE_UNITS, self.width), dtype=self.dtype,
+          param_dtype=layers.param_dtype(self.dtype), kernel_init=_NORMAL))
+
+  def head(self, features: dict[str, jax.Array], *, train: bool,
+           example_keys: jax.Array | None = None):
+    """See _Classifier; `train` needs `example_keys` for dropout."""
+    features = _cast(features, self.dtype)
     x = vgg.flatten(features['pool5'])
     for layer in (1, 2):
-      x = nn.Dense(layers.channels(DENSE_UNITS, self.width), dtype=self.dtype,
-                   param_dtype=param_dtype, kernel_init=_NORMAL, name=f'fc{layer}')(x)
-      x = nn.relu(x)
+      x = nn.relu(getattr(self, f'fc{layer}')(x))
       if train and self.dropout_rate:
         x = dropout(x, example_keys, rate=self.dropout_rate, layer=layer)
-    logits = _classifier(self)(x.astype(param_dtype))
+    logits = self.classifier(x.astype(layers.param_dtype(self.dtype)))
     return logits, {'attention': {}, 'features': features}
 
 
-def _backbone(parent: nn.Module) -> nn.Module:
-  return backbones.find(parent.backbone_name).create(
-      width=parent.width, dtype=parent.dtype, axis_name=parent.axis_name,
-      remat=parent.remat, name='backbone')
-
-
-def _classifier(parent: nn.Module) -> nn.Dense:
-  param_dtype = layers.param_dtype(parent.dtype)
-  return nn.Dense(parent.num_classes, dtype=param_dtype, param_dtype=param_dtype,
-                  kernel_init=_NORMAL, name='classifier')
+def _cast(features: dict[str, jax.Array], dtype: Any) -> dict[str, jax.Array]:
+  """Maps as the trunk computes them; stored ones are float16."""
+  return {name: x.astype(dtype) for name, x in features.items()}
 
 
 def dropout(x: jax.Array, example_keys: jax.Array, *, rate: float,
