@@ -192,6 +192,10 @@ SECTIONS: dict[str, dict[str, Field]] = {
         'pretrained': Field(
             'imagenet', 'imagenet (downloaded once), a .pth or .safetensors file, or '
             "'' for scratch."),
+        'freeze_backbone': Field(
+            False, 'Train the head alone, on maps of the backbone that are computed '
+            'once and kept beside the prepared data: docs/performance.md. BatchNorm '
+            'uses its running statistics.'),
         'rescale_pretrained': Field(
             False, 'Scale every layer of a plain vgg16 to activations of unit '
             'root-mean-square.'),
@@ -347,6 +351,7 @@ _OF_UNET = {
     'roi': ('lesion', 'learns lesion masks'),
     'pretrained': ('', 'learns from scratch'),
     'rescale_pretrained': (False, 'learns from scratch'),
+    'freeze_backbone': (False, 'has no backbone'),
     'accumulate_steps': (1, 'has BatchNorm, which needs the whole batch at once'),
     'remat': (False, 'cannot recompute its layers'),
 }
@@ -381,8 +386,13 @@ def _check_taps(config: Mapping[str, Any]) -> None:
 
 def _check_backbone(config: Mapping[str, Any]) -> None:
   backbone = BACKBONES[config['backbone']]
+  if config['freeze_backbone'] and config['random_crop']:
+    raise errors.UserError(
+        'random_crop=True does not go with freeze_backbone=True, whose maps are '
+        'computed once for each view: a crop of the image is not a crop of its maps; '
+        'set random_crop=False')
   if (config['accumulate_steps'] > 1 and backbone.batch_norm
-      and not config['accumulate_batch_norm']):
+      and not config['accumulate_batch_norm'] and not config['freeze_backbone']):
     raise errors.UserError(
         f'accumulate_steps={config["accumulate_steps"]} would let the BatchNorm of '
         f'backbone={config["backbone"]!r} normalise each micro-batch by itself, unlike '

@@ -76,17 +76,19 @@ def publish(staged: pathlib.Path, final: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, *, name: str, remedy: str) -> Iterator[None]:
+def locked(folder: pathlib.Path, *, name: str, remedy: str, wait: bool = False
+           ) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
   Args:
     folder: one process at a time writes to it.
     name: of the folder, in messages.
     remedy: what to do where the folder cannot be had, in messages.
+    wait: for another process to release the lock.
 
   Raises:
-    UserError: another process holds the lock, or the folder cannot be written or
-      locked.
+    UserError: another process holds the lock and we do not wait, or the folder cannot
+      be written or locked.
   """
   if fcntl is None:
     raise errors.UserError(f'{name} cannot be locked on Windows; use WSL')
@@ -98,7 +100,7 @@ def locked(folder: pathlib.Path, *, name: str, remedy: str) -> Iterator[None]:
         f'{name} cannot be written ({error.strerror}); {remedy}') from None
   with lock:
     try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
       raise errors.UserError(
           f'{name} is in use by another process; wait for it, or {remedy}') from None

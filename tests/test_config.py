@@ -110,6 +110,7 @@ def test_unknown_and_missing_fields():
     ({'image_size': 100}, ['image_size=100', 'multiple of 32']),
     ({'image_size': 288}, ['image_size=288', 'resize_size=256']),
     ({'fold': 1}, ['fold=1', 'num_folds=1', '0 to 0']),
+    ({'freeze_backbone': True}, ['random_crop=True', 'set random_crop=False']),
     ({'num_folds': 5, 'fold': 5}, ['fold=5', '0 to 4']),
     ({'roi': 'lesion', 'model': 'mel_cnn'}, ["roi='lesion'", "model='mel_cnn'"]),
     ({'taps': (), 'dice_weights': ()}, ['taps=()', 'vgg16_gap', 'pool3']),

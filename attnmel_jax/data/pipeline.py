@@ -15,6 +15,8 @@ A batch is a dict of numpy arrays; S is the side of the prepared images:
   label      int32 [B], class of the task
   index      int32 [B], row in the prepared split
   valid      bool  [B], False for the padding of the last evaluation batch
+  features   {map: float16 [B, h, w, C]}, instead of the image, with a frozen backbone;
+             roi is then turned and cropped like them
 and in evaluation batches, whatever region trains,
   lesion     uint8 [B, S, S]
   has_lesion bool  [B]
@@ -37,7 +39,9 @@ import numpy as np
 from attnmel_jax import errors
 from attnmel_jax import progress
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
+# (step, its batch) -> the batch as it is handed out.
+Finish = Callable[[int, Batch], Batch]
 
 
 class Prior(NamedTuple):
@@ -176,6 +180,12 @@ def open_store(split: Any, *, maps: Sequence[str], cache_gib: float) -> ImageSto
   return ImageStore(split, maps, arrays)
 
 
+def as_it_is(step: int, batch: Batch) -> Batch:
+  """The `Finish` of batches of photographs."""
+  del step
+  return batch
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingBatches:
   """The batch of every step: a function of these fields and the step alone.
@@ -190,6 +200,7 @@ class TrainingBatches:
     oversample_factors: one per class, for the sampler 'repeat'.
     seed: of the order.
     part: which positions of each batch to load; slice(None) for all.
+    finish: applied to the batch of every step.
 
   Raises:
     UserError: an option is out of range, fewer rows than a batch, or no
@@ -206,6 +217,7 @@ class TrainingBatches:
   oversample_factors: Sequence[int]
   seed: int
   part: slice
+  finish: Finish = as_it_is
 
   def __post_init__(self):
     steps_per_pass(self.rows_per_pass, self.batch_size)
@@ -228,7 +240,7 @@ class TrainingBatches:
   def batch_at(self, step: int) -> Batch:
     """The `part` of the batch of step `step` = 0, 1, ..."""
     rows = self._rows_at(step)
-    return _assemble(self.store, rows, self.labels, self.region)[0]
+    return self.finish(step, _assemble(self.store, rows, self.labels, self.region)[0])
 
   def iterate(self, *, start_step: int, num_steps: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step, batch) from `start_step` up to `num_steps`, prefetched.
@@ -255,12 +267,12 @@ class TrainingBatches:
 
 def evaluation_batches(
     store: ImageStore, rows: np.ndarray, labels: np.ndarray, *, region: Region,
-    batch_size: int, part: slice,
+    batch_size: int, part: slice, finish: Finish = as_it_is,
 ) -> Iterator[Batch]:
   """Yields batches that hold each of `rows` once, in order, prefetched.
 
   The last one is padded to `batch_size`: valid False, index -1, and zeros for
-  all else. `store` must hold the 'lesion' map; `labels` and `part` as in
+  all else. `store` must hold the 'lesion' map; `labels`, `part` and `finish` as in
   TrainingBatches.
   """
   size = len(range(batch_size)[part])
@@ -275,7 +287,7 @@ def evaluation_batches(
       batch = {key: np.concatenate([value, np.zeros_like(value, shape=(
           padding, *value.shape[1:]))]) for key, value in batch.items()}
       batch['index'][-padding:] = -1
-    return batch
+    return finish(number, batch)
 
   return _prefetch(batch_at, range(-(-len(rows) // batch_size)), store)
 

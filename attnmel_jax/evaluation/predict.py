@@ -57,12 +57,18 @@ def eval_step(variables: Any, batch: dict[str, jax.Array], *, model: flax.linen.
 
   Args:
     variables: of the model.
-    batch: `image` uint8 [B, S, S, 3] and, with tta, `element` int [B].
+    batch: `image` uint8 [B, S, S, 3] and, with tta, `element` int [B]; or `features`,
+      maps of the backbone {name: float16 [B, h, w, C]}, without tta.
     model: returns logits, out.
     take: what to keep of them.
     input: crop, normalisation and type of the images.
     tta: each image is seen under the symmetry `element`, and its maps are turned back.
   """
+  if 'features' in batch:
+    logits, out = model.apply(
+        variables, batch['features'], train=False, method='head')
+    values, maps = take(variables, logits, out)
+    return {**values, **maps}
   image = images.centre_crop(batch['image'], input.image_size)
   if tta:
     image = jax.vmap(images.dihedral)(image, batch['element'])
@@ -103,7 +109,13 @@ def average_views(one_view: Callable[[Any, Any], dict[str, Any]]
 def on_batch(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
              image: np.ndarray) -> dict[str, Any]:
   """What a step of `on_devices` gives for images uint8 [B, S, S, 3], in numpy."""
-  return parallel.unshard(step(variables, parallel.shard({'image': image})))
+  return on_inputs(step, variables, {'image': image})
+
+
+def on_inputs(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
+              inputs: dict[str, Any]) -> dict[str, Any]:
+  """What a step of `on_devices` gives for arrays [B, ...] by name, in numpy."""
+  return parallel.unshard(step(variables, parallel.shard(inputs)))
 
 
 def join(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -139,7 +151,8 @@ def predict(step: Callable[[Any, Any], dict[str, Any]], variables: Any,
   for batch in batches:
     kept = {name: batch[name]
             for name in ('index', 'label', 'lesion', 'has_lesion', 'valid')}
-    parts.append(on_batch(step, variables, batch['image']) | kept)
+    seen = 'features' if 'features' in batch else 'image'
+    parts.append(on_inputs(step, variables, {seen: batch[seen]}) | kept)
   if not parts:
     raise ValueError('nothing to predict: no batches')
   merged = join(parts)

@@ -19,6 +19,7 @@ from attnmel_jax.experiments import methods
 from attnmel_jax.models import backbones
 from attnmel_jax.models import pretrained
 from attnmel_jax.training import augment
+from attnmel_jax.training import frozen
 from attnmel_jax.training import schedule as schedule_lib
 from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import step as step_lib
@@ -99,12 +100,16 @@ def training_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., 
   return functools.partial(
       step_lib.train_step,
       model=method.create_model(config, num_classes, remat=config['remat']),
-      loss=method.loss(config), tx=optimiser(config),
-      augmentation=augment.Augmentation(
-          random_crop=config['random_crop'], random_flip=config['random_flip'],
-          random_rotation=config['random_rotation']),
+      loss=method.loss(config), tx=optimiser(config), augmentation=augmentation(config),
       input=input_of(config), accumulate_steps=config['accumulate_steps'],
       axis_name=parallel.AXIS)
+
+
+def augmentation(config: Mapping[str, Any]) -> augment.Augmentation:
+  """What is random about a training image."""
+  return augment.Augmentation(
+      random_crop=config['random_crop'], random_flip=config['random_flip'],
+      random_rotation=config['random_rotation'])
 
 
 def schedule(config: Mapping[str, Any], steps_per_pass: int) -> schedule_lib.Schedule:
@@ -134,7 +139,8 @@ def optimiser(config: Mapping[str, Any]) -> optax.GradientTransformation:
 
 def initial_state(config: Mapping[str, Any], variables: Any) -> state_lib.TrainState:
   """A state at step 0 on all devices."""
-  return parallel.replicated(state_lib.create(variables, optimiser(config)))
+  return parallel.replicated(state_lib.create(
+      variables, optimiser(config), frozen=config['freeze_backbone']))
 
 
 def state_template(config: Mapping[str, Any], num_classes: int
@@ -142,7 +148,8 @@ def state_template(config: Mapping[str, Any], num_classes: int
   """Shapes, types and placement of a state, to restore one onto."""
   initialise = _initialiser(config, num_classes)
   shapes = jax.eval_shape(
-      lambda key: state_lib.create(initialise(key), optimiser(config)),
+      lambda key: state_lib.create(initialise(key), optimiser(config),
+                                   frozen=config['freeze_backbone']),
       jax.random.key(0))
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
@@ -160,3 +167,14 @@ def eval_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]
 def prediction_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
   """`eval_step` on all devices; with tta the mean over the eight views."""
   return predict.on_devices(eval_step(config, num_classes), tta=config['tta'])
+
+
+def maps_step(config: Mapping[str, Any], num_classes: int) -> Callable[..., Any]:
+  """The per-device `step(variables, batch)` of `frozen.maps_step`.
+
+  It gives the maps at all taps, whether the model reads them or not, so that its runs
+  share them with the other models'.
+  """
+  model = methods.of(config).create_model(config, num_classes, remat=False)
+  return frozen.maps_step(
+      model, input_of(config), (*sorted(config['taps']), 'pool5'))

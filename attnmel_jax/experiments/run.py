@@ -30,7 +30,11 @@ from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
 from attnmel_jax.training import schedule as schedule_lib
+from attnmel_jax.training import stored_maps
 from attnmel_jax.training import tensorboard
+
+# Of a frozen backbone, by part; empty where it is trained.
+Maps = Mapping[str, stored_maps.Maps]
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
              'tensorflow-datasets', 'grain', 'numpy', 'scikit-learn', 'pillow')
@@ -146,13 +150,13 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, bound: Mapping[str, str
   method = methods.of(config)
   step = build.prediction_step(config, len(task.class_names))
 
-  def predict_part(name: str, variables: Any) -> Any:
+  def predict_part(name: str, variables: Any, maps: Maps) -> Any:
     return method.predict(config, step, variables, batches.evaluation_batches(
-        config, task.parts[name], stores[name]))
+        config, task.parts[name], stores[name], maps.get(name)))
 
-  variables, best = _train(config, task, stores['train'], predict_part, folder,
-                           quiet=quiet)
-  predictions = {name: predict_part(name, variables)
+  variables, best, maps = _train(config, task, stores, predict_part, folder,
+                                 quiet=quiet)
+  predictions = {name: predict_part(name, variables, maps)
                  for name in ('validation', 'test') if name in task.parts}
 
   def finish():
@@ -187,16 +191,17 @@ def _environment() -> dict[str, Any]:
   return run_folder.environment(versions, devices)
 
 
-def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.ImageStore,
-           predict_part: Callable[[str, Any], Any], folder: pathlib.Path, *, quiet: bool
-           ) -> tuple[Any, dict[str, Any]]:
-  """The best variables, and at which step and score they were best."""
+def _train(config: Mapping[str, Any], task: task_lib.Task,
+           stores: Mapping[str, pipeline.ImageStore],
+           predict_part: Callable[[str, Any, Maps], Any], folder: pathlib.Path, *,
+           quiet: bool) -> tuple[Any, dict[str, Any], Maps]:
+  """The best variables, at which step and score they were best, and the maps."""
   num_classes = len(task.class_names)
-  train_batches = batches.training_batches(config, task, store)
+  train_batches = batches.training_batches(config, task, stores['train'])
   schedule = build.schedule(config, train_batches.steps_per_pass)
 
   def validate(state):
-    predictions = predict_part('validation', state.variables())
+    predictions = predict_part('validation', state.variables(), maps)
     if events is not None:
       _add_picture(events, int(state.step), config, predictions,
                    task.parts['validation'])
@@ -219,6 +224,9 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
       notes = [f'resumed after step {int(state.step)} of {schedule.total_steps}']
     if not quiet:
       print(*notes, sep='\n', file=sys.stderr)
+    maps = batches.open_maps(config, task, stores, state.variables(), quiet=quiet)
+    train_batches = batches.with_maps(config, train_batches, maps.get('train'),
+                                      num_steps=schedule.total_steps)
     events = _open_events(config, folder, int(state.step), schedule, stack)
     state, _ = loop.train(
         state, best_score,
@@ -228,7 +236,7 @@ def _train(config: Mapping[str, Any], task: task_lib.Task, store: pipeline.Image
         hyper=build.hyperparameters(config), schedule=schedule,
         validate=validate if 'validation' in task.parts else None,
         checkpoints=checkpoints, folder=folder, events=events, quiet=quiet)
-    return checkpoints.restore_best(state.variables())
+    return *checkpoints.restore_best(state.variables()), maps
 
 
 def _open_events(config: Mapping[str, Any], folder: pathlib.Path, step: int,

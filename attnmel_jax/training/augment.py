@@ -40,22 +40,13 @@ def augment(image: jax.Array, roi: jax.Array, keys: jax.Array,
   """
 
   def one(image, roi, key):
-    # int32 throughout: the draws are the same with and without float64.
-    crop_key, turn_key, flip_key = jax.random.split(key, 3)
     margin = image.shape[0] - image_size
     if augmentation.random_crop:
-      top, left = jax.random.randint(crop_key, (2,), 0, margin + 1, jnp.int32)
+      top, left = jax.random.randint(
+          _keys(key)[0], (2,), 0, margin + 1, jnp.int32)
     else:
       top = left = jnp.int32(margin // 2)
-    turns = 0
-    if augmentation.random_rotation:
-      turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32)
-    if augmentation.random_flip:
-      across, down = jax.random.randint(flip_key, (2,), 0, 2, jnp.int32)
-    else:
-      across = down = 0
-    # A flip from top to bottom is half a turn and a flip from left to right.
-    element = jnp.asarray((turns + 2 * down) % 4 + 4 * (across ^ down))
+    element = draw_view(key, augmentation)
 
     def transform(array):
       size = (image_size, image_size, *array.shape[2:])
@@ -65,3 +56,28 @@ def augment(image: jax.Array, roi: jax.Array, keys: jax.Array,
     return transform(image), transform(roi)
 
   return jax.vmap(one)(image, roi, keys)
+
+
+def draw_view(key: jax.Array, augmentation: Augmentation) -> jax.Array:
+  """The symmetry of an example, as `images.dihedral` numbers them: int32 scalar."""
+  _, turn_key, flip_key = _keys(key)
+  turns = across = down = 0
+  if augmentation.random_rotation:
+    turns = jax.random.randint(turn_key, (), 0, 4, jnp.int32)
+  if augmentation.random_flip:
+    across, down = jax.random.randint(flip_key, (2,), 0, 2, jnp.int32)
+  # A flip from top to bottom is half a turn and a flip from left to right.
+  return jnp.asarray((turns + 2 * down) % 4 + 4 * (across ^ down), jnp.int32)
+
+
+def views(augmentation: Augmentation) -> tuple[int, ...]:
+  """All symmetries that `draw_view` may give, in order."""
+  if augmentation.random_rotation:
+    return tuple(range(8 if augmentation.random_flip else 4))
+  return (0, 2, 4, 6) if augmentation.random_flip else (0,)
+
+
+def _keys(key: jax.Array) -> jax.Array:
+  """Of the crop, the turn and the flips. What they draw is int32 throughout: the same
+  with and without float64."""
+  return jax.random.split(key, 3)

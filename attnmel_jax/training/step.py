@@ -28,6 +28,11 @@ def example_keys(seed: jax.Array, step: jax.Array, batch_size: int,
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(position)
 
 
+def split_keys(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Of `example_keys` [B], those of the augmentation and those of dropout."""
+  return jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
+
+
 def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
                hyper: dict[str, jax.Array], *, model: flax.linen.Module,
                loss: losses.Loss, tx: optax.GradientTransformation,
@@ -39,7 +44,9 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
   Args:
     state: the same on every device.
     batch: this device's share: image uint8 [B, S, S, 3], roi uint8 [B, S, S],
-      has_roi bool [B], label int32 [B]; all rows valid.
+      has_roi bool [B], label int32 [B]; all rows valid. With a frozen backbone
+      `features` instead of `image`, {map: float16 [B, h, w, C]}, and `roi` turned
+      and cropped like them: the head alone is trained.
     hyper: numbers that may differ without compiling anew: learning_rate,
       weight_decay, seed (uint32), and those of the loss.
     model: returns logits, out; its BatchNorm must name `axis_name`.
@@ -53,17 +60,22 @@ def train_step(state: state_lib.TrainState, batch: dict[str, jax.Array],
   Returns:
     The new state and the terms of the loss, equal on every device.
   """
-  keys = example_keys(hyper['seed'], state.step, batch['label'].shape[0], axis_name)
-  augment_keys, dropout_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
-  image, roi = augment.augment(batch['image'], batch['roi'], augment_keys, augmentation,
-                               image_size=input.image_size)
-  share = {'image': image, 'roi': roi, 'has_roi': batch['has_roi'],
-           'label': batch['label'], 'keys': dropout_keys}
+  augment_keys, dropout_keys = split_keys(example_keys(
+      hyper['seed'], state.step, batch['label'].shape[0], axis_name))
+  share = {'has_roi': batch['has_roi'], 'label': batch['label'], 'keys': dropout_keys}
+  if 'features' in batch:
+    share |= {'features': batch['features'], 'roi': batch['roi']}
+    variables = state_lib.of_head(state.params), {}  # its layers keep no statistics
+  else:
+    share['image'], share['roi'] = augment.augment(
+        batch['image'], batch['roi'], augment_keys, augmentation,
+        image_size=input.image_size)
+    variables = state.params, state.batch_stats
   find = _gradients if accumulate_steps == 1 else functools.partial(
       accumulation.gradients, accumulate_steps=accumulate_steps)
   gradients, metrics, batch_stats = find(
-      functools.partial(_forward, model=model, input=input), loss, state.params,
-      state.batch_stats, share, hyper, axis_name=axis_name)
+      functools.partial(_forward, model=model, input=input), loss, *variables, share,
+      hyper, axis_name=axis_name)
   if axis_name is not None:
     # A loss's psum sends every device the gradient of all devices' copies of it,
     # so the mean over devices is the gradient of the global loss.
@@ -79,9 +91,13 @@ def _forward(params: Any, batch_stats: Any, share: dict[str, jax.Array], *,
              model: flax.linen.Module, input: images.Input
              ) -> tuple[jax.Array, dict[str, Any], dict[str, jax.Array], Any]:
   """Logits, out, the targets with `roi` in [0, 1], and new batch statistics."""
+  if 'features' in share:
+    seen, method = share['features'], 'head'
+  else:
+    seen, method = input.normalise(share['image']), '__call__'
   (logits, out), updated = model.apply(
-      {'params': params, 'batch_stats': batch_stats}, input.normalise(share['image']),
-      train=True, example_keys=share['keys'], mutable=['batch_stats'])
+      {'params': params, 'batch_stats': batch_stats}, seen, train=True,
+      example_keys=share['keys'], mutable=['batch_stats'], method=method)
   targets = {'label': share['label'], 'has_roi': share['has_roi'],
              'roi': share['roi'].astype(input.dtype) / 255}
   return logits, out, targets, updated.get('batch_stats', {})

@@ -14,6 +14,7 @@ import pytest
 from attnmel_jax import errors
 from attnmel_jax.data import prepare
 from attnmel_jax.evaluation import prediction_files
+from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import parts as parts_lib
 from attnmel_jax.experiments import run as run_lib
 from attnmel_jax.experiments import task as task_lib
@@ -57,6 +58,19 @@ def test_a_finished_run_is_not_run_again(finished, config):
 def test_a_stopped_run_ends_as_one_that_was_left_alone(
     finished, config, tmp_path, monkeypatch):
   folder, summary = finished
+  other = tmp_path / 'stopped'
+  config = config | {'tensorboard': True}  # which changes no number
+  _stop_in_step_four(config, other, monkeypatch)
+  assert not (other / 'summary.json').exists()
+  assert run_lib.run(config, other, quiet=True) == summary
+  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv'):
+    assert (other / name).read_bytes() == (folder / name).read_bytes(), name
+  assert not (folder / 'tensorboard').exists()
+  _check_events(other)
+
+
+def _stop_in_step_four(config, folder, monkeypatch):
+  """Runs until a SIGTERM comes in the fourth step."""
   make_update = run_lib.parallel.update
 
   def stopping_in_step_four(step):
@@ -68,18 +82,40 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(
       return update(state, batch, hyper)
     return stopping
 
-  other = tmp_path / 'stopped'
-  config = config | {'tensorboard': True}  # which changes no number
   with monkeypatch.context() as patched:
     patched.setattr(run_lib.parallel, 'update', stopping_in_step_four)
     with pytest.raises(loop.Stopped):
-      run_lib.run(config, other, quiet=True)
-  assert not (other / 'summary.json').exists()
-  assert run_lib.run(config, other, quiet=True) == summary
-  for name in ('metrics.jsonl', 'predictions/test.csv', 'predictions/val.csv'):
-    assert (other / name).read_bytes() == (folder / name).read_bytes(), name
-  assert not (folder / 'tensorboard').exists()
-  _check_events(other)
+      run_lib.run(config, folder, quiet=True)
+
+
+def test_runs_with_a_frozen_backbone_share_its_maps_and_resume(
+    config, tmp_path, monkeypatch):
+  shutil.copytree(config['data_dir'], tmp_path / 'data')  # maps are kept beside them
+  config |= {'data_dir': str(tmp_path / 'data'), 'freeze_backbone': True,
+             'random_crop': False, 'random_rotation': False}
+  whole, stopped = tmp_path / 'whole', tmp_path / 'stopped'
+  summary = run_lib.run(config, whole, quiet=True)
+  views = {path: path.stat().st_mtime_ns
+           for path in tmp_path.glob('data/isic2017/*-maps-*/view*')}
+  assert sorted(path.name for path in views) == [
+      'view0', 'view0', 'view0', 'view2', 'view4', 'view6']
+  _stop_in_step_four(config, stopped, monkeypatch)
+  assert run_lib.run(config, stopped, quiet=True) == summary
+  for name in ('metrics.jsonl', 'predictions/test.csv'):
+    assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+  run_lib.run(config | {'model': 'mel_cnn', 'roi': 'none'}, tmp_path / 'mel_cnn',
+              quiet=True)
+  assert views == {path: path.stat().st_mtime_ns
+                   for path in tmp_path.glob('data/isic2017/*-maps-*/*view*')}
+  # The whole network, from its checkpoint, on the photographs.
+  scored = evaluate.evaluate(
+      whole, dataset='isic2017', data_dir=config['data_dir'], split='test',
+      out=tmp_path / 'scored', allow_leakage=False)
+  assert scored['test']['n'] == 20
+  found, wanted = (prediction_files.read_predictions(
+      folder / 'predictions' / 'test.csv').probabilities
+                   for folder in (tmp_path / 'scored', whole))
+  np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def _check_events(folder):
