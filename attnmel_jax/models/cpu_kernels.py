@@ -11,11 +11,13 @@ rounding.
   pooled = max_pool2x2(features)
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import contextvars
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -247,6 +249,75 @@ def _combine(matrix: Sequence[Sequence[float]], values: Sequence[jax.Array]
   return sums
 
 
+def by_images(function: Callable[..., jax.Array], *maps: jax.Array) -> jax.Array:
+  """`function` of several [B, ...], a few images at a time; its result is [B, ...].
+
+  On a CPU. Maps and results of a loop are computed once; otherwise XLA computes maps
+  anew for each use, inside of what uses them. A few images stay in the cache.
+  """
+  images = _images_of_a_tile(maps)
+
+  def fill(tile, result):
+    part = function(*_tile(maps, tile, images))
+    return lax.dynamic_update_slice_in_dim(result, part, tile * images, 0)
+
+  part = jax.eval_shape(function, *_tile(maps, 0, images))
+  whole = jnp.zeros((len(maps[0]), *part.shape[1:]), part.dtype)
+  return lax.fori_loop(0, len(maps[0]) // images, fill, whole)
+
+
+def sum_over_images(function: Callable[..., Any], *maps: jax.Array) -> Any:
+  """The sum of what `function` makes of [B, ...], a few images at a time."""
+  images = _images_of_a_tile(maps)
+
+  def add(tile, total):
+    return jax.tree.map(jnp.add, total, function(*_tile(maps, tile, images)))
+
+  # From the first images, not from zeros: see `_winograd_kernel_gradient`.
+  return lax.fori_loop(
+      1, len(maps[0]) // images, add, function(*_tile(maps, 0, images)))
+
+
+def _images_of_a_tile(maps: Sequence[jax.Array]) -> int:
+  batch = len(maps[0])
+  largest = max(x.size for x in maps) // batch
+  # Fewer than all: a loop of one turn is none.
+  return _largest_divisor(batch, min(_TILE_SIZE // largest, batch - 1))
+
+
+def _tile(maps: Sequence[jax.Array], tile, images: int) -> list[jax.Array]:
+  return [lax.dynamic_slice_in_dim(x, tile * images, images) for x in maps]
+
+
+def fold(x: jax.Array, parts: int = 16) -> jax.Array:
+  """[N, C] -> [N / parts, C], sums of distant rows; `parts` is less where it must be.
+
+  Sums of whole rows, unlike XLA's reductions, use the vector units of a CPU.
+  """
+  parts = _largest_divisor(len(x), parts)
+  return sum(x[i * len(x) // parts:(i + 1) * len(x) // parts] for i in range(parts))
+
+
+@jax.custom_vjp
+def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """[B, H, W, C] times [C, K] -> [B, H, W, K]. Reverse mode, first order.
+
+  The gradient of the kernel is written as one product of two matrices, both summed
+  over their rows: of other forms XLA transposes the maps first, which takes longer on
+  a CPU than the product.
+  """
+  return x @ kernel
+
+
+def _conv1x1_backward(residuals, gradient):
+  x, kernel = residuals
+  rows, slopes = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
+  return gradient @ kernel.T, lax.dot_general(rows, slopes, (((0,), (0,)), ((), ())))
+
+
+conv1x1.defvjp(lambda x, kernel: (conv1x1(x, kernel), (x, kernel)), _conv1x1_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided(x: jax.Array, kernel: jax.Array, stride: int, same: bool) -> jax.Array:
   """Convolution of any stride; on a CPU a product with the patches that it sees.
@@ -300,7 +371,7 @@ def _patch_product(x: jax.Array, kernel: jax.Array, *, stride: int, same: bool
       padded[:, i:i + stride * (rows - 1) + 1:stride,
              j:j + stride * (columns - 1) + 1:stride]
       for i in range(size) for j in range(size)], axis=-1)
-  return patches @ kernel.reshape(-1, kernel.shape[-1])
+  return conv1x1(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
 def _margins(x: jax.Array, kernel: jax.Array, stride: int, same: bool

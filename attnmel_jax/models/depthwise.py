@@ -81,25 +81,28 @@ def _direct_kernel_gradient(x, gradient, *, stride, shape):
 def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
   """`_direct`; sums are at least float32."""
   size, dtype = len(kernel), _sum_dtype(x)
-  windows = _windows(x.astype(dtype), size, stride)
   kernel = kernel[:, :, 0].astype(dtype)
-  return sum(window * kernel[i, j] for i, j, window in windows).astype(x.dtype)
+
+  def convolve_images(x):
+    windows = _windows(x.astype(dtype), size, stride)
+    return sum(window * kernel[i, j] for i, j, window in windows).astype(x.dtype)
+
+  return cpu_kernels.by_images(convolve_images, x)
 
 
 def _shifted_kernel_gradient(x: jax.Array, gradient: jax.Array, *, stride: int,
                              shape: Sequence[int]) -> jax.Array:
   """[B, H, W, C], [B, h, w, C] -> [k, k, 1, C]."""
   size, dtype = shape[0], _sum_dtype(x)
-  slopes = gradient.astype(dtype)
-  products = [window * slopes
-              for _, _, window in _windows(x.astype(dtype), size, stride)]
-  # One reduction of all: one pass over the maps, whose products never leave the
-  # registers. Sums by themselves take five to ten times as long.
-  sums = lax.reduce(
-      products, [jnp.zeros((), dtype)] * len(products),
-      lambda one, other: [a + b for a, b in zip(one, other, strict=True)], (1, 2))
-  sums = jnp.stack([by_image.sum(0) for by_image in sums])
-  return sums.reshape(shape).astype(x.dtype)
+
+  def sums_of_images(x, gradient):
+    slopes = gradient.astype(dtype)
+    columns, channels = slopes.shape[2:]
+    return [cpu_kernels.fold((window * slopes).reshape(-1, columns * channels))
+            for _, _, window in _windows(x.astype(dtype), size, stride)]
+
+  sums = jnp.stack(cpu_kernels.sum_over_images(sums_of_images, x, gradient))
+  return sums.reshape(size, size, -1, shape[3]).sum(2, keepdims=True).astype(x.dtype)
 
 
 def _shifted_input_gradient(kernel: jax.Array, gradient: jax.Array, *, stride: int,
@@ -115,25 +118,30 @@ def _shifted_input_gradient(kernel: jax.Array, gradient: jax.Array, *, stride: i
   counts = [-(-(before + length) // stride)  # inputs of a phase
             for before, length in zip(befores, shape[1:3], strict=True)]
   margin = (size - 1) // stride
-  slopes = jnp.pad(gradient.astype(dtype), (
-      (0, 0), *((margin, max(count - length, 0))
-                for count, length in zip(counts, gradient.shape[1:3], strict=True)),
-      (0, 0)))
 
-  def shifted(rows, columns):
-    top, left = margin - rows, margin - columns
-    return slopes[:, top:top + counts[0], left:left + counts[1]]
+  def gradient_of_images(gradient):
+    slopes = jnp.pad(gradient.astype(dtype), (
+        (0, 0), *((margin, max(count - length, 0))
+                  for count, length in zip(counts, gradient.shape[1:3], strict=True)),
+        (0, 0)))
 
-  def phase(row, column):
-    return sum(kernel[i, j] * shifted(i // stride, j // stride)
-               for i in range(row, size, stride) for j in range(column, size, stride))
+    def shifted(rows, columns):
+      top, left = margin - rows, margin - columns
+      return slopes[:, top:top + counts[0], left:left + counts[1]]
 
-  phases = jnp.stack([
-      jnp.stack([phase(row, column) for column in range(stride)], 3)
-      for row in range(stride)], 2)  # [B, count, stride, count, stride, C]
-  padded = phases.reshape(
-      shape[0], stride * counts[0], stride * counts[1], shape[3])
-  return lax.dynamic_slice(padded, (0, *befores, 0), shape).astype(gradient.dtype)
+    def phase(row, column):
+      return sum(kernel[i, j] * shifted(i // stride, j // stride)
+                 for i in range(row, size, stride) for j in range(column, size, stride))
+
+    phases = jnp.stack([
+        jnp.stack([phase(row, column) for column in range(stride)], 3)
+        for row in range(stride)], 2)  # [B, count, stride, count, stride, C]
+    padded = phases.reshape(
+        len(gradient), stride * counts[0], stride * counts[1], shape[3])
+    return lax.dynamic_slice(
+        padded, (0, *befores, 0), (len(gradient), *shape[1:])).astype(gradient.dtype)
+
+  return cpu_kernels.by_images(gradient_of_images, gradient)
 
 
 def _sum_dtype(x: jax.Array) -> jnp.dtype:

@@ -75,7 +75,7 @@ class Conv(nn.Module):
         (self.size, self.size, x.shape[-1], self.features), param_dtype(self.dtype))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     if self.size == 1:
-      return x[:, ::self.stride, ::self.stride] @ kernel[0, 0]
+      return cpu_kernels.conv1x1(x[:, ::self.stride, ::self.stride], kernel[0, 0])
     if (self.size, self.stride) == (3, 1):
       return cpu_kernels.conv3x3(x, kernel)
     return cpu_kernels.strided(x, kernel, self.stride, self.same)
@@ -127,9 +127,7 @@ class BatchNorm(nn.Module):
     running_var = self.variable('batch_stats', 'var', jnp.ones, shape, dtype)
     values = x.astype(dtype)
     if train:
-      # Image by image first: over all axes at once XLA sums large maps on one core of
-      # a CPU.
-      mean, square = (v.mean((1, 2)).mean(0) for v in (values, values ** 2))
+      mean, square = _moments(values)
       if self.axis_name is not None:
         mean, square = jax.lax.pmean((mean, square), self.axis_name)
       var = jnp.maximum(square - mean ** 2, 0)  # rounding may leave it below 0
@@ -153,7 +151,7 @@ def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Arr
 
 def _scale_and_shift_backward(residuals, gradient):
   x, scale = residuals
-  return gradient * scale, _channel_sums(gradient * x), _channel_sums(gradient)
+  return gradient * scale, *_channel_sums(lambda x, g: (g * x, g), x, gradient)
 
 
 scale_and_shift.defvjp(
@@ -161,14 +159,31 @@ scale_and_shift.defvjp(
     _scale_and_shift_backward)
 
 
-def _channel_sums(x: jax.Array) -> jax.Array:
-  """[B, H, W, C] -> the sum of each channel, [C]."""
+@jax.custom_vjp
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Means [C] of x [B, H, W, C] and of its square. Reverse mode, first order."""
+  count = x.size // x.shape[-1]
+  total, squares = _channel_sums(lambda x: (x, x ** 2), x)
+  return total / count, squares / count
 
-  def products(x):
-    # XLA's reduction takes several times as long as a product with ones.
-    maps = x.reshape(x.shape[0], -1, x.shape[-1])
-    ones = jnp.ones((len(maps), 1, maps.shape[1]), x.dtype)
-    return (ones @ maps)[:, 0].sum(0)
+
+def _moments_backward(x, gradients):
+  mean, square = gradients
+  return ((mean + 2 * square * x) / (x.size // x.shape[-1]),)
+
+
+_moments.defvjp(lambda x: (_moments(x), x), _moments_backward)
+
+
+def _channel_sums(function, *maps: jax.Array) -> list[jax.Array]:
+  """The sums [C] of the channels of each [B, H, W, C] that `function` makes of maps."""
+
+  def in_parts(*maps):
+    parts = cpu_kernels.sum_over_images(
+        lambda *maps: [cpu_kernels.fold(values.reshape(-1, values.shape[-1]))
+                       for values in function(*maps)], *maps)
+    return [part.sum(0) for part in parts]
 
   return jax.lax.platform_dependent(
-      x, cpu=products, default=lambda x: x.sum((0, 1, 2)))
+      *maps, cpu=in_parts,
+      default=lambda *maps: [x.sum((0, 1, 2)) for x in function(*maps)])
