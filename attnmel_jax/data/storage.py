@@ -164,10 +164,15 @@ def open_split(dataset: str, split: str, *, data_dir: pathlib.Path,
         f'launch/prepare.py --dataset={dataset} --source=DIR --data_dir={data_dir} '
         f'--crop_ratio={crop_ratio} --resize_size={resize_size}')
   _check_features(path)
-  index = read_index(path)
   try:
+    index = files.read_json(path / 'metadata.json')
     _check_index(index)
-    records = tfds.builder_from_directory(path).as_data_source(
+    builder = tfds.builder_from_directory(path)
+    described = getattr(builder.info.features['label'], 'names', [])
+    if described != index['class_names']:
+      raise ValueError(f'metadata.json has the classes {index["class_names"]}, '
+                       f'features.json {described}')
+    records = builder.as_data_source(
         split, decoders={name: tfds.decode.SkipDecoding() for name in _MAPS})
     if len(records) != len(index['ids']):
       raise ValueError(f'{len(records)} records, {len(index["ids"])} ids')

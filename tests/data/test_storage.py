@@ -108,12 +108,13 @@ CONTRADICTIONS = [
     ({'labels': [0.5] * 6}, 'labels is of another type'),
     ({'ids': ['a'] * 6}, 'an id is there twice'),
     ({'ids': ['../../evil', *'bcdef']}, "id '../../evil' names no file"),
-    ({'ids': ['\udc80', *'bcdef']}, 'names no file'),
+    ({'ids': ['\udc80', *'bcdef']}, 'half a character'),
     ({'ids': []}, 'groups are not one'),
     (dict.fromkeys(('ids', 'groups', 'labels', 'has_lesion', 'has_dermo'), ()),
      'no image'),
     ({'groups': ['a', ['b']]}, 'groups is of another type'),
     ({'class_names': ['a', 'a', 'b']}, 'a class is there twice'),
+    ({'class_names': ['c', 'b', 'a']}, 'metadata.json has the classes .*features'),
     ({'dermo_attributes': list('abcdefghi')}, '9 attributes do not fit a map'),
     ({'synthetic': 'no'}, 'synthetic is of another type')]
 

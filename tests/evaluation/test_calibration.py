@@ -69,6 +69,8 @@ def test_the_temperature_has_bounds():
   for labels, bound in ((np.array([0, 1]), 0.05), (np.array([1, 0]), 20)):
     assert calibration.fit_temperature(labels, probabilities) == (
         pytest.approx(bound, rel=1e-3))
+  # Probabilities of 0 and 1 have the same loss at any temperature.
+  assert calibration.fit_temperature(np.array([0, 1, 1]), np.eye(2)[[0, 1, 1]]) == 0.05
 
 
 @pytest.mark.parametrize('call, message', [

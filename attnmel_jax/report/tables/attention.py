@@ -64,7 +64,7 @@ def scores(context: captions.Context) -> table_lib.Table | None:
     cells = [_cell(group, entry, kind) if present else table_lib.NO_RUN
              for kind in attention_scores.SCORES]
     difference = table_lib.NOTHING
-    if present and printed:
+    if present and printed and not group.synthetic:
       difference = table_lib.number(
           _values(group, entry, 'jaccard')[0] - float(printed), signed=True)
     beside = [table_lib.Cell(printed) if printed else table_lib.NOTHING, difference]

@@ -94,13 +94,13 @@ def _printed(row: published_lib.Row, metric: str) -> table_lib.Cell:
 
 def _beside(group: groups.Group | None, row: published_lib.Row, metric: str
             ) -> list[table_lib.Cell]:
-  """Three cells: ours, published, ours less published."""
+  """Three cells: ours, published, ours less published unless a program drew ours."""
   published = _printed(row, metric)
   if group is None or not group.has(row.name, metric):
     return [table_lib.NO_RUN, published, table_lib.NOTHING]
   found = group.interval(row.name, metric)
   difference = table_lib.NOTHING
-  if metric in row.scores:
+  if metric in row.scores and not group.synthetic:
     difference = table_lib.number(
         found.estimate - float(row.scores[metric]), signed=True)
   return [table_lib.interval(found, signed=False), published, difference]
