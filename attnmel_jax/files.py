@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import csv
+import errno
+import functools
 import hashlib
 import io
 import json
@@ -20,6 +22,7 @@ import math
 import os
 import pathlib
 import re
+import sys
 from typing import Any
 from typing import BinaryIO
 
@@ -32,6 +35,9 @@ except ImportError:  # Windows, where arrays can be worked on all the same
 
 # Bytes: twice the pixels that are allowed, as a BMP. More is a mistake, or a bomb.
 LARGEST = 1 << 29
+# Of `flock`: the file system has no locks (Lustre without -o flock, some of FUSE).
+_NO_LOCKS = frozenset((errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK))
+_TEMPORARY = re.compile(r'\.(.+)\.\d+\.tmp', re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -57,6 +63,20 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     temporary.unlink(missing_ok=True)
 
 
+def final_name(name: str) -> str:
+  """What `replacing` would have called the file, if it is a temporary one of it."""
+  found = _TEMPORARY.fullmatch(name)
+  return found[1] if found else name
+
+
+def sweep(folder: pathlib.Path, ours: Callable[[str], bool]) -> None:
+  """Removes what a killed `replacing` left of the files whose names are `ours`."""
+  for path in folder.glob('.*.tmp'):
+    name = final_name(path.name)
+    if name != path.name and ours(name):
+      path.unlink()
+
+
 def cache_dir() -> pathlib.Path | None:
   """attnmel_jax below $XDG_CACHE_HOME or ~/.cache; None without a home folder."""
   try:
@@ -80,6 +100,8 @@ def locked(folder: pathlib.Path, *, name: str, remedy: str, wait: bool = False
            ) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
+  Where the file system has no locks it goes on without one, and says so.
+
   Args:
     folder: one process at a time writes to it.
     name: of the folder, in messages.
@@ -99,12 +121,39 @@ def locked(folder: pathlib.Path, *, name: str, remedy: str, wait: bool = False
     raise errors.UserError(
         f'{name} cannot be written ({error.strerror}); {remedy}') from None
   with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    held = _lock(lock.fileno(), wait, name, remedy)
+    if not held or not _is_at(lock.fileno(), folder):
       raise errors.UserError(
-          f'{name} is in use by another process; wait for it, or {remedy}') from None
+          f'{name} is in use by another process; wait for it, or {remedy}')
     yield
+
+
+def _lock(descriptor: int, wait: bool, name: str, remedy: str) -> bool:
+  """False where another process holds the lock; True as well without locks."""
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise errors.UserError(
+          f'{name} cannot be locked ({error.strerror}); {remedy}') from None
+    _say_once(f'notice: {name} is on a file system without locks ({error.strerror}); '
+              'start no second command there before this one ends')
+  return True
+
+
+def _is_at(descriptor: int, folder: pathlib.Path) -> bool:
+  """Whether the folder is still the one that was locked: `publish` may replace it."""
+  try:
+    return os.path.samestat(os.fstat(descriptor), os.stat(folder / '.lock'))
+  except FileNotFoundError:
+    return False
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Files of JSON that are not what they should be."""
 
 import csv
+import errno
 import io
 import os
 import pathlib
@@ -138,3 +139,25 @@ def test_the_cache_is_in_the_home_folder_if_there_is_one(monkeypatch):
   assert files.cache_dir() == pathlib.Path('/home/me/.cache/attnmel_jax')
   monkeypatch.setenv('HOME', '~nobody_at_all')
   assert files.cache_dir() is None
+
+
+def test_a_file_system_without_locks_is_said_and_no_obstacle(
+    tmp_path, monkeypatch, capsys):
+  words = {'name': 'the folder', 'remedy': 'name another'}
+
+  def fail_with(code):
+    def flock(descriptor, operation):
+      raise OSError(code, os.strerror(code))
+    monkeypatch.setattr(files.fcntl, 'flock', flock)
+
+  for code in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK) * 2:
+    fail_with(code)
+    with files.locked(tmp_path, **words):
+      pass
+  said = capsys.readouterr().err
+  assert said.count('the folder is on a file system without locks') == 4
+  for code, refused in ((errno.EAGAIN, 'in use'), (errno.EIO, 'cannot be locked')):
+    fail_with(code)
+    with (pytest.raises(errors.UserError, match=refused),
+          files.locked(tmp_path, **words)):
+      pass

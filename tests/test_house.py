@@ -18,7 +18,8 @@ ORDER = (('attnmel_jax',), ('data',), ('phantom',), ('models',), ('evaluation',)
          ('training',), ('experiments',), ('share',), ('report',), ('benchmarks',),
          ('launch',))
 # The modules that lie beside the packages.
-BASE = {'config', 'errors', 'files', 'images', 'parallel', 'progress', 'threads'}
+BASE = {'config', 'errors', 'files', 'images', 'outputs', 'parallel', 'progress',
+        'threads'}
 # Starting these may not wait for JAX.
 NUMPY_ROOMS = ('data', 'phantom', 'evaluation')
 USES_JAX = {'evaluation/predict.py', 'evaluation/predict_masks.py'}

@@ -14,18 +14,29 @@ from collections.abc import Sequence
 import contextlib
 import pathlib
 import platform
+import re
 import subprocess
 from typing import Any
 
 from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax.data import generated
 from attnmel_jax.evaluation import calibration
 
 # These bind no folder: fingerprints say which data trained a run, wherever they
 # lie; summary.json says what leakage was allowed; curves show what metrics.jsonl holds.
 _FREE_FIELDS = ('data_dir', 'allow_leakage', 'tensorboard')
+
+# What a run may leave before it is bound.
+_BEFORE = frozenset(('config.json', 'environment.json', 'leakage.json'))
+# All that it writes by `files.replacing`, by subfolder.
+_WRITTEN = {'.': re.compile(
+    '(config|environment|leakage|summary|generated_masks).json|metrics.jsonl|split.csv'
+)} | dict.fromkeys(
+    ('predictions', 'attention', 'masks'),
+    re.compile(r'(train|val|test)(_images|_submission)?\.(csv|npz|png)'))
 
 # Fields of a summary.json that launch/evaluate.py writes, and of a run's.
 _EVALUATION = {'class_names': list[str], 'threshold': (int, float, type(None)),
@@ -273,15 +284,15 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
   Raises:
-    UserError: another process holds it, or the folder cannot be written, now or in
-      the block.
+    UserError: another process holds it, the folder holds something other than a run,
+      or it cannot be written, now or in the block.
   """
+  check_own(folder)
   with files.locked(
       folder, name=f'workdir={folder}', remedy='name another with --workdir'):
     try:
-      for pattern in ('.*.tmp', '*/.*.tmp'):  # what a kill left half-written
-        for left_over in folder.glob(pattern):
-          left_over.unlink()
+      for sub, names in _WRITTEN.items():  # what a kill left half-written
+        files.sweep(folder / sub, lambda name, names=names: bool(names.fullmatch(name)))
       yield
     except OSError as error:
       if error.errno not in errors.UNWRITABLE or not _is_within(folder, error.filename):
@@ -290,6 +301,15 @@ def claim(folder: pathlib.Path) -> Iterator[None]:
           f'workdir={folder} cannot be written ({error.strerror}); free some space or '
           'make it writable, and the same command resumes from the last checkpoint'
       ) from error
+
+
+def check_own(folder: pathlib.Path) -> None:
+  """Raises UserError unless the folder is new, empty or a run's; writes nothing."""
+  if (folder / 'config.json').exists():
+    read_config(folder)
+    return
+  outputs.check_empty(folder, f'workdir={folder}', 'a run', but=_BEFORE,
+                      remedy='name another with --workdir')
 
 
 def _is_within(folder: pathlib.Path, name: str | None) -> bool:

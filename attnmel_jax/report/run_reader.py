@@ -4,10 +4,12 @@
   scores = run_reader.find_scores(found.runs[0], 'auto')
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import math
+import os
 import pathlib
 import traceback
 from typing import Any
@@ -68,7 +70,7 @@ class Description(NamedTuple):
 
 
 def find_runs(root: pathlib.Path) -> Found:
-  """All run folders below `root`.
+  """All run folders below `root`, also behind links; each is read once.
 
   Raises:
     UserError: there is no such folder, or no run in it is finished and whole.
@@ -77,7 +79,7 @@ def find_runs(root: pathlib.Path) -> Found:
     raise errors.UserError(f'--runs={root} is not a folder; name one that holds run '
                            'folders, such as --runs=runs')
   found = Found([], [], [])
-  for folder in sorted(path.parent for path in root.rglob('config.json')):
+  for folder in sorted(_run_folders(root)):
     if not (folder / 'summary.json').exists():
       found.unfinished.append(folder)
       continue
@@ -100,6 +102,22 @@ def unforeseen(error: Exception) -> str:
   text = ' '.join(str(error).split())[:200]
   return (f'{type(error).__name__}: {text} (in {pathlib.Path(frame.filename).name}, '
           f'line {frame.lineno})')
+
+
+def _run_folders(root: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Folders with a config.json; of several ways to one, links are the last."""
+  seen, links = set(), [root]
+  while links:
+    for folder, inner, names in os.walk(links.pop(0)):
+      real = os.path.realpath(folder)
+      if real in seen:
+        inner.clear()
+        continue
+      seen.add(real)
+      if 'config.json' in names:
+        yield pathlib.Path(folder)
+      links += [path for path in (os.path.join(folder, name) for name in sorted(inner))
+                if os.path.islink(path)]
 
 
 def _read(folder: pathlib.Path) -> FinishedRun:

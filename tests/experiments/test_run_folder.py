@@ -64,14 +64,37 @@ def test_data_that_change_vanish_or_appear_are_refused(tmp_path):
 
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
+  _bind(tmp_path)
   names = ('.summary.json.7.tmp', 'attention/.test.png.7.tmp')
-  kept = ('summary.json', 'attention/test.png', 'evaluations/x/.summary.json.8.tmp')
+  kept = ('summary.json', 'attention/test.png', '.notes.tmp', '.notes.txt.7.tmp',
+          'attention/.mine.png.7.tmp', 'sub/.draft.odt.tmp', 'sub/.test.png.7.tmp')
   for name in names + kept:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text('')
   with run_folder.claim(tmp_path):
     assert not any((tmp_path / name).exists() for name in names)
     assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_nothing_is_touched_in_a_folder_of_somebody_else(tmp_path):
+  names = {'.notes.tmp', '.summary.json.7.tmp', 'sub/.draft.odt.tmp'}
+  for number, stranger in enumerate(('thesis.docx', 'config.json')):
+    folder = tmp_path / str(number)
+    for name in names | {stranger}:
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / name).write_text('{"architectures": []}')
+    with (pytest.raises(errors.UserError, match=r'.notes.tmp; name another|is damaged'),
+          run_folder.claim(folder)):
+      pass
+    assert {str(path.relative_to(folder)) for path in folder.rglob('*')
+            if path.is_file()} == names | {stranger}
+
+
+def test_a_run_that_was_killed_before_it_was_bound_resumes(tmp_path):
+  for name in ('.lock', 'leakage.json', '.config.json.7.tmp', 'environment.json'):
+    (tmp_path / name).touch()
+  with run_folder.claim(tmp_path):
+    assert not (tmp_path / '.config.json.7.tmp').exists()
 
 
 def test_a_folder_is_claimed_once_and_where_it_can_be_written(tmp_path):

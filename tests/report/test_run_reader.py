@@ -31,6 +31,17 @@ def test_finished_runs_are_found_and_unfinished_ones_named(root):
     run_reader.find_runs(root)
 
 
+def test_runs_behind_links_are_found_once_and_loops_end(root):
+  runs = root / 'runs'
+  runs.mkdir()
+  (root / 'b').rename(runs / 'b')
+  for name, target in (('0', 'b'), ('elsewhere', root / 'a'), ('loop', runs),
+                       ('gone', root / 'nothing')):
+    (runs / name).symlink_to(target)
+  found = run_reader.find_runs(runs)
+  assert [run.folder for run in found.runs] == [runs / 'b', runs / 'elsewhere']
+
+
 def test_a_damaged_folder_is_named_and_left_out(root):
   for name, text, words in (
       ('summary.json', '{"best": {}, "class_names": [], "threshold": 0.5}',
