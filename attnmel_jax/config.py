@@ -38,6 +38,7 @@ DTYPES = ('float32', 'bfloat16', 'float64')
 class Backbone(NamedTuple):
   """What a config has to know of a backbone."""
 
+  title: str             # in tables, figures and model cards
   module: str            # that declares it: see attnmel_jax/models/backbones.py
   taps: tuple[str, ...]  # where gates may attach
   batch_norm: bool       # whether it normalises over the batch
@@ -46,11 +47,13 @@ class Backbone(NamedTuple):
 
 _POOLS = ('pool1', 'pool2', 'pool3', 'pool4')
 _VGG = 'attnmel_jax.models.vgg'
-BACKBONES = {'vgg16': Backbone(_VGG, _POOLS, batch_norm=False, rescales=True),
-             'vgg16_bn': Backbone(_VGG, _POOLS, batch_norm=True, rescales=False),
-             'efficientnet_lite0': Backbone('attnmel_jax.models.efficientnet', _POOLS,
-                                            batch_norm=True, rescales=False),
-             'resnet50': Backbone('attnmel_jax.models.resnet', _POOLS,
+BACKBONES = {'vgg16': Backbone('VGG-16', _VGG, _POOLS, batch_norm=False, rescales=True),
+             'vgg16_bn': Backbone('VGG-16', _VGG, _POOLS, batch_norm=True,
+                                  rescales=False),
+             'efficientnet_lite0': Backbone(
+                 'EfficientNet-Lite0', 'attnmel_jax.models.efficientnet', _POOLS,
+                 batch_norm=True, rescales=False),
+             'resnet50': Backbone('ResNet-50', 'attnmel_jax.models.resnet', _POOLS,
                                   batch_norm=True, rescales=False)}
 
 

@@ -78,6 +78,7 @@ def add(patch: pytest.MonkeyPatch) -> None:
   """Configs may name the two until `patch` is undone."""
   for name in BACKBONES:
     patch.setitem(config_lib.BACKBONES, name, config_lib.Backbone(
+        'VGG-16',  # so that tables compare it with the thesis
         __name__, ('pool3', 'pool4'), batch_norm=name.endswith('bn'), rescales=False))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import re
 from typing import Any
 
+from attnmel_jax import config as config_lib
+
 _SYSTEMS = {
     ('vgg16', 'none'): 'VGG-16',
     ('vgg16_gap', 'none'): 'VGG-16-GAP',
@@ -15,6 +17,8 @@ _SYSTEMS = {
     ('attnmel_cnn', 'background'): 'AttnMel-CNN-Bkg',
     ('attnmel_cnn', 'generated'): 'AttnMel-CNN-Lesion*',
 }
+_BACKBONE = 'VGG-16'  # of the thesis
+_ON = ' on '
 _UNET = 'U-Net'  # whatever its roi
 _MASKS = 'unet'  # the default name of generated masks
 # In the order of tables and figures.
@@ -33,19 +37,31 @@ _DATASETS = {'isic2016': 'ISIC 2016', 'isic2017': 'ISIC 2017', 'isic2018': 'ISIC
 def system_name(config: Mapping[str, Any]) -> str:
   """The system that a run trained; '<model>-<roi>' where the thesis has no name.
 
-  Generated masks of another name than the default make another system.
+  Generated masks of another name than the default make another system, and so does
+  another backbone than the thesis's: 'GAP on ResNet-50', 'Mel-CNN on ResNet-50'.
   """
   model, roi = config['model'], config['roi']
   if model == 'unet':
     return _UNET
   name = _SYSTEMS.get((model, roi), f'{model}-{roi}')
   masks = config['generated_masks']
-  return f'{name} ({masks})' if roi == 'generated' and masks != _MASKS else name
+  if roi == 'generated' and masks != _MASKS:
+    name += f' ({masks})'
+  title = config_lib.BACKBONES[config['backbone']].title
+  return name if title == _BACKBONE else (
+      f'{name.removeprefix(f"{_BACKBONE}-")}{_ON}{title}')
 
 
-def system_position(name: str) -> tuple[int, str]:
-  """Sorts systems by their order in the thesis, others after them by name."""
-  return (SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS), name)
+def system_position(name: str) -> tuple[str, int, str]:
+  """Sorts systems by their order in the thesis, others after them.
+
+  Those on other backbones follow, in the same order on each.
+  """
+  name, _, backbone = name.partition(_ON)
+  if backbone and f'{_BACKBONE}-{name}' in SYSTEMS:
+    name = f'{_BACKBONE}-{name}'
+  position = SYSTEMS.index(name) if name in SYSTEMS else len(SYSTEMS)
+  return backbone, position, name
 
 
 def dataset_name(dataset: str) -> str:

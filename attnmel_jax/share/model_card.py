@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jinja2
 
+from attnmel_jax import config as config_lib
 from attnmel_jax import files
 from attnmel_jax import images
 from attnmel_jax.data import catalogue
@@ -30,10 +31,10 @@ _TERMS = {
 }
 _SYNTHETIC_TERMS = 'synthetic images are bound to no publisher of photographs'
 _SYSTEMS = {
-    'vgg16': 'VGG-16 with its dense layers',
-    'vgg16_gap': 'VGG-16 with global average pooling',
-    'mel_cnn': 'Mel-CNN: VGG-16, pooled at several depths',
-    'attnmel_cnn': 'AttnMel-CNN: VGG-16 with attention gates',
+    'vgg16': '{} with its dense layers',
+    'vgg16_gap': '{} with global average pooling',
+    'mel_cnn': 'Mel-CNN: {}, pooled at several depths',
+    'attnmel_cnn': 'AttnMel-CNN: {} with attention gates',
 }
 _OF_MAPS = ('jaccard', 'mass', 'pointing')
 _MEANINGS = {
@@ -78,7 +79,9 @@ def text(run: trained.TrainedRun, environment: Mapping[str, Any], *, program: st
   return templates.get_template('model_card.md').render(
       config=config, summary=summary, environment=environment, program=program,
       onnx=onnx, weights=weights, platforms=platforms, jax_version=jax.__version__,
-      system=_SYSTEMS[config['model']], parts=parts, of_maps=_OF_MAPS, counts=_counts,
+      system=_SYSTEMS[config['model']].format(
+          config_lib.BACKBONES[config['backbone']].title),
+      parts=parts, of_maps=_OF_MAPS, counts=_counts,
       data_set='own photographs' if dataset == catalogue.FOLDER else dataset,
       terms=_SYNTHETIC_TERMS if summary['synthetic'] else _TERMS.get(
           dataset, 'unknown: find the terms of its images first'),

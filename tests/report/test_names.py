@@ -26,4 +26,16 @@ def test_systems_are_named_by_model_prior_and_masks():
       ('mel_cnn', 'lesion', 'unet'): 'mel_cnn-lesion',
       ('unet', 'lesion', 'unet'): 'U-Net'}.items():
     assert names.system_name(
-        {'model': model, 'roi': roi, 'generated_masks': masks}) == name
+        {'model': model, 'roi': roi, 'generated_masks': masks,
+         'backbone': 'vgg16'}) == name
+
+
+def test_another_backbone_is_named_and_comes_after_the_thesis_s():
+  config = {'roi': 'none', 'generated_masks': 'unet', 'backbone': 'resnet50'}
+  assert [names.system_name(config | {'model': model})
+          for model in ('vgg16_gap', 'mel_cnn', 'attnmel_cnn')] == [
+      'GAP on ResNet-50', 'Mel-CNN on ResNet-50', 'AttnMel-CNN on ResNet-50']
+  listed = ['AttnMel-CNN', 'other', 'GAP on EfficientNet-Lite0',
+            'AttnMel-CNN on EfficientNet-Lite0', 'GAP on ResNet-50',
+            'Mel-CNN on ResNet-50']
+  assert sorted(reversed(listed), key=names.system_position) == listed
