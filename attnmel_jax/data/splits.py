@@ -117,6 +117,7 @@ def shared_groups(a: Sequence[str], b: Sequence[str]) -> list[str]:
 
 def task_labels(
     labels: np.ndarray, class_names: Sequence[str], positive: Sequence[str],
+    known: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
   """Classes of the data set -> labels and class names of the task.
 
@@ -125,6 +126,7 @@ def task_labels(
     class_names: the data set's classes.
     positive: classes that count as 1 against 0, named 'other'; () keeps all
       classes apart.
+    known: classes of another data set, of which this one may lack some.
 
   Returns:
     int32 [N], and the names: ('other', 'melanoma'), ('other', 'a+b') or
@@ -136,13 +138,14 @@ def task_labels(
   labels = np.asarray(labels, np.int32)
   if not positive:
     return labels, tuple(class_names)
+  choices = known if set(class_names) <= set(known) else class_names
   for name in positive:
-    errors.check_choice('positive', name, class_names)
-  if set(positive) == set(class_names):
+    errors.check_choice('positive', name, choices)
+  if set(positive) == set(choices):
     raise errors.UserError(
         f'positive={tuple(positive)!r} holds every class; leave one out, or '
         'choose () for one class each')
-  indices = [list(class_names).index(name) for name in positive]
+  indices = [k for k, name in enumerate(class_names) if name in positive]
   return np.isin(labels, indices).astype(np.int32), ('other', '+'.join(positive))
 
 

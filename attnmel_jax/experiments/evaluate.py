@@ -1,13 +1,17 @@
 """A finished run scored on data that arrived later, or on another data set."""
 
 from collections.abc import Mapping
+import contextlib
+import dataclasses
 import pathlib
 from typing import Any
 
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import parallel
+from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
+from attnmel_jax.data import splits
 from attnmel_jax.experiments import batches
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import leakage
@@ -46,7 +50,7 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   config = own | {'dataset': dataset, 'data_dir': data_dir}
   build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
-  part = task_lib.open_part(config, split)
+  part = _open(config, own, split)
   class_names = part.class_names
   if list(class_names) != trained['class_names']:
     raise errors.UserError(
@@ -76,6 +80,31 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
           near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
   files.write_json(out / 'summary.json', summary)
   return summary
+
+
+def _open(config: Mapping[str, Any], own: Mapping[str, Any], split: str
+          ) -> parts_lib.Part:
+  """The split, which may lack classes of the data set that the run knows."""
+  if methods.of(own).LEARNS_MASKS or not own['positive']:
+    return task_lib.open_part(config, split)
+  part = task_lib.open_part(config | {'positive': ()}, split)
+  known = ()
+  if own['dataset'] != catalogue.FOLDER:
+    known = catalogue.DATASETS[own['dataset']].class_names
+  else:
+    with contextlib.suppress(errors.UserError):  # gone: its classes are not known
+      known = task_lib.open_part(own | {'positive': ()}, 'train').class_names
+  try:
+    labels, names = splits.task_labels(
+        part.prepared.labels, part.class_names, own['positive'], known)
+  except errors.UserError:
+    of_run = f' (of {", ".join(known)})' if known else ''
+    raise errors.UserError(
+        f'dataset={config["dataset"]} has the classes {", ".join(part.class_names)}, '
+        f'the run tells {"+".join(own["positive"])} from the others{of_run}; choose a '
+        'data set with the same, or give its classes these names and prepare it again'
+    ) from None
+  return dataclasses.replace(part, labels=labels, class_names=names)
 
 
 def _compare(run: pathlib.Path, config: Mapping[str, Any], part: parts_lib.Part,

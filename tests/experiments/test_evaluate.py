@@ -57,6 +57,36 @@ def test_own_photographs_are_an_external_test_set(finished, tmp_path):
   assert 'jaccard_pool4' in scored['test']
 
 
+def test_a_data_set_of_one_class_is_scored_where_the_class_is_known(
+    finished, tmp_path):
+  rows = list(generate.rows(year=2016, split='test', total=4, size=60, seed=9,
+                            artefact_bias={}))
+  for name, scored in (('nevus', {'other': 4, 'melanoma': 0}),
+                       ('melanoma', {'other': 0, 'melanoma': 4}), ('Nevus', None)):
+    source = tmp_path / name
+    source.mkdir()
+    table = ['image,label,split']
+    for row in rows:
+      for files in generate.YEARS[2016].encode(row.image_id, row.case):
+        for file, content in files.items():
+          (source / file).write_bytes(content)
+      table.append(f'{row.image_id}.jpg,{name},test')
+    (source / 'labels.csv').write_text('\n'.join(table))
+    prepare.from_table(
+        source, table=source / 'labels.csv', classes=(), mask_kind='binary',
+        data_dir=source / 'data', crop_ratio=0.8, resize_size=36)
+    done = commands.in_process(
+        'evaluate', f'--run={finished[0]}', '--dataset=folder',
+        f'--data_dir={source / "data"}', f'--out={source / "out"}')
+    if scored is None:
+      assert done.returncode == 2
+      assert 'has the classes Nevus, the run tells melanoma from' in done.stderr
+      continue
+    assert done.returncode == 0, done.stderr
+    test = run_folder.read_evaluation(source / 'out')['test']
+    assert test['class_counts'] == scored and test['auc']['estimate'] is None
+
+
 def test_training_images_in_another_data_set_end_the_command(
     finished, prepared, tmp_path):
   folder, _ = finished
