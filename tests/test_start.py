@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from launch import start
 from tests import commands
 
 
@@ -26,6 +27,16 @@ def test_what_is_missing_is_one_line(missing, words):
   assert (done.returncode, done.stdout) == (2, '')
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
   assert words in done.stderr
+
+
+def test_huge_pages_are_asked_for_where_that_has_an_effect():
+  asked = 'always [madvise] never'
+  assert start.huge_pages('', asked) == 'glibc.malloc.hugetlb=1'
+  assert start.huge_pages('glibc.malloc.check=1', asked) == (
+      'glibc.malloc.check=1:glibc.malloc.hugetlb=1')
+  for tunables, enabled in (('glibc.malloc.hugetlb=0', asked), ('', ''),
+                            ('', '[always] madvise never')):
+    assert not start.huge_pages(tunables, enabled)
 
 
 def test_a_fault_of_our_own_imports_keeps_its_traceback():
