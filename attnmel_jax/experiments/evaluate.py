@@ -4,10 +4,12 @@ from collections.abc import Mapping
 import contextlib
 import dataclasses
 import pathlib
+import shutil
 from typing import Any
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax import parallel
 from attnmel_jax.data import catalogue
 from attnmel_jax.data import pipeline
@@ -34,7 +36,8 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
     dataset: a prepared data set.
     data_dir: folder of prepared data; '' for the default one.
     split: train, validation or test.
-    out: folder for predictions/, attention/ or masks/, leakage.json and summary.json.
+    out: folder for predictions/, attention/ or masks/, leakage.json, summary.json;
+      see `outputs.exchanged`.
     allow_leakage: score images that the run was trained on, or copies of them.
 
   Returns:
@@ -61,25 +64,37 @@ def evaluate(run: pathlib.Path, *, dataset: str, data_dir: str, split: str,
   if config['roi'] == 'generated':
     run_folder.check_unseen(
         run, part.ids, f'the {len(part.ids)} {split} images of {dataset}')
-  leaks = _compare(run, own, part, out, data_dir=data_dir, allowed=allow_leakage)
+  inside = out.resolve().is_relative_to(run.resolve())  # the run may have been moved
+  whose = 'the run' if inside else run.resolve()
+  with outputs.exchanged(out, f'the scores of {whose} on {dataset} {split}') as staged:
+    if (out / leakage.FILE).exists():
+      shutil.copyfile(out / leakage.FILE, staged / leakage.FILE)
+    leaks = _compare(run, own, part, staged, data_dir=data_dir, allowed=allow_leakage)
+    predictions, best = _predict(run, trained, part, config)
+    decided = {name: trained[name] for name in ('threshold', 'temperature')}
+    summary = {
+        'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
+        'fingerprint': part.prepared.fingerprint, 'best': best,
+        'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
+        'leakage': leaks, **decided, split: method.report(
+            staged, split, predictions, part, config,
+            near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
+    files.write_json(staged / 'summary.json', summary)
+  return summary
+
+
+def _predict(run: pathlib.Path, trained: Mapping[str, Any], part: parts_lib.Part,
+             config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+  """Predictions of a part, and which checkpoint made them."""
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
-        build.state_template(config, len(class_names)).variables())
+        build.state_template(config, len(part.class_names)).variables())
   run_folder.check_best(run, trained, best)
   store = batches.open_store(part.prepared, pipeline.NO_REGION, config['cache_gib'])
-  predictions = method.predict(
-      config, build.prediction_step(config, len(class_names)), variables,
+  predictions = methods.of(config).predict(
+      config, build.prediction_step(config, len(part.class_names)), variables,
       batches.evaluation_batches(config, part, store))
-  decided = {name: trained[name] for name in ('threshold', 'temperature')}
-  summary = {
-      'run': str(run.resolve()), 'dataset': config['dataset'], 'split': split,
-      'fingerprint': part.prepared.fingerprint, 'best': best,
-      'synthetic': part.prepared.synthetic, 'class_names': list(class_names),
-      'leakage': leaks, **decided, split: method.report(
-          out, split, predictions, part, config,
-          near_duplicates=leaks['near_duplicates'].get(split, ()), **decided)}
-  files.write_json(out / 'summary.json', summary)
-  return summary
+  return predictions, best
 
 
 def _open(config: Mapping[str, Any], own: Mapping[str, Any], split: str

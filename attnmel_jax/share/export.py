@@ -7,11 +7,9 @@
 """
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import contextlib
+from collections.abc import Mapping
 import json
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -19,8 +17,8 @@ from jax import export
 import jax.numpy as jnp
 import safetensors.numpy
 
-from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax.evaluation import predict
 from attnmel_jax.experiments import build
 from attnmel_jax.experiments import run_folder
@@ -50,16 +48,23 @@ def write(run: trained.TrainedRun, out: pathlib.Path
     UserError: `out` cannot be written.
   """
   environment = run_folder.read_environment(run.folder)
-  with _as_unwritable(out):  # before the work
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
-      pass
+  with outputs.exchanged(out, 'an export') as staged:
+    contents, missing = _contents(run, environment)
+    for name, content in contents.items():
+      with files.replacing(staged / name) as file:
+        file.write(content)
+  return [out / name for name in contents], missing
+
+
+def _contents(run: trained.TrainedRun, environment: Mapping[str, Any]
+              ) -> tuple[dict[str, bytes], str]:
+  """The files by name, and why there is no ONNX file."""
   onnx, missing = {}, ''
   try:
     onnx = {ONNX: onnx_model(_whole_step(run), run.config['resize_size'])}
   except Unavailable as reason:
     missing = str(reason)
-  contents = {
+  return {
       PROGRAM: bytes(program(run).serialize()),
       **onnx,
       WEIGHTS: safetensors.numpy.save(
@@ -68,23 +73,8 @@ def write(run: trained.TrainedRun, out: pathlib.Path
           {'class_names': json.dumps(run.class_names),
            'config': json.dumps(dict(run.config))}),
       CARD: model_card.text(run, environment, program=PROGRAM, weights=WEIGHTS,
-                            onnx=ONNX if onnx else '', platforms=PLATFORMS).encode()}
-  with _as_unwritable(out):
-    if not onnx:  # that of an earlier call may be another run's
-      (out / ONNX).unlink(missing_ok=True)
-    for name, content in contents.items():
-      with files.replacing(out / name) as file:
-        file.write(content)
-  return [out / name for name in contents], missing
-
-
-@contextlib.contextmanager
-def _as_unwritable(out: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
-                           'another folder') from None
+                            onnx=ONNX if onnx else '', platforms=PLATFORMS).encode()
+  }, missing
 
 
 def program(run: trained.TrainedRun) -> export.Exported:

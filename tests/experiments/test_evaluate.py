@@ -111,6 +111,20 @@ def test_training_images_in_another_data_set_end_the_command(
   assert not (tmp_path / 'out' / 'summary.json').exists()
 
 
+def test_a_run_is_no_place_for_the_scores_of_one(finished, prepared, tmp_path):
+  folder, _ = finished
+  other = tmp_path / 'other'
+  shutil.copytree(folder, other)
+  before = {path: path.read_bytes() for path in other.rglob('*') if path.is_file()}
+  for run in (folder, other):
+    done = commands.in_process('evaluate', f'--run={run}', f'--data_dir={prepared}',
+                               f'--out={other}')
+    assert done.returncode == 2 and done.stderr.count('\n') == 1, done.stderr
+    assert 'holds something other than the scores of ' in done.stderr
+  assert before == {
+      path: path.read_bytes() for path in other.rglob('*') if path.is_file()}
+
+
 def test_what_cannot_be_scored_is_refused(finished, config, prepared, tmp_path):
   unfinished, other = tmp_path / 'unfinished', tmp_path / 'other'
   run_folder.bind(unfinished, config, {}, {})
