@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import json
+import hashlib
 import os
 import pathlib
 import re
@@ -14,6 +14,7 @@ import urllib.parse
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax.report import figures
 from attnmel_jax.report import groups
 from attnmel_jax.report import names
@@ -25,9 +26,8 @@ from attnmel_jax.report.tables import published
 from attnmel_jax.report.tables import sections as sections_lib
 from attnmel_jax.report.tables import table as table_lib
 
-# Names of what this module has written into a folder, so that a later report can
-# remove the tables that it does not have.
-_MANIFEST = 'written.json'
+# Of what `outputs.MANIFEST` lists.
+_KIND = 'a report'
 
 
 class Report(NamedTuple):
@@ -107,17 +107,18 @@ def _write(found: run_reader.Found, out: pathlib.Path, plan: sections_lib.Plan
   if left_out:
     lines += ['## Left out', '',
               *(f'- {files.escaped(line)}' for line in left_out), '']
-  entries = figures.write(found.runs, all_groups, out, plan.data_dir,
-                          photographs=plan.photographs)
-  lines += ['## Figures', '', *plotting.to_markdown(entries)]
-  if plan.photographs:
-    lines += ['## Attention maps of each run', '', *_pictures(found.runs, out)]
-  text = '\n'.join(lines).rstrip() + '\n'
-  html = page.render(found.runs, sections, entries, all_groups, left_out, plan,
-                     out / figures.FOLDER)
-  texts = dict(_files(sections)) | texts | {'report.md': text, 'report.html': html}
-  _write_all(out, texts, [f'{figures.FOLDER}/{name}' for entry in entries
-                          for name in entry.files])
+  with _claimed(out) as before:
+    entries = figures.write(found.runs, all_groups, out, plan.data_dir,
+                            photographs=plan.photographs)
+    lines += ['## Figures', '', *plotting.to_markdown(entries)]
+    if plan.photographs:
+      lines += ['## Attention maps of each run', '', *_pictures(found.runs, out)]
+    text = '\n'.join(lines).rstrip() + '\n'
+    html = page.render(found.runs, sections, entries, all_groups, left_out, plan,
+                       out / figures.FOLDER)
+    texts = dict(_files(sections)) | texts | {'report.md': text, 'report.html': html}
+    _write_all(out, texts, [f'{figures.FOLDER}/{name}' for entry in entries
+                            for name in entry.files], before)
   return Report(text, list(texts), '\n'.join(overview), left_out)
 
 
@@ -221,28 +222,47 @@ def _pictures(runs: Sequence[run_reader.FinishedRun], out: pathlib.Path) -> list
   return lines or ['No run has attention maps.']
 
 
-def _before(out: pathlib.Path) -> list[str]:
-  """Names of what an earlier report wrote into the folder."""
-  ours = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
-  # The first report here, or a file that is not ours: nothing is removed.
-  with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
-    return [name for name in json.loads((out / _MANIFEST).read_text())
-            if isinstance(name, str) and ours.fullmatch(name)]
-  return []
+@contextlib.contextmanager
+def _claimed(out: pathlib.Path) -> Iterator[dict[str, str]]:
+  """Locks the folder; yields what an earlier report wrote, by name, as sha256.
+
+  Raises:
+    UserError: it is neither new nor empty nor a report's, or in use.
+  """
+  name, remedy = f'--out={out}', 'name a new or empty folder with --out'
+  before = outputs.read_manifest(out, _KIND)
+  if before is None:
+    outputs.check_empty(out, name, _KIND, remedy=remedy)
+  with files.locked(out, name=name, remedy=remedy):
+    before = before or {}
+    _write_manifest(out, before)  # so that a report that is killed is known as one
+    yield before
 
 
 def _write_all(out: pathlib.Path, texts: Mapping[str, str],
-               figure_files: Sequence[str]) -> None:
-  """Writes the files, then removes those that only an earlier report had."""
-  before, ours = _before(out), {*texts, *figure_files}
-  manifest = out / _MANIFEST
-  _write_text(manifest, json.dumps(sorted({*before, *ours}), indent=1) + '\n')
+               figure_files: Sequence[str], before: Mapping[str, str]) -> None:
+  """Writes the files, then removes those that only an earlier report had.
+
+  What somebody has changed since stays.
+  """
+  ours = {name: hashlib.sha256(text.encode()).hexdigest()
+          for name, text in texts.items()}
+  ours |= {name: files.digest(out / name) for name in figure_files}
+  _write_manifest(out, {**before, **ours})
   for name, text in texts.items():
     _write_text(out / name, text)
-  for name in before:
-    if name not in ours:
-      (out / name).unlink(missing_ok=True)
-  _write_text(manifest, json.dumps(sorted(ours), indent=1) + '\n')
+  own = re.compile(rf'({figures.FOLDER}/)?\w[\w.-]*')
+  for name, digest in before.items():
+    if name not in ours and own.fullmatch(name):
+      with contextlib.suppress(OSError, errors.Unusable):  # gone, or none of ours
+        if files.digest(out / name) == digest:
+          (out / name).unlink()
+  _write_manifest(out, ours)
+
+
+def _write_manifest(out: pathlib.Path, written: Mapping[str, str]) -> None:
+  files.write_json(out / outputs.MANIFEST, {
+      'kind': _KIND, 'files': dict(sorted(written.items()))})
 
 
 def _write_text(path: pathlib.Path, text: str) -> None:

@@ -64,7 +64,7 @@ def test_the_page_and_its_files(runs, tmp_path):
     for ending in ('csv', 'md', 'tex'):
       assert (out / f'{name}.{ending}').stat().st_size, name
   assert {path.name for path in out.iterdir()} == {
-      *report.files, 'written.json', 'figures'}
+      *report.files, 'written.json', '.lock', 'figures'}
   assert '| VGG-16 | no run | 0.600 |' in text
   assert '| fold | 70 |' in report.overview and '0.625' in report.overview
   # What the tables of a group share is said once on the page, and in each file.
@@ -124,7 +124,6 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   out = tmp_path / 'out'
   _write(runs, out)
   first = {path: path.read_bytes() for path in out.glob('*.*')}
-  (out / 'written.json').unlink()  # as if it had been killed before
   _write(runs, out)
   for path, content in first.items():
     assert path.read_bytes() == content, path
@@ -140,20 +139,29 @@ def test_a_second_report_replaces_the_first(runs, tmp_path):
   assert (out / 'notes.md').read_text() == 'mine'
   assert (out / 'table_3_1.csv').read_bytes() == first[out / 'table_3_1.csv']
   assert {path.name for path in out.iterdir()} == {
-      *report.files, 'written.json', 'notes.md', 'figures'}
+      *report.files, 'written.json', '.lock', 'notes.md', 'figures'}
   left = {path.name for path in (out / 'figures').iterdir()}
   assert 'notes.md' in left and left < drawn
 
 
-def test_a_manifest_of_others_removes_nothing(runs, tmp_path, monkeypatch):
+def test_nothing_of_others_is_written_over_or_removed(runs, tmp_path, monkeypatch):
   monkeypatch.setattr(figures, 'write', lambda *_, **__: [])
   out = tmp_path / 'out'
   out.mkdir()
-  (tmp_path / 'precious').write_text('')
-  for manifest in (json.dumps(['../precious', 3]), '{"'):
+  (out / 'thesis.docx').write_text('mine')
+  for manifest in (json.dumps(['thesis.docx']), '{"', '{}'):
     (out / 'written.json').write_text(manifest)
-    _write(runs, out)
-    assert (tmp_path / 'precious').exists()
+    with pytest.raises(errors.UserError, match='something other than a report, such'):
+      _write(runs, out)
+    assert {path.name for path in out.iterdir()} == {'thesis.docx', 'written.json'}
+  # Ours, of a report that had written other content by these names.
+  (out / 'old.csv').write_text('old')
+  (out / 'written.json').write_text(json.dumps({'kind': 'a report', 'files': {
+      '../old.csv': files.digest(out / 'old.csv'), 'thesis.docx': 'f' * 64,
+      'old.csv': files.digest(out / 'old.csv'), 'gone.csv': 'f'}}))
+  _write(runs, out)
+  assert (out / 'thesis.docx').read_text() == 'mine'
+  assert not (out / 'old.csv').exists() and (out / 'report.md').exists()
 
 
 @pytest.mark.parametrize('asked, message', [
