@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import functools
 import hashlib
 import importlib.resources
+import io
 import pathlib
 import re
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import jinja2
 from matplotlib import colormaps
 import numpy as np
+from PIL import Image
 
 from attnmel_jax import errors
 from attnmel_jax.report import gallery
@@ -35,6 +37,8 @@ _GALLERY = 6_000_000   # bytes of it that galleries take at most
 _ROOM = 200_000        # bytes that are not counted exactly
 _CHART = 400_000       # a larger SVG is shown as PNG
 _WIDE = 400            # points; a wider chart has several panels
+_PICTURES = 2_000_000  # bytes of figures of photographs; others lie beside the page
+_PICTURE_WIDTH = 1600  # pixels of one: sharp on a screen of twice the page's width
 
 # Ordered in lightness, so it reads in grey and with any colour blindness.
 _COLOUR_MAP = 'viridis'
@@ -65,12 +69,15 @@ def render(runs: Sequence[run_reader.FinishedRun],
                                               strict=True) if run.summary['synthetic']],
       'sections': [_section(section) for section in sections],
       'charts': [_chart(entry, folder) for entry in entries if entry.chart],
+      'pictures': [],
       'words': [f'{entry.title}: {entry.text}' if entry.title else entry.text
                 for entry in entries if not entry.stem],
       'overview': list(_overview(runs)),
       'left_out': left_out, **_what_was_run(runs, plan)}
   if not plan.photographs:
     return _html(views, {'lines': [_NO_PHOTOGRAPHS], 'sets': []})
+  bare = len(_html(views, {'lines': [], 'sets': []}).encode())
+  views['pictures'] = list(_pictures(entries, folder, LIMIT - _ROOM - bare))
   bare = len(_html(views, {'lines': [], 'sets': []}).encode())
   budget = min(_GALLERY, LIMIT - _ROOM - bare)
   return _html(views, _gallery(all_groups, plan.data_dir, budget))
@@ -141,6 +148,25 @@ def _chart(entry: plotting.Entry, folder: pathlib.Path) -> dict[str, Any]:
           'numbers': f'figures/{entry.stem}.csv',
           'wide': points is not None and float(points[1]) > _WIDE,
           'uri': f'data:image/{kind};base64,{base64.b64encode(content).decode()}'}
+
+
+def _pictures(entries: Sequence[plotting.Entry], folder: pathlib.Path, room: int
+              ) -> Iterator[dict[str, Any]]:
+  """Figures of photographs as JPEG while they fit; of the others where they are."""
+  left = min(_PICTURES, room // 2)
+  for entry in entries:
+    if entry.chart or not entry.stem:
+      continue
+    with Image.open(folder / f'{entry.stem}.png') as picture:
+      small = picture.convert('RGB')
+    small.thumbnail((_PICTURE_WIDTH, small.height))
+    content = io.BytesIO()
+    small.save(content, 'JPEG', quality=85)
+    uri = f'data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}'
+    shown = len(uri) <= left
+    left -= len(uri) * shown
+    yield {'title': entry.title, 'text': entry.text, 'uri': uri if shown else '',
+           'file': f'figures/{entry.stem}.png', 'wide': small.width > 2 * _WIDE}
 
 
 def _what_was_run(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan

@@ -3,9 +3,11 @@
 import base64
 import hashlib
 from html import parser
+import io
 import json
 import re
 
+from PIL import Image
 import pytest
 
 from attnmel_jax.report import gallery
@@ -65,8 +67,9 @@ def rendered(make_run, rows, found, grouped, prepared, tmp_path):
   make_run('second', rows, roi='lesion', **alike)
   folder = tmp_path / 'figures'
   plotting.save_chart(plotting.blank(1, 1), folder, 'chart')
+  plotting.save(plotting.blank(9, 6), folder, 'photographs')
   entries = [plotting.Entry('Curve', 'Of it.', 'chart', chart=True),
-             plotting.Entry('Faces', 'Of them.', 'photographs'),
+             plotting.Entry('Figure 3.3', 'Maps of all.', 'photographs'),
              plotting.Entry('Masks', 'There are none.')]
 
   def render(tables=(), left_out=(), **asked):
@@ -94,11 +97,26 @@ def test_everything_of_the_report_is_in_the_page(rendered, monkeypatch):
                '2 finished runs', 'melanoma against other: 9 of 9 are shown.',
                'Curve. Its numbers: figures/chart.csv'):
     assert text in html, text
-  assert 'Faces' not in html  # a picture of photographs: the gallery has them
   assert html.count('src="data:image/svg+xml;base64,') == 1
   monkeypatch.setattr(page, '_CHART', 10)  # a larger one is shown as PNG
   html = rendered()
   assert 'svg+xml' not in html and html.count('src="data:image/png;base64,') == 1
+
+
+def test_figures_of_photographs_are_in_the_page_as_far_as_they_fit(
+    rendered, monkeypatch):
+  html = rendered()
+  picture = next(attrs for attrs in _read(html).of('img') if attrs['alt'].startswith(
+      'Figure 3.3. In full size: figures/photographs.png'))
+  content = base64.b64decode(picture['src'].removeprefix('data:image/jpeg;base64,'))
+  with Image.open(io.BytesIO(content)) as image:
+    assert image.size == (page._PICTURE_WIDTH, round(page._PICTURE_WIDTH * 6 / 9))
+  assert '<figcaption>Maps of all.</figcaption>' in html
+  monkeypatch.setattr(page, '_PICTURES', 100)
+  html = rendered()
+  assert 'Too large for this page: figures/photographs.png' in html
+  assert 'Figure 3.3. In' not in html and 'Maps of all.' in html
+  assert 'Maps of all.' not in rendered(photographs=False)
 
 
 def test_what_was_run_is_what_differs(rendered, prepared):
@@ -172,12 +190,13 @@ def test_without_images_there_is_no_photograph_map_or_name(rendered, found, tmp_
   assert 'Left out, as all photographs were' in html
   assert html.count('<script') == 0
   shown = rendered()
-  assert shown.count('data:image/jpeg') == 9 and 'ISIC_' in shown
+  assert shown.count('data:image/jpeg') == 1 + 9 and 'ISIC_' in shown
   html = rendered(data_dir=tmp_path)
   assert 'the photographs are missing' in html and 'id="data"' not in html
 
 
 def test_a_page_stays_below_its_limit(rendered, monkeypatch):
+  monkeypatch.setattr(page, '_PICTURES', 0)
   whole = len(rendered().encode())
   bare = len(rendered(photographs=False).encode())
   limit = bare + page._ROOM + (whole - bare) // 2
