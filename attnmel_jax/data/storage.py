@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import hashlib
 import io
+import json
 import os
 import pathlib
 from typing import Any
@@ -27,7 +29,7 @@ from attnmel_jax.data import catalogue
 from attnmel_jax.data import decode
 
 # Raise this when what is stored changes; folders of another version are not opened.
-VERSION = '1.0.0'
+VERSION = '1.1.0'
 
 # TFDS imports the module of every class that features.json names.
 _TRUSTED = frozenset('tensorflow_datasets.core.features.' + name for name in (
@@ -40,7 +42,7 @@ _OTHER_SPELLINGS = frozenset(
 _COLUMNS = {'ids': list[str], 'groups': list[str], 'labels': list[int],
             'has_lesion': list[bool], 'has_dermo': list[bool]}
 _INDEX = {**_COLUMNS, 'class_names': list[str], 'dermo_attributes': list[str],
-          'fingerprint': str, 'synthetic': bool}
+          'fingerprint': str, 'synthetic': bool, 'digest': str}
 _MAPS = ('image', 'lesion', 'dermo')
 
 
@@ -197,6 +199,12 @@ def read_index(path: pathlib.Path) -> dict:
     return {}
 
 
+def digest_of(index: dict) -> str:
+  """sha256 of the metadata, but for `digest` itself, which keeps this."""
+  rest = {name: value for name, value in index.items() if name != 'digest'}
+  return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _check_index(index: dict) -> None:
   """Raises ValueError where the metadata are not as the builder writes them.
 
@@ -221,6 +229,8 @@ def _check_index(index: dict) -> None:
                      'classes')
   if len(attributes) > 8:  # bits of the map
     raise ValueError(f'{len(attributes)} attributes do not fit a map')
+  if index['digest'] != digest_of(index):
+    raise ValueError('metadata.json has changed since it was written')
 
 
 def _check_features(path: pathlib.Path) -> None:

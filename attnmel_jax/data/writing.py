@@ -248,7 +248,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         repr((self._schema.class_names, self._schema.attributes)).encode())
     for row in self._rows:
       sha.update(row.digest)
-    return {
+    index = {
         'ids': [row.id for row in self._rows],
         'groups': [row.group for row in self._rows],
         'labels': [row.label for row in self._rows],
@@ -260,6 +260,7 @@ class SplitBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         'synthetic': any(row.synthetic for row in self._rows),
         'archives': dict(self._files.digests),
     }
+    return index | {'digest': storage.digest_of(index)}
 
   def _log_download_bytes(self) -> None:
     pass  # TFDS would print sizes that it does not know

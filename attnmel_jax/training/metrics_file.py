@@ -70,5 +70,5 @@ def _step_of(line: str) -> int | None:
   """The step of a line; None if a kill cut it short or it is damaged."""
   try:
     return int(json.loads(line)['step']) if line.endswith('\n') else None
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OverflowError):
     return None

@@ -61,7 +61,7 @@ def test_places_and_names(sound, monkeypatch):
   geometry = decode.Geometry(1, 256)
   assert storage.folder('isic2017', 'test', pathlib.Path('/data'), geometry
                         ) == pathlib.Path(
-      '/data/isic2017/test-crop1.0-side256-bilinear/1.0.0')
+      '/data/isic2017/test-crop1.0-side256-bilinear/1.1.0')
   assert storage.available_splits(
       'isic2017', data_dir=sound, **conftest.GEOMETRY) == ('train', 'validation')
   monkeypatch.setenv('HOME', '/home/someone')
@@ -123,11 +123,19 @@ def test_an_index_that_contradicts_itself_is_damaged(data_dir):
   path = opened(data_dir).path / 'metadata.json'
   index = json.loads(path.read_text())
   for change, words in CONTRADICTIONS:
-    path.write_text(json.dumps(index | change))
+    path.write_text(_sealed(index | change))
     _damaged(data_dir, words)
-  path.write_text(json.dumps(index | {
+  for change in ({'fingerprint': '0' * 64}, {'synthetic': not index['synthetic']},
+                 {'groups': index['groups'][::-1]}, {'digest': '0' * 64}):
+    path.write_text(json.dumps(index | change))
+    _damaged(data_dir, 'metadata.json has changed since it was written')
+  path.write_text(_sealed(index | {
       name: index[name][:5] for name in storage._COLUMNS}))
   _damaged(data_dir, '6 records, 5 ids')
+
+
+def _sealed(index) -> str:
+  return json.dumps(index | {'digest': storage.digest_of(index)})
 
 
 def test_an_index_that_differs_from_its_records_names_the_image(data_dir):
@@ -136,7 +144,7 @@ def test_an_index_that_differs_from_its_records_names_the_image(data_dir):
   for field, value in (('labels', 1), ('has_lesion', False), ('has_dermo', False),
                        ('ids', 'ISIC_train3x')):
     changed = index | {field: [*index[field][:3], value, *index[field][4:]]}
-    path.write_text(json.dumps(changed))
+    path.write_text(_sealed(changed))
     split = opened(data_dir)
     split.load(2)
     with pytest.raises(errors.UserError,

@@ -13,6 +13,7 @@ import pytest
 
 from attnmel_jax import errors
 from attnmel_jax.data import prepare
+from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
 from attnmel_jax.experiments import evaluate
 from attnmel_jax.experiments import parts as parts_lib
@@ -170,8 +171,8 @@ def test_data_prepared_anew_are_refused(finished, config, tmp_path):
                        ('test', r'scored on other test data .*evaluate\.py --run=')):
     shutil.copytree(root, tmp_path / split)
     path, = (tmp_path / split / 'isic2017').glob(f'{split}-*/*/metadata.json')
-    path.write_text(json.dumps(
-        json.loads(path.read_text()) | {'fingerprint': '0' * 64}))
+    index = json.loads(path.read_text()) | {'fingerprint': '0' * 64}
+    path.write_text(json.dumps(index | {'digest': storage.digest_of(index)}))
     with pytest.raises(errors.UserError, match=words):
       run_lib.run(config | {'data_dir': str(tmp_path / split)}, folder, quiet=True)
 

@@ -30,6 +30,7 @@ def test_lost_lines_before_the_restored_step_are_reported(tmp_path, capsys):
       ('{"step": 2, "loss": 1.\n', '1 lines are damaged, 1 of the first 4 steps have'),
       ('\xff\n', '1 lines are damaged, 1 of'), ('[2]\n', '1 lines are damaged, 1 of'),
       ('', '0 lines are damaged, 1 of the first 4 steps'),
+      ('{"step": 1e400}\n', '1 lines are damaged, 1 of'),
       ('{"step": 93}\n', '0 lines are damaged, 1 of the first 4 steps')):
     lines = [f'{{"step": {step}}}\n' for step in (1, 2, 3, 4, 5)]
     lines[1] = damaged
