@@ -271,14 +271,18 @@ def defaults() -> ml_collections.ConfigDict:
       {name: field.default for name, field in FIELDS.items()})
 
 
+# Fields that were added since runs are kept, and what runs without them did.
+_ADDED = {'freeze_backbone': False}
+
+
 def from_json(config: Mapping[str, Any]) -> dict[str, Any]:
   """A config out of a JSON file: lists become tuples again, and `check` passes.
 
   Raises:
     UserError: as `check`.
   """
-  config = {name: tuple(value) if isinstance(value, list) else value
-            for name, value in config.items()}
+  config = _ADDED | {name: tuple(value) if isinstance(value, list) else value
+                     for name, value in config.items()}
   check(config)
   return config
 

@@ -45,9 +45,9 @@ def variable_shapes(config: Mapping[str, Any], num_classes: int) -> Any:
   return jax.eval_shape(_initialiser(config, num_classes), jax.random.key(0))
 
 
-def count_parameters(variables: Any) -> int:
-  """Numbers that training changes."""
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(variables['params']))
+def count_parameters(params: Any) -> int:
+  """Numbers in a tree of parameters."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def _initialiser(config, num_classes):

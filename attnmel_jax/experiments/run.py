@@ -30,6 +30,7 @@ from attnmel_jax.experiments import task as task_lib
 from attnmel_jax.training import checkpoint
 from attnmel_jax.training import loop
 from attnmel_jax.training import schedule as schedule_lib
+from attnmel_jax.training import state as state_lib
 from attnmel_jax.training import stored_maps
 from attnmel_jax.training import tensorboard
 
@@ -68,7 +69,8 @@ def plan(config: Mapping[str, Any]) -> list[str]:
           f'rows after oversampling: {rows.rows_per_pass}',
           f'steps: {schedule.total_steps} ({schedule.num_epochs} epochs of '
           f'{schedule.steps_per_epoch})',
-          f'parameters: {build.count_parameters(shapes)}',
+          f'parameters: {build.count_parameters(shapes["params"])}' + _trained(
+              config, shapes),
           f'devices: {jax.device_count()} x {jax.devices()[0].device_kind}'
           + (f' in {jax.process_count()} processes' if jax.process_count() > 1 else '')]
 
@@ -176,6 +178,14 @@ def _run(config: Mapping[str, Any], task: task_lib.Task, bound: Mapping[str, str
     return summary
 
   return parallel.from_main(finish)
+
+
+def _trained(config: Mapping[str, Any], shapes: Any) -> str:
+  """What the plan adds to the number of parameters where not all are trained."""
+  if not config['freeze_backbone']:
+    return ''
+  trained = build.count_parameters(state_lib.of_head(shapes['params']))
+  return f', of which {trained} are trained: the backbone is frozen'
 
 
 def _check(config: Mapping[str, Any]) -> None:

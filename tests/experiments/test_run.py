@@ -228,6 +228,9 @@ def test_the_plan_counts_without_weights(config):
   lines = '\n'.join(run_lib.plan(config))
   assert 'parameters: 15184964' in lines
   assert 'train: images 48' in lines
+  frozen = config | {'freeze_backbone': True, 'random_crop': False}
+  assert ('parameters: 15184964, of which 461828 are trained: the backbone is frozen'
+          in run_lib.plan(frozen))
   assert f'devices: {jax.local_device_count()}' in lines
   assert 'not used' not in lines
   lines = run_lib.plan(config | {'num_folds': 4, 'fold': 1})
