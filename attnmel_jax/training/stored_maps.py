@@ -171,6 +171,11 @@ class Writer:
           file.write(np.ascontiguousarray(rows, DTYPE).data)
           file.flush()
         os.fsync(file.fileno())
+        written = file.tell()
+      if written != self.number * row:  # on a file system without locks
+        partial.unlink()
+        raise errors.UserError(f'{partial} was written by two processes at once; start '
+                               'one again when the other has ended')
       os.replace(partial, whole)
     except OSError as error:
       raise errors.UserError(

@@ -106,6 +106,21 @@ def test_a_second_writer_waits_and_finds_the_view(split):
   np.testing.assert_array_equal(_open(split).views[0], ROWS)
 
 
+def test_two_writers_without_a_lock_publish_nothing(split):
+  path = stored_maps.folder(split, IDENTITY)
+
+  def compute(start):
+    for rows in _from(start):
+      with (path / 'view0.partial').open('ab') as other:
+        other.write(rows.tobytes())
+      yield rows
+
+  with pytest.raises(errors.UserError, match='was written by two processes at once'):
+    _write(split, compute=compute)
+  assert stored_maps.missing(split, IDENTITY, (0,)) == (0,)
+  assert not (path / 'view0.partial').exists()
+
+
 def test_a_view_of_another_size_is_damaged(split):
   _write(split)
   path = stored_maps.folder(split, IDENTITY) / 'view0'
