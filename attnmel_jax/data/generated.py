@@ -166,8 +166,9 @@ def open_writer(split: storage.PreparedSplit, name: str, unet: Identity
     if path.exists():
       _check_identity(path, identity)
     path.mkdir(exist_ok=True)
-    for left_over in path.glob('.*.tmp'):  # of a call that was killed
-      left_over.unlink()
+    ids = frozenset(split.ids.tolist())
+    files.sweep(path, lambda name: name.endswith('.json')
+                or name.removesuffix('.png') in ids)
     if not (path / 'identity.json').exists():
       files.write_json(path / 'identity.json', identity)
     yield Writer(path, tuple(split.ids.tolist()), split.side, identity)

@@ -36,6 +36,7 @@ from attnmel_jax.models import torch_names
 
 # Layers of ours that published files lack, in those of `torch_names.to_torch`.
 _OURS = re.compile(r'classifier|gate_\w+\.\w+')
+_LISTED = 32  # names of a line
 _TORCH = (2, 6)  # weights_only was unsafe before (CVE-2025-32434)
 
 
@@ -51,7 +52,9 @@ class Report:
     """One line for the log about each kind that is not empty."""
     kinds = (('pretrained', self.loaded), ('in the file but unused', self.dropped),
              ('newly initialised', self.new))
-    return [f'{kind}: {", ".join(names)}' for kind, names in kinds if names]
+    return [f'{kind}: {", ".join(names[:_LISTED])}' + (
+        f', ... ({len(names)} layers)' if len(names) > _LISTED else '')
+            for kind, names in kinds if names]
 
 
 def fetch_imagenet(backbone: str, folder: pathlib.Path | None, *,

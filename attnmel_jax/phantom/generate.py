@@ -26,6 +26,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax import progress
 from attnmel_jax.phantom import artefacts
 from attnmel_jax.phantom import diagnoses
@@ -252,6 +253,9 @@ def _open_folder(out: pathlib.Path, parameters: dict, layout) -> dict:
     raise errors.UserError(
         f'{out} holds {foreign[0]}, which this command did not write; choose another '
         '--out, so that no real data are overwritten')
+  if not written and not marker_path.is_file():
+    outputs.check_empty(out, f'--out={out}', 'archives',
+                        remedy='name a new or empty folder')
   files.write_json(marker_path, marker)
   return marker
 

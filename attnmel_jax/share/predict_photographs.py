@@ -17,14 +17,13 @@ import dataclasses
 import hashlib
 import itertools
 import pathlib
-import shutil
 from typing import Any
 
 import jax
 import numpy as np
 
-from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax import progress
 from attnmel_jax import threads
 from attnmel_jax.data import decode
@@ -56,19 +55,25 @@ def predict(runs: Sequence[trained.TrainedRun],
   Args:
     runs: one, or the members of an ensemble.
     photographs: at least one.
-    out: a new or empty folder, or one that an earlier call wrote.
+    out: a new or empty folder, or one that an earlier call wrote; it changes when all
+      is done.
     calibrated: see `ensemble.make_predictor`.
     overlays: draw the pictures.
     passed_over: files that are no photographs, for the record.
 
   Raises:
-    UserError: `out` cannot be written or holds other files, a run has no
+    UserError: `out` cannot be written or holds anything else, a run has no
       temperature, or a probability is not finite.
   """
   predictor = ensemble.make_predictor(runs, calibrated=calibrated)
   settings = describe(runs, calibrated=calibrated)
-  clear(out)
-  files.write_json(out / RECORD, {**settings, 'finished': False})
+  with outputs.exchanged(out, 'predictions') as staged:
+    return _write(predictor, runs, photographs, staged, settings, overlays, passed_over)
+
+
+def _write(predictor, runs, photographs, out: pathlib.Path, settings, overlays: bool,
+           passed_over: Sequence[str]) -> Result:
+  """Predicts into the empty folder `out`; see `predict`."""
   unreadable: list[tuple[str, str]] = []
 
   def finish(item: _Item) -> predictions_page.Row:
@@ -130,25 +135,6 @@ def describe(runs: Sequence[trained.TrainedRun], *, calibrated: bool
           'shared_maps': sum(ensemble.view(run) == ensemble.view(runs[0])
                              for run in runs), 'runs': members}
 
-
-def clear(out: pathlib.Path) -> None:
-  """Makes the folder, or empties it of the results of an earlier call.
-
-  Raises:
-    UserError: it cannot be written, or holds anything else.
-  """
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()) and not photographs_lib.holds_results(out):
-      raise errors.UserError(
-          f'--out={out} holds other files than predictions; name a new or empty folder')
-    for name in (TABLE, PAGE):
-      (out / name).unlink(missing_ok=True)
-    if (out / OVERLAYS).is_dir():
-      shutil.rmtree(out / OVERLAYS)
-  except OSError as error:
-    raise errors.UserError(f'--out={out} cannot be written ({error.strerror}); name '
-                           'another folder') from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,11 +64,13 @@ def test_what_is_written_is_read(split, tmp_path):
 def test_finished_maps_are_kept_and_the_rest_is_made(split):
   folder = _write(split, rows=[0, 1], finish=False).path
   (folder / 'ISIC_8.png').write_bytes((folder / 'ISIC_8.png').read_bytes()[:-30])
-  (folder / '.ISIC_9.png.tmp').write_bytes(b'cut short')
+  for name in ('.ISIC_9.png.7.tmp', '.notes.7.tmp'):
+    (folder / name).write_bytes(b'cut short')
   with generated.open_writer(split, 'unet', UNET) as writer:
     assert not writer.is_whole()
     np.testing.assert_array_equal(writer.missing(), [1, 2])
-    assert not (folder / '.ISIC_9.png.tmp').exists()
+    assert not (folder / '.ISIC_9.png.7.tmp').exists()
+    (folder / '.notes.7.tmp').unlink()  # of somebody else
     for row in writer.missing():
       writer.write(row, _map(row))
     writer.finish()

@@ -176,6 +176,13 @@ def test_same_seed_same_bytes_whatever_the_number_of_workers(archives, tmp_path)
   assert (tmp_path / 'other' / name).read_bytes() != (archives / name).read_bytes()
 
 
+def test_nothing_is_written_among_the_files_of_others(tmp_path):
+  (tmp_path / 'PHANTOM_cases.csv').write_text('mine')
+  with pytest.raises(errors.UserError, match='other than archives, such as PHANTOM_'):
+    write(tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ['PHANTOM_cases.csv']
+
+
 def test_archives_can_be_drawn_again(archives, tmp_path):
   cases = generate.read_cases(archives)
   table = (archives / generate.CASES).read_text().splitlines()[1:]

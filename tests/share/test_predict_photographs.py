@@ -47,7 +47,8 @@ def test_a_prepared_photograph_gets_the_stored_prediction(
   assert [row.name for row in result.rows] == names
   assert not result.unreadable
   assert sorted(os.listdir(tmp_path)) == [
-      'index.html', 'overlays', 'predictions.csv', 'predictions.json']
+      '.lock', 'index.html', 'overlays', 'predictions.csv', 'predictions.json',
+      'written.json']
   for row in result.rows:
     with Image.open(tmp_path / row.overlay) as picture:
       assert picture.format == 'PNG'
@@ -88,17 +89,18 @@ def test_a_second_call_replaces_the_first_and_spares_the_files_of_others(
   assert '<img' not in (out / 'index.html').read_text()
   other.mkdir()
   (other / 'thesis.tex').write_text('-')
-  for folder, words in ((other, 'holds other files'),
+  for folder, words in ((other, 'other than predictions, such as thesis.tex'),
                         (pathlib.Path('/dev/null/x'), 'x cannot be written')):
     with pytest.raises(errors.UserError, match=words):
       _predict(run, first, folder)
   assert os.listdir(other) == ['thesis.tex']
 
 
-def test_what_is_stopped_halfway_has_neither_table_nor_page(
+def test_stopped_halfway_the_results_of_before_stay(
     run, originals, tmp_path, monkeypatch):
   paths = sorted(originals.rglob('*.jpg'))[:5]
-  _predict(run, paths, tmp_path, overlays=False)
+  _predict(run, paths, tmp_path / 'out', overlays=False)
+  before = {path.name: path.read_bytes() for path in (tmp_path / 'out').iterdir()}
   drawn = []
 
   def draw(*arguments, **options):
@@ -108,9 +110,10 @@ def test_what_is_stopped_halfway_has_neither_table_nor_page(
 
   monkeypatch.setattr(predictions_page, 'draw', draw)
   with pytest.raises(KeyboardInterrupt):
-    _predict(run, paths, tmp_path)
-  assert os.listdir(tmp_path) == ['predictions.json']
-  assert not files.read_json(tmp_path / 'predictions.json')['finished']
+    _predict(run, paths, tmp_path / 'out')
+  assert os.listdir(tmp_path) == ['out']
+  assert before == {
+      path.name: path.read_bytes() for path in (tmp_path / 'out').iterdir()}
 
 
 def test_few_photographs_are_in_memory_at_a_time(run, monkeypatch, tmp_path):
