@@ -232,7 +232,7 @@ SECTIONS: dict[str, dict[str, Field]] = {
             10, 'Epochs after which the learning rate is multiplied by decay_factor.',
             bounds=_COUNT),
         'decay_factor': Field(0.1, 'See decay_every_epochs.',
-                              bounds=Bounds(0, 1000, above=True)),
+                              bounds=Bounds(0, 1, above=True)),
         'momentum': Field(0.9, 'Momentum of stochastic gradient descent.',
                           bounds=_FRACTION),
         'nesterov': Field(True, "Use Nesterov's momentum."),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from attnmel_jax import config as config_lib
 from attnmel_jax.training import schedule as schedule_lib
 
 
@@ -19,3 +20,15 @@ def test_schedule_of_isic2017():
   due = [step for step in range(1, 601) if schedule.is_due(step)]
   assert due == [194, 200, 388, 400, 582, 600]
   assert [step for step in range(1, 31) if schedule.is_reported(step)] == [10, 20, 30]
+
+
+def test_no_learning_rate_that_a_config_allows_overflows():
+  rate, every, factor, epochs = (
+      config_lib.FIELDS[name].bounds for name in (
+          'learning_rate', 'decay_every_epochs', 'decay_factor', 'num_epochs'))
+  for base in (factor.high, 0.5, 5e-324):
+    schedule = schedule_lib.Schedule(
+        steps_per_epoch=1, num_epochs=epochs.high, learning_rate=rate.high,
+        decay_every_epochs=every.low, decay_factor=base, checkpoint_every_steps=1,
+        log_every_steps=1)
+    assert 0 <= schedule.learning_rate_at(schedule.total_steps) <= rate.high
