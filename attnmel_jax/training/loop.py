@@ -132,7 +132,10 @@ def _report(pending, batch_size, metrics_file, timing, bar) -> None:
   mean = _flush(pending, metrics_file)
   step = pending[-1][0]
   timing.steps(step, batch_size)
-  losses = ' '.join(f'{name} {value:.4f}' for name, value in mean.items())
+  # A Dice loss of exactly 0 is that of images without a map to compare: see
+  # `losses.dice_of_sums`. Shown, it would read as perfect.
+  losses = ' '.join(f'{name} {value:.4f}' for name, value in mean.items()
+                    if value or not name.startswith('dice_loss'))
   bar.advance(len(pending), f'{losses}, {timing.images_per_second:.1f} images/s')
   metrics_file.flush_events()
   pending.clear()

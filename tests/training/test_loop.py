@@ -58,14 +58,14 @@ def _batches(start, total, at=None):
 
 
 def _train(folder, state=None, best=-math.inf, *, schedule=None, validate=None,
-           update=None, at=None, events=None):
+           update=None, at=None, events=None, quiet=True):
   schedule, state = schedule or _schedule(), state or _start()
   with checkpoint.Checkpoints(folder / 'checkpoints', create=True) as checkpoints:
     return loop.train(
         state, best, update=update or _fake_update(),
         batches=_batches(int(state.step), schedule.total_steps, at),
         hyper={'weight_decay': np.float32(0)}, schedule=schedule, validate=validate,
-        checkpoints=checkpoints, folder=folder, events=events, quiet=True)
+        checkpoints=checkpoints, folder=folder, events=events, quiet=quiet)
 
 
 def _lines(folder, name='metrics.jsonl'):
@@ -98,6 +98,21 @@ def test_the_lines_of_a_state_are_on_the_disk_before_it(tmp_path, monkeypatch):
   assert saves
   for row in saves:
     assert done[row - 1] == ('sync', done[row][1])
+
+
+@pytest.mark.parametrize('dice', [0.0, 0.25])
+def test_a_dice_loss_of_no_map_is_written_and_not_shown(tmp_path, capsys, dice):
+  fake = _fake_update()
+
+  def update(state, batch, hyper):
+    state, metrics = fake(state, batch, hyper)
+    return state, metrics | {'dice_loss_pool4': np.float32(dice)}
+
+  _train(tmp_path, update=update, quiet=False)
+  shown = capsys.readouterr().err
+  assert 'loss 0.' in shown and ('dice_loss_pool4 0.2500' in shown) == bool(dice)
+  assert '0.0000' not in shown
+  assert {line['dice_loss_pool4'] for line in _lines(tmp_path)} == {dice}
 
 
 def test_metrics_have_a_line_a_step_and_an_epoch_and_no_times(tmp_path):
