@@ -1,8 +1,9 @@
 """Variables of a classifier <-> tensors under PyTorch's names, for other programs.
 
 The backbone and VGG-16's dense layers have the names and axes of the published files,
-so that `pretrained` and PyTorch read them, vgg16_bn those of torchvision. The remaining
-layers are named after our modules:
+so that `pretrained` and PyTorch read them: VGG-16 and ResNet-50 those of torchvision,
+EfficientNet-Lite0 those of timm. The remaining layers are named after our modules; here
+they are beside those of VGG-16:
 
   features.<n>.weight, .bias                     convolution, [out, in, 3, 3]
   features.<n>.weight, .bias, .running_mean, ..  batch normalisation
