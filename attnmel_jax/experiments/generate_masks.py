@@ -56,7 +56,7 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
     raise errors.UserError(
         f'{run} is a run of model={config["model"]!r}, which draws no masks; name one '
         'of configs/isic2018_task1.py')
-  run_folder.read_summary(run)  # is it finished?
+  summary = run_folder.read_summary(run)
   trained_on = parts_lib.read_split(run / 'split.csv')
   build.enable_float64(config)
   parallel.check_batch_size(config['batch_size'], accumulate_steps=1)
@@ -64,6 +64,7 @@ def generate(run: pathlib.Path, *, dataset: str, data_dir: str, name: str, quiet
   with checkpoint.Checkpoints(run / 'checkpoints', create=False) as checkpoints:
     variables, best = checkpoints.restore_best(
         build.state_template(config, 0).variables())
+  run_folder.check_best(run, summary, best)
   identity = {
       'config': run_folder.binding(config), 'best_step': best['step'],
       'parameters': fingerprint(variables),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import files
 from attnmel_jax import images
 from attnmel_jax.data import generated
 from attnmel_jax.data import storage
@@ -135,10 +136,15 @@ def test_a_unet_that_knows_test_images_draws_nothing(segmenter, tmp_path):
 def test_what_cannot_draw_is_refused(segmenter, finished, tmp_path):
   run, _, data = segmenter
   run_folder.bind(tmp_path / 'new', run_folder.read_config(run), {}, {})
+  shutil.copytree(run, tmp_path / 'other')
+  summary = files.read_json(run / 'summary.json')
+  files.write_json(tmp_path / 'other' / 'summary.json', summary | {
+      'best': summary['best'] | {'step': summary['best']['step'] + 1}})
   for source, dataset, words in (
       (finished[0], 'isic2018', "model='attnmel_cnn', which draws no"),
       (run, 'isic2016', r'launch/prepare\.py --dataset=isic2016'),
-      (tmp_path / 'new', 'isic2018', 'is not finished')):
+      (tmp_path / 'new', 'isic2018', 'is not finished'),
+      (tmp_path / 'other', 'isic2018', 'holds a best state after step')):
     with pytest.raises(errors.UserError, match=words):
       _generate(source, data, dataset=dataset)
 
