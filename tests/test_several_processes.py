@@ -259,3 +259,13 @@ def test_a_signal_before_the_first_step_is_not_lost(home):
   for process in processes:
     process.send_signal(signal.SIGTERM)
   _assert_ended(143, [''] * 2, *processes)
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_is_computed_once_for_all_processes(home):
+  arguments = [*SMALL, '--config.freeze_backbone=True', '--config.random_crop=False']
+  _finish(*_start_two(home, [*arguments, '--workdir=frozen_two']))
+  views = list(home.glob('attnmel_data/isic2017/*-maps-*/view*'))
+  assert len(views) == 8 + 1 + 1 and not [p for p in views if p.suffix]
+  _finish(_start(home, [*arguments, '--workdir=frozen_one']))
+  _assert_same_run(home, 'frozen_two', of='frozen_one')
