@@ -226,6 +226,9 @@ SECTIONS: dict[str, dict[str, Field]] = {
         'num_epochs': Field(50, 'Epochs.', bounds=_COUNT),
         'passes_per_epoch': Field(
             2, 'Passes over the sampled rows in an epoch.', bounds=Bounds(1, 1000)),
+        'min_steps': Field(
+            0, 'Steps of a run at least: where few images give fewer, the epochs are '
+            'longer.', bounds=Bounds(0, 2**31)),
         'learning_rate': Field(0.01, 'Learning rate of the first epochs.',
                                bounds=Bounds(0, 1_000_000, above=True)),
         'decay_every_epochs': Field(
@@ -272,7 +275,7 @@ def defaults() -> ml_collections.ConfigDict:
 
 
 # Fields that were added since runs are kept, and what runs without them did.
-_ADDED = {'freeze_backbone': False}
+_ADDED = {'freeze_backbone': False, 'min_steps': 0}
 
 
 def from_json(config: Mapping[str, Any]) -> dict[str, Any]:

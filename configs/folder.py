@@ -20,4 +20,5 @@ def get_config():
   config.normalisation = 'imagenet'
   config.sampler = 'inverse_frequency'
   config.passes_per_epoch = 1
+  config.min_steps = 1000  # 60 photographs would give 50 steps, one an epoch
   return config

@@ -10,4 +10,5 @@ def get_config():
   config.data_dir = ''  # --data_dir of launch/prepare.py, as for real photographs
   config.positive = ('melanoma',)
   config.num_epochs = 4
+  config.min_steps = 0
   return config

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import functools
+import math
 from typing import Any
 
 import jax
@@ -115,7 +116,8 @@ def augmentation(config: Mapping[str, Any]) -> augment.Augmentation:
 def schedule(config: Mapping[str, Any], steps_per_pass: int) -> schedule_lib.Schedule:
   """Steps, learning rates and checkpoints of a run."""
   return schedule_lib.Schedule(
-      steps_per_epoch=steps_per_pass * config['passes_per_epoch'],
+      steps_per_epoch=max(steps_per_pass * config['passes_per_epoch'],
+                          math.ceil(config['min_steps'] / config['num_epochs'])),
       num_epochs=config['num_epochs'], learning_rate=config['learning_rate'],
       decay_every_epochs=config['decay_every_epochs'],
       decay_factor=config['decay_factor'],

@@ -14,6 +14,11 @@ from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax.data import storage
 
+_FEW = 10  # images of a class
+_CONSEQUENCES = {'train': 'are hardly learned from',
+                 'validation': 'choose checkpoint and threshold almost by chance',
+                 'test': 'give wide intervals'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -61,6 +66,13 @@ def describe(part: Part) -> dict[str, int]:
           **dict(zip(prepared.class_names, counts.tolist(), strict=True)),
           'lesion masks': int(prepared.has_lesion[rows].sum()),
           'dermo maps': int(prepared.has_dermo[rows].sum())}
+
+
+def few(name: str, part: Part) -> list[str]:
+  """Warnings about classes of the task of which a part has hardly any image."""
+  found = counts(part)['class_counts']
+  return [f'warning: {name} has {count} of {kind}; fewer than {_FEW} images '
+          f'{_CONSEQUENCES[name]}' for kind, count in found.items() if count < _FEW]
 
 
 def write_split(path: pathlib.Path, parts: Mapping[str, Part]) -> None:

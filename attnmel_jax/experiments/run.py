@@ -56,6 +56,7 @@ def plan(config: Mapping[str, Any]) -> list[str]:
     counts = parts_lib.describe(task.parts[name]) if name in task.parts else {}
     lines.append(f'{name}: '
                  + (', '.join(f'{k} {v}' for k, v in counts.items()) or 'none'))
+    lines += parts_lib.few(name, task.parts[name]) if name in task.parts else []
   unused = task_lib.unused_splits(config, task)
   if unused:
     lines.append(f'not used: the {" and ".join(unused)} split, as this is fold '

@@ -36,6 +36,8 @@ def test_the_schedule_counts_oversampled_rows(config):
   assert batches.rows_per_pass == 48 + 3 * melanoma
   schedule = build.schedule(config, batches.steps_per_pass)
   assert schedule.total_steps == (48 + 3 * melanoma) // 16 * 2 * 3
+  schedule = build.schedule(config | {'min_steps': 100}, batches.steps_per_pass)
+  assert (schedule.total_steps, schedule.steps_per_epoch) == (102, 34)
 
 
 @pytest.fixture

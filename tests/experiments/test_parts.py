@@ -39,3 +39,11 @@ def test_rows_are_chosen_and_counted():
   assert part.choose(np.array([1, 2])).ids.tolist() == ['c', 'd']
   assert parts_lib.counts(part) == {
       'n': 3, 'groups': 2, 'class_counts': {'other': 2, 'melanoma': 1}}
+
+
+def test_classes_with_few_images_are_named():
+  part = _part([0] * 10 + [1] * 9)
+  assert parts_lib.few('validation', part) == [
+      'warning: validation has 9 of melanoma; fewer than 10 images choose checkpoint '
+      'and threshold almost by chance']
+  assert len(parts_lib.few('test', part.choose(np.arange(3)))) == 2
