@@ -53,7 +53,7 @@ _EXPERIMENTS = {'isic2016': isic2016, 'isic2017': isic2017, 'isic2018': isic2018
 
 def main() -> None:
   """Writes the report; prints the runs, the files and what was left out."""
-  found = run_reader.find_runs(command.path(RUNS.value))
+  found = run_reader.find_runs(command.path(RUNS.value), names=IMAGES.value)
   out = command.path(OUT.value)
   data_dir = command.path(DATA_DIR.value) if DATA_DIR.value else None
   if data_dir is not None and not data_dir.is_dir():

@@ -250,24 +250,27 @@ def _header_fault(header: Sequence[str]) -> str:
   """What is wrong with the columns; empty if nothing is."""
   classes = header[len(_FIRST_COLUMNS):]
   if tuple(header[:len(_FIRST_COLUMNS)]) != _FIRST_COLUMNS or len(classes) < 2:
-    return (f'columns are {", ".join(header) or "none"}; expected image, label and '
-            'one column for each of two or more classes')
+    return ('these are no names of columns; expected image, label and one column for '
+            'each of two or more classes')
   if len(set(header)) < len(header) or '' in header:
     return f'columns {", ".join(header)} are not all named and different'
   return ''
 
 
 def _row_fault(name: str, values: np.ndarray, seen: set[str]) -> str:
-  """What is wrong with a row; empty if nothing is. Adds the id to `seen`."""
+  """What is wrong with a row; empty if nothing is. Adds the id to `seen`.
+
+  Faults are found by their line: a report without images may not name any.
+  """
   if not name:
     return 'the image has no id'
   if name in seen:
-    return f'image {name!r} occurs twice'
+    return 'its image occurs in an earlier line'
   seen.add(name)
   if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-    return f'image {name!r} has probabilities {values.tolist()}, not all in [0, 1]'
+    return f'probabilities are {values.tolist()}, not all in [0, 1]'
   if abs(values.sum() - 1) > _SUM_TOLERANCE:
-    return f'the probabilities of image {name!r} sum to {values.sum():.4g}, not 1'
+    return f'the probabilities sum to {values.sum():.4g}, not 1'
   return ''
 
 
@@ -280,13 +283,13 @@ def _parse_row(
     raise ValueError(f'{len(cells)} cells under {columns} columns')
   name, label, *numbers = cells
   if label not in class_names:
-    raise ValueError(f'label {label!r} is none of {", ".join(class_names)}')
+    raise ValueError(f'the label is none of {", ".join(class_names)}')
   values = []
   for column, number in zip(class_names, numbers, strict=True):
     try:
       values.append(float(number))
     except ValueError as error:
-      raise ValueError(f'{number!r} in column {column} is no number') from error
+      raise ValueError(f'column {column} holds no number') from error
   if fault := _row_fault(name, np.array(values), seen):
     raise ValueError(fault)
   return class_names.index(label), values

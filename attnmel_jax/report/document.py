@@ -86,7 +86,8 @@ def _bad_runs(runs: Sequence[run_reader.FinishedRun], plan: sections_lib.Plan
       except errors.UserError as error:
         bad[run.folder] = f'{run.folder}: {error}'
       except Exception as error:  # of a file that nobody foresaw
-        bad[run.folder] = f'{run.folder}: {run_reader.unforeseen(error)}'
+        why = run_reader.unforeseen(error, text=plan.photographs)
+        bad[run.folder] = f'{run.folder}: {why}'
   return bad
 
 

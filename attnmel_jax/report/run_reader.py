@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 import traceback
 from typing import Any
 from typing import NamedTuple
@@ -33,11 +34,17 @@ class FinishedRun:
   config: Mapping[str, Any]
   environment: Mapping[str, Any]
   summary: Mapping[str, Any]
+  names: bool = True  # whether lines on leakage may name images
 
   @property
   def leakage(self) -> tuple[str, ...]:
     """Lines on what flatters the scores."""
-    return tuple(self.summary['leakage']['found'])
+    return self.leakage_of(self.summary)
+
+  def leakage_of(self, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same of a later evaluation of the run."""
+    lines = summary['leakage']['found']
+    return tuple(lines if self.names else map(_without_names, lines))
 
 
 class Found(NamedTuple):
@@ -69,8 +76,12 @@ class Description(NamedTuple):
   fingerprints: Mapping[str, str]  # of its data, by split
 
 
-def find_runs(root: pathlib.Path) -> Found:
+def find_runs(root: pathlib.Path, *, names: bool = True) -> Found:
   """All run folders below `root`, also behind links; each is read once.
+
+  Args:
+    root: where to look.
+    names: whether what is found may name images.
 
   Raises:
     UserError: there is no such folder, or no run in it is finished and whole.
@@ -84,11 +95,11 @@ def find_runs(root: pathlib.Path) -> Found:
       found.unfinished.append(folder)
       continue
     try:
-      found.runs.append(_read(folder))
+      found.runs.append(dataclasses.replace(_read(folder), names=names))
     except errors.UserError as error:
       found.damaged.append(str(error))
     except Exception as error:  # of a file that nobody foresaw: the others are read
-      found.damaged.append(f'{folder}: {unforeseen(error)}')
+      found.damaged.append(f'{folder}: {unforeseen(error, text=names)}')
   if not found.runs:
     first = f' ({found.damaged[0]})' if found.damaged else ''
     raise errors.UserError(
@@ -96,11 +107,18 @@ def find_runs(root: pathlib.Path) -> Found:
   return found
 
 
-def unforeseen(error: Exception) -> str:
-  """One line on an error that no check foresaw: its kind, text and origin."""
+def _without_names(line: str) -> str:
+  """What two parts share (`near_duplicates.Common.line`), without its examples."""
+  parts, shares, rest = line.partition(' share ')
+  counts = re.findall(r'\d+ (?:images|lesions|near-duplicate pairs)(?=: )', rest)
+  return f'{parts}{shares}{"; ".join(counts)}' if counts else line
+
+
+def unforeseen(error: Exception, *, text: bool) -> str:
+  """One line on an error that no check foresaw: kind, origin, its `text` if wanted."""
   frame = traceback.extract_tb(error.__traceback__)[-1]
-  text = ' '.join(str(error).split())[:200]
-  return (f'{type(error).__name__}: {text} (in {pathlib.Path(frame.filename).name}, '
+  said = ': ' + ' '.join(str(error).split())[:200] if text else ''
+  return (f'{type(error).__name__}{said} (in {pathlib.Path(frame.filename).name}, '
           f'line {frame.lineno})')
 
 
@@ -191,7 +209,7 @@ def find_scores(run: FinishedRun, split: str) -> Scores:
             'the run again with launch/evaluate.py')
       _check_results(later, run, name, summary[name])
       return Scores(name, later, summary[name], tuple(dict.fromkeys(
-          [*run.leakage, *summary['leakage']['found']])),
+          [*run.leakage, *run.leakage_of(summary)])),
                     summary.get('fingerprint', ''))
   raise errors.UserError(
       f'{run.folder} has no {"test or validation" if split == "auto" else split} '

@@ -34,18 +34,18 @@ def test_predictions_come_back_exactly(tmp_path):
 
 
 @pytest.mark.parametrize('body, line, message', [
-    ('', 1, 'columns are none; expected image, label'),
-    ('image,nevus,melanoma\na,1,0\n', 1, 'columns are image, nevus, melanoma'),
+    ('', 1, 'expected image, label and one column'),
+    ('ISIC_1,nevus,1,0\n', 1, 'no names of columns; expected image, label'),
     ('image,label,nevus\na,nevus,1\n', 1, 'two or more classes'),
     ('image,label,nevus,nevus\na,nevus,1,0\n', 1, 'not all named and different'),
     ('image,label,nevus,\na,nevus,1,0\n', 1, 'not all named and different'),
-    (HEAD + 'a,nevus,1,0\na,nevus,1,0\n', 3, "'a' occurs twice"),
+    (HEAD + 'a,nevus,1,0\na,nevus,1,0\n', 3, 'occurs in an earlier line'),
     (HEAD + ',nevus,1,0\n', 2, 'no id'),
-    (HEAD + 'a,naevus,1,0\n', 2, "'naevus' is none of nevus, melanoma"),
+    (HEAD + 'a,naevus,1,0\n', 2, 'the label is none of nevus, melanoma'),
     (HEAD + '\na,nevus,nan,0\n', 3, 'not all in'),
     (HEAD + 'a,nevus,1.5,-0.5\n', 2, 'not all in'),
     (HEAD + 'a,nevus,0.5,0.4\n', 2, 'sum to 0.9'),
-    (HEAD + 'a,nevus,0.5,half\n', 2, "'half' in column melanoma"),
+    (HEAD + 'a,nevus,0.5,half\n', 2, 'column melanoma holds no number'),
     (HEAD + 'a,nevus,0.5\n', 2, '3 cells under 4 columns'),
     (HEAD + 'a,nevus,0.5,0.5,0\n', 2, '5 cells under 4 columns'),
     (HEAD + f'{"a" * 200_000},nevus,1,0\n', 2, 'limit')])
@@ -57,7 +57,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, body, line, message):
   text = str(caught.value)
   assert text.startswith(f'{path}, line {line}: ')
   assert message in text
-  assert '\n' not in text
+  assert '\n' not in text and 'ISIC' not in text
 
 
 def test_files_from_elsewhere(tmp_path):

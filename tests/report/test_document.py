@@ -46,7 +46,8 @@ def runs(tmp_path):
 
 
 def _write(root, out, **asked):
-  return document.write(run_reader.find_runs(root), out, run_folders.plan(**asked))
+  found = run_reader.find_runs(root, names=asked.get('photographs', True))
+  return document.write(found, out, run_folders.plan(**asked))
 
 
 def test_the_page_and_its_files(runs, tmp_path):
@@ -118,6 +119,39 @@ def test_a_run_that_breaks_the_report_is_named_and_left_out(tmp_path, monkeypatc
   shutil.rmtree(root / 'a')
   with pytest.raises(errors.UserError, match='ZeroDivisionError'):
     _write(root, tmp_path / 'alone')
+
+
+def test_without_images_no_error_and_no_leakage_names_one(runs, tmp_path, monkeypatch):
+  monkeypatch.setattr(figures, 'write', lambda *_, **__: [])
+  monkeypatch.setattr(run_reader.run_folder, 'read_environment', _unforeseen(
+      run_reader.run_folder.read_environment))
+  leaky, twice, headless = (runs / 'isic2017' / name for name in (
+      'mel_cnn', 'attnmel_cnn', 'headless'))
+  shutil.copytree(twice, headless)
+  run_folders.change(leaky, 'summary', leakage={'allowed': True, 'found': [
+      'train and test share 1 images: ISIC_7; 2 near-duplicate pairs: ISIC_1 = ISIC_2 '
+      '(correlation 0.999), ISIC_3 = ISIC_4 (correlation 1.000, turned)']})
+  table = twice / 'predictions' / 'test.csv'
+  header, *rows = table.read_text().splitlines(keepends=True)
+  table.write_text(''.join([header, *rows, rows[0]]))
+  (headless / 'predictions' / 'test.csv').write_text(''.join(rows))
+  report = _write(runs, tmp_path / 'out', photographs=False)
+  for words in ('test.csv, line 42: its image occurs in an earlier line',
+                'test.csv, line 1: these are no names', 'vgg16: KeyError (in '):
+    assert [line for line in report.left_out if words in line], words
+  assert ('Leakage, which flatters scores, in mel_cnn: train and test share 1 images; '
+          '2 near-duplicate pairs.') in report.text
+  for text in (*report.left_out, *((tmp_path / 'out' / name).read_text()
+                                   for name in report.files)):
+    assert 'ISIC_' not in text
+
+
+def _unforeseen(read):
+  def failing(folder):
+    if folder.name == 'vgg16':
+      raise KeyError('ISIC_0000001')
+    return read(folder)
+  return failing
 
 
 def test_a_second_report_replaces_the_first(runs, tmp_path):
