@@ -48,6 +48,15 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   return np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
 
 
+def _check(values: np.ndarray, masks: np.ndarray) -> None:
+  """Raises ValueError unless these are maps [N, H, W] and masks bool [N, H, W]."""
+  if values.ndim != 3 or values.shape != masks.shape or masks.dtype != bool or (
+      values.dtype.kind != 'f'):
+    raise ValueError(f'{values.dtype} {values.shape} and {masks.dtype} {masks.shape} '
+                     'are not floating-point maps and masks bool [N, H, W] of one '
+                     'shape')
+
+
 def attention_jaccard(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
   """Jaccard index of each map, cut at THRESHOLD, with its mask: float64 [N].
 
@@ -60,6 +69,7 @@ def attention_jaccard(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
   ...     values, np.array([[[False, True, True, True]]])).round(2).tolist()
   [0.67]
   """
+  _check(values, masks)
   return jaccard(values >= THRESHOLD, masks)
 
 
@@ -75,6 +85,7 @@ def mass_inside(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
   ...     values, np.array([[[False, False, True, True]]])).tolist()
   [0.875]
   """
+  _check(values, masks)
   share = np.sum(values * masks, axis=(1, 2)) / values.sum(axis=(1, 2))
   return np.where(masks.any(axis=(1, 2)), share, np.nan)
 
@@ -91,6 +102,7 @@ def pointing_game(values: np.ndarray, masks: np.ndarray) -> np.ndarray:
   ...     values, np.array([[[True, True, False, False]]])).tolist()
   [0.0]
   """
+  _check(values, masks)
   highest = values >= 1 - attention_maps.CONSTANT
   hits = np.count_nonzero(highest & masks, axis=(1, 2))
   share = hits / np.count_nonzero(highest, axis=(1, 2))
@@ -200,6 +212,7 @@ def jaccard_at(
   Returns:
     float64 [T, N].
   """
+  _check(values, masks)
   if np.any(np.diff(thresholds) <= 0):
     raise ValueError(f'thresholds {thresholds} do not increase')
   count, bins = len(values), len(thresholds) + 1
@@ -290,6 +303,9 @@ def _annotated(maps: np.ndarray, lesion: np.ndarray, has_lesion: np.ndarray,
   if not len(maps) == len(lesion) == len(has_lesion):
     raise ValueError(f'{len(maps)} maps, {len(lesion)} masks and {len(has_lesion)} '
                      'annotation flags do not belong together')
+  if (lesion.dtype, lesion.ndim) != (np.uint8, 3) or has_lesion.dtype != bool:
+    raise ValueError(f'lesion {lesion.dtype} {lesion.shape} and has_lesion '
+                     f'{has_lesion.dtype} are not uint8 [N, S, S], 0 to 255, and bool')
   cropped = attention_maps.central(lesion, image_size)
   annotated = np.flatnonzero(has_lesion)
   for start in range(0, len(annotated), _CHUNK):

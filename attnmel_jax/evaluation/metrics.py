@@ -177,9 +177,18 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
     labels: int [N].
     predicted: int [N].
 
+  Raises:
+    ValueError: no rows, other shapes, or no class indices, such as one-hot rows.
+
   >>> metrics.balanced_accuracy([0, 1, 1], [0, 1, 0])
   0.75
   """
+  highest = np.iinfo(np.int64).max
+  labels = check_classes('labels', labels, highest)
+  predicted = check_classes('predicted', predicted, highest)
+  if labels.shape != predicted.shape:
+    raise ValueError(f'labels {labels.shape} and predicted {predicted.shape} are not '
+                     'both [N]')
   return float(sklearn.metrics.recall_score(
       labels, predicted, labels=np.unique(labels), average='macro'))
 

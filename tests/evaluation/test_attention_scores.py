@@ -29,6 +29,19 @@ def test_jaccard_by_hand():
       attention_scores.jaccard(a, other)
 
 
+def test_maps_and_masks_of_other_forms_are_refused():
+  values, masks = np.ones((2, 4, 4)), np.ones((2, 4, 4), bool)
+  for score in attention_scores.SCORES.values():
+    for bad in ((values[:1], masks), (values[0], masks[0]), (values, masks * 255),
+                (np.uint8(values), masks), (values[..., None], masks[..., None])):
+      with pytest.raises(ValueError, match='not floating-point maps'):
+        score.function(*bad)
+  for lesion, annotated in ((masks, [True, True]), (np.uint8(masks) * 255, [1, 1])):
+    with pytest.raises(ValueError, match='0 to 255, and bool'):
+      attention_scores.released_jaccard(
+          values, lesion, np.array(annotated), image_size=4)
+
+
 def test_every_map_and_all_ones_has_every_score():
   maps, lesion, has_lesion = _random()
   found = attention_scores.per_image(

@@ -139,3 +139,14 @@ def test_scores_that_make_no_sense_raise(labels, scores, message):
 def test_probabilities_that_make_no_sense_raise(labels, probabilities, message):
   with pytest.raises(ValueError, match=message):
     metrics.one_vs_rest_auc(labels, probabilities)
+
+
+@pytest.mark.parametrize('labels, predicted, message', [
+    ([0, 1], [0, 1, 1], 'not both'),
+    (np.eye(2, dtype=int), [0, 1], 'not integer'),
+    ([0, 1], [[0.2, 0.8], [0.3, 0.7]], 'not integer'),
+    ([0.0, 1.0], [0, 1], 'not integer'),
+    ([], [], 'not integer')])
+def test_classes_that_make_no_sense_raise(labels, predicted, message):
+  with pytest.raises(ValueError, match=message):
+    metrics.balanced_accuracy(labels, predicted)
