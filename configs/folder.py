@@ -3,7 +3,8 @@
   python launch/prepare.py --dataset=folder --source=DIR --table=DIR/labels.csv
   python launch/main.py --config=configs/folder.py --config.roi=lesion
 
-With `--config.positive="('melanoma',)"` one class stands against the others. Without
+A run has at least 1000 steps, however few the photographs. With
+`--config.positive="('melanoma',)"` one class stands against the others. Without
 validation images 10 % of the training groups choose the checkpoint. Without test images
 nothing is tested, unless `--config.num_folds=5 --config.fold=0` makes a fold of the
 training images the test set.
