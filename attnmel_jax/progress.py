@@ -4,16 +4,44 @@
   bar.advance(100, 'loss 0.4123')
   bar.note('step 100: validation auc 0.81')
   bar.close()
+
+  with silence():  # no progress, notices or warnings: what is wrong is raised
+    train()
 """
 
+import contextlib
+import io
 import sys
 import time
+from typing import TextIO
 
 import tqdm
 
 _LINES = 10          # at most, from 0 to 100 %
 _SECONDS = 2         # at least, between plain lines; shorter work shows none
 _OFTEN_SECONDS = 5   # the same for `often`
+
+
+class _Silence(io.TextIOBase):
+  """Stands in for stderr: progress and notices are dropped."""
+
+  def __init__(self, silenced: TextIO):
+    super().__init__()
+    self.silenced = silenced
+
+  def write(self, text: str) -> int:
+    """Drops the text."""
+    return len(text)
+
+
+def stderr() -> TextIO:
+  """stderr, even within `silence`."""
+  return getattr(sys.stderr, 'silenced', sys.stderr)
+
+
+def silence() -> contextlib.AbstractContextManager:
+  """Drops what Python code writes to stderr; C++ libraries write past it."""
+  return contextlib.redirect_stderr(_Silence(stderr()))
 
 
 class Progress:

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import functools
 import glob
-import io
 import os
 import pathlib
 import re
@@ -24,7 +23,6 @@ import sys
 import traceback
 from typing import Any
 from typing import NoReturn
-from typing import TextIO
 
 from absl import app
 from absl import flags
@@ -33,6 +31,7 @@ from ml_collections import config_dict
 
 from attnmel_jax import config as config_lib
 from attnmel_jax import errors
+from attnmel_jax import progress
 from launch import streams
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -193,19 +192,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def complain(line: str) -> None:
   """Prints a line on stderr, even under --quiet."""
-  print(line, file=getattr(sys.stderr, 'silenced', sys.stderr), flush=True)
-
-
-class _Silence(io.TextIOBase):
-  """Stands in for stderr under --quiet: progress and notices are dropped."""
-
-  def __init__(self, silenced: TextIO):
-    super().__init__()
-    self.silenced = silenced
-
-  def write(self, text: str) -> int:
-    """Drops the text."""
-    return len(text)
+  print(line, file=progress.stderr(), flush=True)
 
 
 def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
@@ -223,8 +210,7 @@ def run(main: Callable[[], None], *, default_config: str | None = None) -> None:
       fail(f'unexpected argument {argv[1]!r}; write options as --name=value')
     logging.set_verbosity(logging.ERROR)  # libraries are quiet; we print
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    quiet = (contextlib.redirect_stderr(_Silence(sys.stderr)) if QUIET.value
-             else contextlib.nullcontext())
+    quiet = progress.silence() if QUIET.value else contextlib.nullcontext()
     try:
       with quiet:
         main()

@@ -7,6 +7,7 @@ the streams and their encoding. An import that fails after that ends in one line
 import logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 
@@ -77,6 +78,15 @@ def _use_huge_pages() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _quieten_libraries() -> None:
+  """Under --quiet keeps XLA's own log from stderr, such as its alarm of slow compiling.
+
+  C++ writes it, which reads this at the import; what fails is raised all the same.
+  """
+  if any(re.fullmatch('--?quiet(=(true|t|1))?', argument) for argument in sys.argv[1:]):
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
 def _import_failed(kind, error, trace) -> None:
   """Takes the place of Python's hook until the command runs."""
   name = (getattr(error, 'name', None) or '').partition('.')[0]
@@ -99,6 +109,7 @@ except ImportError:
           'Subsystem for Linux')
 _use_utf8()
 _use_huge_pages()
+_quieten_libraries()
 sys.excepthook = _import_failed
 # It warns of a home folder that is missing or cannot be written, twice, at its import.
 logging.getLogger('matplotlib').setLevel(logging.ERROR)

@@ -39,6 +39,15 @@ def test_huge_pages_are_asked_for_where_that_has_an_effect():
     assert not start.huge_pages(tunables, enabled)
 
 
+@pytest.mark.parametrize(('arguments', 'level'), [
+    (['--quiet'], '3'), (['--quiet=true'], '3'), ([], None), (['--quiet=false'], None)])
+def test_quiet_silences_the_log_of_xla(arguments, level):
+  done = _run(f'sys.argv[1:] = {arguments}; os.environ.pop("TF_CPP_MIN_LOG_LEVEL", 0)\n'
+              'from launch import start\n'
+              'print(os.environ.get("TF_CPP_MIN_LOG_LEVEL"))')
+  assert done.stdout == f'{level}\n', done.stderr
+
+
 def test_a_fault_of_our_own_imports_keeps_its_traceback():
   done = _run('from launch import start; from launch import nothing')
   assert done.returncode == 70

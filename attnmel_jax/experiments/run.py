@@ -18,6 +18,7 @@ from attnmel_jax import config as config_lib
 from attnmel_jax import errors
 from attnmel_jax import files
 from attnmel_jax import parallel
+from attnmel_jax import progress
 from attnmel_jax.data import pipeline
 from attnmel_jax.experiments import batches
 from attnmel_jax.experiments import build
@@ -83,7 +84,9 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
   Args:
     config: flat, as configs/common.py lists it.
     folder: the run folder.
-    quiet: show no progress.
+    quiet: print nothing, neither progress nor notices. The log of XLA, such as its
+      alarm of slow compilation, is written by C++: to silence that too, set
+      TF_CPP_MIN_LOG_LEVEL=3 in the environment before JAX is imported.
 
   Returns:
     The content of summary.json.
@@ -92,6 +95,13 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
     UserError: the config, the data, the weights or the folder are not right.
     loop.Stopped: SIGINT or SIGTERM came; the state is saved.
   """
+  with progress.silence() if quiet else contextlib.nullcontext():
+    return _claim_and_run(config, folder, quiet=quiet)
+
+
+def _claim_and_run(config: Mapping[str, Any], folder: pathlib.Path, *, quiet: bool
+                   ) -> dict[str, Any]:
+  """`run`, loud or not."""
   _check(config)
   task = parallel.in_every_process(lambda: task_lib.open_task(config))
   fingerprints = {name: part.prepared.fingerprint for name, part in task.parts.items()}

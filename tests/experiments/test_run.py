@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from attnmel_jax import errors
+from attnmel_jax import progress
 from attnmel_jax.data import prepare
 from attnmel_jax.data import storage
 from attnmel_jax.evaluation import prediction_files
@@ -158,7 +159,7 @@ def test_a_damaged_state_is_made_again(finished, config, tmp_path, capsys):
   content = bytearray(arrays.read_bytes())
   content[len(content) // 2] ^= 1
   arrays.write_bytes(content)
-  assert run_lib.run(config, tmp_path, quiet=True) == summary
+  assert run_lib.run(config, tmp_path, quiet=False) == summary
   assert f'{latest}/6 is not whole' in capsys.readouterr().err
   for name in ('metrics.jsonl', 'predictions/test.csv'):
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
@@ -294,8 +295,11 @@ def copied(config, tmp_path):
       'oversample_factors': (1, 1)}, name[:-4]
 
 
-def test_a_copy_of_a_training_image_aborts_the_run_unless_allowed(copied, tmp_path):
+def test_a_copy_of_a_training_image_aborts_the_run_unless_allowed(
+    copied, tmp_path, monkeypatch, capsys):
   config, name = copied
+  capsys.readouterr()
+  monkeypatch.setattr(progress, '_SECONDS', -1)  # the shortest work shows lines
   folder = tmp_path / 'run'
   pair = f'train and test share 1 near-duplicate pairs: {name} = copy '
   for _ in range(2):
@@ -303,6 +307,7 @@ def test_a_copy_of_a_training_image_aborts_the_run_unless_allowed(copied, tmp_pa
       run_lib.run(config, folder, quiet=True)
   assert not (folder / 'config.json').exists()  # other data may be trained on here
   summary = run_lib.run(config | {'allow_leakage': True}, folder, quiet=True)
+  assert capsys.readouterr() == ('', '')
   assert summary['leakage']['allowed']
   assert summary['leakage']['found'][0].startswith(pair)
   assert summary['test']['n'] == 9
