@@ -140,6 +140,8 @@ def _check_events(folder):
 def test_a_full_disk_is_one_line_and_the_run_resumes_once_there_is_space(
     finished, config, tmp_path):
   folder, summary = finished
+  for name in ('config.json', 'environment.json'):  # else it is no run's folder
+    shutil.copy(folder / name, tmp_path)
   (tmp_path / 'timing.jsonl').symlink_to('/dev/full')
   with pytest.raises(errors.UserError,
                      match='cannot be written .No space left on device.; free'):
