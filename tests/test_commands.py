@@ -53,7 +53,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(home, tmp_path):
       cwd=tmp_path, env=commands.environment(home), stderr=subprocess.PIPE, text=True
   ) as process:
     for line in process.stderr:
-      if line.startswith(('train: ', 'step ')):
+      if re.match(r'train: \d+ of \d+ steps', line):
         break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()

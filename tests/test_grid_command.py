@@ -1,5 +1,6 @@
 """launch/grid.py as a user types it, on phantom data."""
 
+import re
 import signal
 import subprocess
 
@@ -54,7 +55,7 @@ def test_ctrl_c_saves_and_the_grid_resumes(home, grid, tmp_path):
       commands.command('grid', *ARGUMENTS, *chosen), cwd=tmp_path, text=True,
       env=commands.environment(home), stderr=subprocess.PIPE) as process:
     for line in process.stderr:
-      if line.startswith(('train: ', 'step ')):
+      if re.match(r'train: \d+ of \d+ steps', line):
         break
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read().splitlines()

@@ -31,7 +31,8 @@ def test_photographs_get_what_the_run_stored_of_them(home, tmp_path, monkeypatch
       'predict', f'--run={home / "run"}', '--images=photos', '--out=one')
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('one/index.html: 16 photographs, predicted other ')
-  assert ' 1 file passed over: ' in done.stdout.replace('\n', ' ')
+  # The note and the 16 maps of superpixels.
+  assert ' 17 files passed over: ' in done.stdout.replace('\n', ' ')
   assert len(list((tmp_path / 'one' / 'overlays').iterdir())) == 16
   threshold = json.loads((home / 'run' / 'summary.json').read_text())['threshold']
   called = sum(float(row['melanoma']) >= threshold for row in stored.values())

@@ -157,7 +157,7 @@ def _pictures(entries: Sequence[plotting.Entry], folder: pathlib.Path, room: int
   for entry in entries:
     if entry.chart or not entry.stem:
       continue
-    with Image.open(folder / f'{entry.stem}.png') as picture:
+    with Image.open(folder / f'{entry.stem}.png', formats=('PNG',)) as picture:
       small = picture.convert('RGB')
     small.thumbnail((_PICTURE_WIDTH, small.height))
     content = io.BytesIO()

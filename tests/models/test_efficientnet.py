@@ -1,10 +1,13 @@
 """efficientnet_lite0 against timm, by arrays that make_trunks.py made."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from attnmel_jax import files
 from attnmel_jax import images
 from attnmel_jax.models import backbones
 from attnmel_jax.models import classifiers
@@ -13,6 +16,7 @@ from tests.models import trunk_inputs as inputs
 from tests.models import trunks
 
 
+@pytest.mark.slow
 def test_maps():
   trunks.check_maps('efficientnet_lite0', 'float32')
 
@@ -25,7 +29,7 @@ def test_training_and_gradients(float64):
 @pytest.mark.slow
 def test_the_published_weights_give_the_maps_of_timm():
   url = backbones.find('efficientnet_lite0').safetensors
-  path = pretrained.cache_dir() / f'{url.split("/")[-4]}.safetensors'
+  path = (files.cache_dir() or pathlib.Path()) / f'{url.split("/")[-4]}.safetensors'
   if not path.exists():
     pytest.skip(f'{path} is absent: pretrained=imagenet downloads it')
   model = classifiers.create(
