@@ -49,6 +49,9 @@ def command(name: str, *arguments: str) -> list[str]:
   return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
 
 
+_DEFINE_OURS = ('launch', 'ml_collections')  # modules that define flags of commands
+
+
 def in_process(name: str | pathlib.Path, *arguments: str
                ) -> subprocess.CompletedProcess:
   """Runs launch/<name>.py, or a script, here: without waiting for imports.
@@ -77,7 +80,10 @@ def in_process(name: str | pathlib.Path, *arguments: str
       for signum, handler in before.items():
         signal.signal(signum, handler)
       for flag in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, flag)
+        # A library that was imported meanwhile is not imported again: its flags stay.
+        module = flags.FLAGS.find_module_defining_flag(flag)
+        if module not in sys.modules or module.partition('.')[0] in _DEFINE_OURS:
+          delattr(flags.FLAGS, flag)
       for flag in known:
         flags.FLAGS[flag].unparse()
       flags.FLAGS.unparse_flags()
