@@ -49,7 +49,8 @@ def command(name: str, *arguments: str) -> list[str]:
   return [sys.executable, str(ROOT / 'launch' / f'{name}.py'), *arguments]
 
 
-_DEFINE_OURS = ('launch', 'ml_collections')  # modules that define flags of commands
+# Modules that define the flags of commands.
+_DEFINE_OURS = ('absl', 'launch', 'ml_collections')
 
 
 def in_process(name: str | pathlib.Path, *arguments: str
