@@ -83,7 +83,11 @@ def exchanged(out: pathlib.Path, kind: str) -> Iterator[pathlib.Path]:
       if out.exists():
         out.rename(old)
       staged.rename(out)
-    except OSError as error:
+    except BaseException as error:
+      # Not after the exchange, when another call may already write to the place.
+      shutil.rmtree(staged, ignore_errors=True)
+      if not isinstance(error, OSError):
+        raise
       if error.errno not in errors.UNWRITABLE:
         raise
       raise errors.UserError(
@@ -91,8 +95,7 @@ def exchanged(out: pathlib.Path, kind: str) -> Iterator[pathlib.Path]:
     finally:
       if old.exists() and not out.exists():
         old.rename(out)
-      for folder in (staged, old):
-        shutil.rmtree(folder, ignore_errors=True)
+      shutil.rmtree(old, ignore_errors=True)
 
 
 def read_manifest(folder: pathlib.Path, kind: str) -> dict[str, str] | None:
