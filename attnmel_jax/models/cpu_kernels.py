@@ -364,13 +364,9 @@ def _direct_strided(x: jax.Array, kernel: jax.Array, *, stride: int, same: bool
 
 def _patch_product(x: jax.Array, kernel: jax.Array, *, stride: int, same: bool
                    ) -> jax.Array:
-  rows, columns = (-(-length // stride) for length in x.shape[1:3])
-  padded = jnp.pad(x, ((0, 0), *_margins(x, kernel, stride, same), (0, 0)))
-  size = len(kernel)
-  patches = jnp.concatenate([
-      padded[:, i:i + stride * (rows - 1) + 1:stride,
-             j:j + stride * (columns - 1) + 1:stride]
-      for i in range(size) for j in range(size)], axis=-1)
+  margins = _margins(x, kernel, stride, same)
+  patches = jnp.concatenate(
+      [window for _, _, window in windows(x, margins, len(kernel), stride)], axis=-1)
   return conv1x1(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
@@ -380,9 +376,24 @@ def _margins(x: jax.Array, kernel: jax.Array, stride: int, same: bool
   size = len(kernel)
   if not same:
     return [(size // 2, size // 2)] * 2
-  totals = [max((-(-length // stride) - 1) * stride + size - length, 0)
-            for length in x.shape[1:3]]
-  return [(total // 2, total - total // 2) for total in totals]
+  return [same_padding(length, size, stride) for length in x.shape[1:3]]
+
+
+def same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
+  """Zeros before and after `length` inputs under TensorFlow's SAME padding."""
+  total = max((-(-length // stride) - 1) * stride + size - length, 0)
+  return total // 2, total - total // 2
+
+
+def windows(x: jax.Array, margins: Sequence[tuple[int, int]], size: int, stride: int
+            ) -> Iterator[tuple[int, int, jax.Array]]:
+  """For each entry (i, j) of a kernel the padded inputs that meet it, [B, h, w, C]."""
+  rows, columns = (-(-length // stride) for length in x.shape[1:3])
+  padded = jnp.pad(x, ((0, 0), *margins, (0, 0)))
+  for i in range(size):
+    for j in range(size):
+      yield i, j, padded[:, i:i + (rows - 1) * stride + 1:stride,
+                         j:j + (columns - 1) * stride + 1:stride]
 
 
 def max_pool2x2(x: jax.Array) -> jax.Array:

@@ -114,7 +114,7 @@ def _shifted_input_gradient(kernel: jax.Array, gradient: jax.Array, *, stride: i
   """
   size, dtype = len(kernel), _sum_dtype(gradient)
   kernel = kernel[:, :, 0].astype(dtype)
-  befores = [_padding(length, size, stride)[0] for length in shape[1:3]]
+  befores = [cpu_kernels.same_padding(length, size, stride)[0] for length in shape[1:3]]
   counts = [-(-(before + length) // stride)  # inputs of a phase
             for before, length in zip(befores, shape[1:3], strict=True)]
   margin = (size - 1) // stride
@@ -148,20 +148,7 @@ def _sum_dtype(x: jax.Array) -> jnp.dtype:
   return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def _padding(length: int, size: int, stride: int) -> tuple[int, int]:
-  """Zeros before and after a row."""
-  outputs = -(-length // stride)
-  total = max((outputs - 1) * stride + size - length, 0)
-  return total // 2, total - total // 2
-
-
 def _windows(x: jax.Array, size: int, stride: int
              ) -> Iterator[tuple[int, int, jax.Array]]:
-  """For each entry of the kernel the inputs that meet it, [B, h, w, C]."""
-  rows, columns = (-(-length // stride) for length in x.shape[1:3])
-  padded = jnp.pad(x, (
-      (0, 0), *(_padding(length, size, stride) for length in x.shape[1:3]), (0, 0)))
-  for i in range(size):
-    for j in range(size):
-      yield i, j, padded[:, i:i + (rows - 1) * stride + 1:stride,
-                         j:j + (columns - 1) * stride + 1:stride]
+  margins = [cpu_kernels.same_padding(length, size, stride) for length in x.shape[1:3]]
+  return cpu_kernels.windows(x, margins, size, stride)
