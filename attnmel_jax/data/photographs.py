@@ -13,6 +13,7 @@ import numpy as np
 
 from attnmel_jax import errors
 from attnmel_jax import files
+from attnmel_jax import outputs
 from attnmel_jax import threads
 from attnmel_jax.data import decode
 
@@ -21,7 +22,7 @@ ENDINGS = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.
            '.heic', '.heif', '.avif', '.gif', '.jp2', '.jxl', '.dcm', '.dng', '.arw',
            '.cr2', '.cr3', '.nef', '.orf', '.raf', '.rw2')
 # Marks a folder of earlier results, whose pictures are no photographs.
-RECORD = 'predictions.json'
+KIND = 'predictions'  # of what launch/predict.py writes, in `outputs.MANIFEST`
 # The archives of ISIC 2017 hold these maps beside the photographs.
 _NO_PHOTOGRAPHS = '_superpixels'
 
@@ -117,7 +118,7 @@ def _walk(folder: pathlib.Path, excluded: pathlib.Path, passed_over: list[str]
   for root, folders, present in os.walk(folder, onerror=failed.append,
                                         followlinks=True):
     here = pathlib.Path(root)
-    if RECORD in present and holds_results(here):
+    if outputs.MANIFEST in present and holds_results(here):
       folders.clear()
       note(here, '/')
       continue
@@ -149,10 +150,7 @@ def _is_picture(path: pathlib.Path) -> bool:
 
 def holds_results(folder: pathlib.Path) -> bool:
   """Whether launch/predict.py wrote into a folder."""
-  try:
-    return 'finished' in files.read_json(folder / RECORD)
-  except (OSError, ValueError):
-    return False
+  return outputs.read_manifest(folder, KIND) is not None
 
 
 def names(paths: Sequence[pathlib.Path]) -> list[str]:

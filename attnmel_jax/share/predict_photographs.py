@@ -33,7 +33,7 @@ from attnmel_jax.share import predictions_page
 from attnmel_jax.share import trained
 
 TABLE, PAGE, OVERLAYS = 'predictions.csv', 'index.html', 'overlays'
-RECORD = photographs_lib.RECORD
+RECORD = 'predictions.json'
 _LONGEST = 220  # bytes of a file's name: of 255, as it is longer while being written
 
 
@@ -67,7 +67,7 @@ def predict(runs: Sequence[trained.TrainedRun],
   """
   predictor = ensemble.make_predictor(runs, calibrated=calibrated)
   settings = describe(runs, calibrated=calibrated)
-  with outputs.exchanged(out, 'predictions') as staged:
+  with outputs.exchanged(out, photographs_lib.KIND) as staged:
     return _write(predictor, runs, photographs, staged, settings, overlays, passed_over)
 
 
@@ -104,7 +104,7 @@ def _write(predictor, runs, photographs, out: pathlib.Path, settings, overlays: 
   _write_table(out / TABLE, rows, runs[0].class_names)
   predictions_page.write(out / PAGE, rows, unreadable, runs[0].class_names, settings)
   files.write_json(out / RECORD, {
-      **settings, 'images': len(rows), 'finished': True,
+      **settings, 'images': len(rows),
       'passed_over': list(passed_over),
       'unreadable': [{'file': path, 'reason': why} for path, why in unreadable]})
   return Result(rows, settings['threshold'], unreadable)

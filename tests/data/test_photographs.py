@@ -47,7 +47,8 @@ def test_folders_are_searched_and_what_is_no_photograph_is_named(tmp_path, pixel
   for name in ('b/2.JPG', 'a/1.png', 'a/1_superpixels.png', 'a/._1.jpg', '.cache/3.jpg',
                'out/overlays/1.png', 'before/overlays/1.png'):
     _save(tmp_path / name, pixels)
-  (tmp_path / 'before' / 'predictions.json').write_text('{"finished": true}')
+  (tmp_path / 'before' / 'written.json').write_text(
+      '{"kind": "predictions", "files": {}}')
   (tmp_path / 'a' / 'notes.txt').write_text('BM is a text')
   os.mkfifo(tmp_path / 'a' / 'pipe')
   found, passed_over = photographs.find([tmp_path], excluded=tmp_path / 'out')
