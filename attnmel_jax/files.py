@@ -100,7 +100,7 @@ def locked(folder: pathlib.Path, *, name: str, remedy: str, wait: bool = False
            ) -> Iterator[None]:
   """Makes the folder and holds its lock, which even a SIGKILL releases.
 
-  Where the file system has no locks it goes on without one, and says so.
+  Where the file system has no locks it continues without one, and says so.
 
   Args:
     folder: one process at a time writes to it.

@@ -190,7 +190,7 @@ def _check_fingerprints(content: Mapping[str, Any]) -> None:
 
 
 def _check_decisions(summary: Mapping[str, Any]) -> None:
-  """Raises ValueError where no run decides so, or classes are told in two orders."""
+  """Raises ValueError for decisions that no run makes, or classes in two orders."""
   _check_range('threshold', summary['threshold'], 0, 1)
   _check_range('temperature', summary['temperature'], calibration.COLDEST,
                calibration.HOTTEST)
